@@ -1,0 +1,28 @@
+/* What an ISA asks of whatever runs it. Calls act on the calling vCPU only, at once. */
+#ifndef CORE_TLB_OPS_H
+#define CORE_TLB_OPS_H
+
+#include "base/types.h"
+
+struct vcpu;
+
+void tlb_flush(struct vcpu *);                /* every translation of every MMU index */
+void tlb_flush_page(struct vcpu *, gva_t va); /* one page (or the large page around it) */
+/* Something the meaning of a pc hangs on changed (mode word, address space): forget jump targets. */
+void tlb_code_changed(struct vcpu *);
+
+/*
+ * Memory as the guest's CPU sees it, for descriptor tables, stacks, page tables and string
+ * helpers: linear addresses through MMU index `idx`. False: env->fault is filled. Sizes 1 to 64.
+ */
+bool vmem_read(struct vcpu *, gva_t va, unsigned idx, unsigned size, void *val);
+bool vmem_write(struct vcpu *, gva_t va, unsigned idx, unsigned size, const void *val);
+/* Host memory of [va, va+len) cut at the page's end: length that may be used, 0 when the access
+ * is not plain RAM (use vmem_read/write), -1 when it faults. `access` RT_READ or RT_WRITE. */
+int vmem_span(struct vcpu *, gva_t va, unsigned idx, unsigned len, unsigned access, void **host);
+/* Physical memory, for page walks. 8-byte compare-and-exchange for accessed and dirty bits. */
+bool pmem_read64(struct vcpu *, gpa_t gpa, uint64_t *val);
+bool pmem_read32(struct vcpu *, gpa_t gpa, uint32_t *val);
+bool pmem_or8(struct vcpu *, gpa_t gpa, uint8_t bits); /* atomically */
+
+#endif

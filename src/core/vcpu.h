@@ -1,0 +1,59 @@
+/*
+ * One virtual CPU as everybody but its ISA and its accelerator sees it.
+ *
+ * A vCPU's thread owns its state (env). Other threads only post events: they set a bit in
+ * `events`, then the exit word, then wake the thread if it sleeps.
+ */
+#ifndef CORE_VCPU_H
+#define CORE_VCPU_H
+
+#include <pthread.h>
+
+#include "base/types.h"
+
+struct rt_env;
+struct isa;
+struct machine;
+struct irq_ctrl;
+struct mem_map;
+
+enum vcpu_event {
+    VCPU_EV_INTR = 1,  /* the interrupt controller may have a vector */
+    VCPU_EV_NMI = 2,
+    VCPU_EV_INIT = 4,
+    VCPU_EV_SIPI = 8,  /* vector in sipi_vector */
+    VCPU_EV_SMI = 16,
+    VCPU_EV_RESET = 32,
+    VCPU_EV_STOP = 64,  /* leave the run loop */
+    VCPU_EV_PAUSE = 128, /* park at the next safepoint until resumed */
+    VCPU_EV_WORK = 256, /* accelerator's mailbox has work */
+};
+
+enum vcpu_state { VCPU_RUNNING, VCPU_HALTED, VCPU_WAIT_SIPI };
+
+struct vcpu {
+    unsigned index;          /* 0 is the boot processor */
+    const struct isa *isa;
+    struct machine *machine;
+    struct mem_map *mem, *io;
+    struct irq_ctrl *ic;     /* its local interrupt controller, or NULL */
+    struct rt_env *env;      /* isa->env_size bytes, guest state */
+    void *accel;             /* the accelerator's own */
+    enum vcpu_state state;   /* owner */
+    _Atomic unsigned events; /* enum vcpu_event; set by any thread, cleared by the owner */
+    unsigned sipi_vector;    /* written before VCPU_EV_SIPI is posted */
+    pthread_t thread;
+    bool thread_started;
+    pthread_mutex_t sleep_lock;
+    pthread_cond_t sleep_cond;
+    bool sleeping;           /* under sleep_lock */
+};
+
+/* Any thread. `arg` is the vector for VCPU_EV_SIPI. */
+void vcpu_post(struct vcpu *, unsigned events, unsigned arg);
+/* Owner: sleeps until an event is posted. */
+void vcpu_sleep(struct vcpu *);
+void vcpu_init(struct vcpu *, unsigned index);
+void vcpu_fini(struct vcpu *);
+
+#endif

@@ -1,0 +1,228 @@
+/* Making IR. Checks room only; ir_verify checks the rest. */
+#include "ir/build.h"
+
+#include "base/bits.h"
+
+void ir_begin(struct ir_block *b, const struct ir_guest *guest, uint64_t pc, uint32_t mode)
+{
+    b->guest = guest;
+    b->pc = pc;
+    b->mode = mode;
+    b->nops = b->ntargets = b->nvecs = b->ninsns = 0;
+    b->bytes = 0;
+    b->flags = IR_NONE;
+    b->full = b->uses_vec = false;
+}
+
+ir_ref ir_emit(struct ir_block *b, struct ir_op op)
+{
+    if (b->nops >= IR_MAX_OPS) {
+        b->full = true;
+        return IR_NONE;
+    }
+    b->op[b->nops] = op;
+    return b->nops++;
+}
+
+uint16_t ir_target(struct ir_block *b, uint64_t pc)
+{
+    if (b->ntargets >= IR_MAX_TARGETS) {
+        b->full = true;
+        return 0;
+    }
+    b->target[b->ntargets] = pc;
+    return b->ntargets++;
+}
+
+void ir_insn(struct ir_block *b, uint64_t pc, unsigned len)
+{
+    ir_emit(b, (struct ir_op){.op = IR_insn, .aux = (uint16_t)len, .imm = ir_target(b, pc),
+                              .a = IR_NONE, .b = IR_NONE, .c = IR_NONE, .d = IR_NONE});
+    b->ninsns++;
+    b->bytes += len;
+}
+
+ir_ref ir_const(struct ir_block *b, uint64_t k)
+{
+    return ir_emit(b, (struct ir_op){.op = IR_const, .type = IR_I64, .k = k});
+}
+
+static ir_ref emit4(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux, int32_t imm,
+                    const ir_ref v[4])
+{
+    return ir_emit(b, (struct ir_op){.op = (uint8_t)op, .type = (uint8_t)type, .aux = (uint16_t)aux,
+                                     .imm = imm, .a = v[0], .b = v[1], .c = v[2], .d = v[3]});
+}
+
+#define REFS(...) ((const ir_ref[4]){__VA_ARGS__})
+
+ir_ref ir_getreg(struct ir_block *b, enum ir_type type, unsigned reg)
+{
+    return emit4(b, IR_getreg, type, reg, (int32_t)b->guest->regs[reg].off,
+                 REFS(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
+}
+
+void ir_setreg(struct ir_block *b, enum ir_type type, unsigned reg, ir_ref v)
+{
+    emit4(b, IR_setreg, type, reg, (int32_t)b->guest->regs[reg].off,
+          REFS(v, IR_NONE, IR_NONE, IR_NONE));
+}
+
+ir_ref ir_un(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref a)
+{
+    return emit4(b, op, type, 0, 0, REFS(a, IR_NONE, IR_NONE, IR_NONE));
+}
+
+ir_ref ir_bin(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x, ir_ref y)
+{
+    return emit4(b, op, type, 0, 0, REFS(x, y, IR_NONE, IR_NONE));
+}
+
+ir_ref ir_tri(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x, ir_ref y, ir_ref z)
+{
+    return emit4(b, op, type, 0, 0, REFS(x, y, z, IR_NONE));
+}
+
+ir_ref ir_ext(struct ir_block *b, enum ir_opcode op, enum ir_type to, enum ir_type from, ir_ref a)
+{
+    return to == from ? a : emit4(b, op, to, from, 0, REFS(a, IR_NONE, IR_NONE, IR_NONE));
+}
+
+ir_ref ir_lea(struct ir_block *b, enum ir_type type, struct ir_addr m)
+{
+    return emit4(b, IR_lea, type, m.scale, m.disp, REFS(m.base, m.index, IR_NONE, IR_NONE));
+}
+
+ir_ref ir_shiftd(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref a, ir_ref fill,
+                 ir_ref count)
+{
+    return emit4(b, op, type, 0, 0, REFS(a, fill, IR_NONE, count));
+}
+
+ir_ref ir_get_flags(struct ir_block *b)
+{
+    if (b->flags == IR_NONE) {
+        b->flags = emit4(b, IR_getflags, IR_I32, 0, 0, REFS(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
+    }
+    return b->flags;
+}
+
+void ir_set_flags(struct ir_block *b, ir_ref flags)
+{
+    emit4(b, IR_setflags, IR_I32, 0, 0, REFS(flags, IR_NONE, IR_NONE, IR_NONE));
+    b->flags = flags;
+}
+
+ir_ref ir_flags(struct ir_block *b, enum ir_flags_kind kind, enum ir_type type, ir_ref x, ir_ref y,
+                ir_ref old, ir_ref d)
+{
+    return emit4(b, IR_flags, type, kind, 0, REFS(x, y, old, d));
+}
+
+ir_ref ir_setcc(struct ir_block *b, enum ir_cc cc, ir_ref flags)
+{
+    return emit4(b, IR_setcc, IR_I8, cc, 0, REFS(flags, IR_NONE, IR_NONE, IR_NONE));
+}
+
+ir_ref ir_select(struct ir_block *b, enum ir_type type, enum ir_cc cc, ir_ref flags, ir_ref yes,
+                 ir_ref no)
+{
+    return emit4(b, IR_select, type, cc, 0, REFS(flags, yes, no, IR_NONE));
+}
+
+static ir_ref mem_op(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux,
+                     struct ir_addr m, ir_ref c, ir_ref d)
+{
+    return emit4(b, op, type, aux | m.scale, m.disp, REFS(m.base, m.index, c, d));
+}
+
+ir_ref ir_ld(struct ir_block *b, enum ir_type type, struct ir_addr m)
+{
+    return mem_op(b, IR_ld, type, 0, m, IR_NONE, IR_NONE);
+}
+
+ir_ref ir_ldw(struct ir_block *b, enum ir_type type, struct ir_addr m)
+{
+    return mem_op(b, IR_ldw, type, 0, m, IR_NONE, IR_NONE);
+}
+
+void ir_st(struct ir_block *b, enum ir_type type, struct ir_addr m, ir_ref v)
+{
+    mem_op(b, IR_st, type, 0, m, v, IR_NONE);
+}
+
+void ir_probew(struct ir_block *b, enum ir_type type, struct ir_addr m)
+{
+    mem_op(b, IR_probew, type, 0, m, IR_NONE, IR_NONE);
+}
+
+ir_ref ir_rmw(struct ir_block *b, enum ir_rmw op, enum ir_type type, struct ir_addr m, ir_ref v,
+              ir_ref flags, bool lock)
+{
+    return mem_op(b, IR_rmw, type, (unsigned)op << 4 | (lock ? IR_AUX_LOCK : 0), m, v, flags);
+}
+
+ir_ref ir_cmpxchg(struct ir_block *b, enum ir_type type, struct ir_addr m, ir_ref expected,
+                  ir_ref desired, bool lock)
+{
+    return mem_op(b, IR_cmpxchg, type, lock ? IR_AUX_LOCK : 0, m, expected, desired);
+}
+
+ir_ref ir_vec_op(struct ir_block *b, const struct ir_vec *v, struct ir_addr m, ir_ref int_in)
+{
+    if (b->nvecs >= IR_MAX_VECS) {
+        b->full = true;
+        return IR_NONE;
+    }
+    /* hostvec keeps its index in imm, so a displacement goes into the base */
+    if (v->size && m.disp) {
+        ir_ref ea = ir_lea(b, IR_I64, m);
+        m = (struct ir_addr){.base = ea, .index = IR_NONE};
+    }
+    b->vec[b->nvecs] = *v;
+    b->uses_vec = true;
+    return emit4(b, IR_hostvec, IR_I64, m.scale, b->nvecs++, REFS(m.base, m.index, int_in, IR_NONE));
+}
+
+static void branch(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux, ir_ref v,
+                   uint64_t pc)
+{
+    emit4(b, op, type, aux, ir_target(b, pc), REFS(v, IR_NONE, IR_NONE, IR_NONE));
+}
+
+void ir_brcc(struct ir_block *b, enum ir_cc cc, ir_ref flags, uint64_t pc)
+{
+    branch(b, IR_brcc, IR_I32, cc, flags, pc);
+}
+
+void ir_brnz(struct ir_block *b, enum ir_type type, ir_ref v, uint64_t pc)
+{
+    branch(b, IR_brnz, type, 0, v, pc);
+}
+
+void ir_brz(struct ir_block *b, enum ir_type type, ir_ref v, uint64_t pc)
+{
+    branch(b, IR_brz, type, 0, v, pc);
+}
+
+void ir_jump(struct ir_block *b, uint64_t pc)
+{
+    branch(b, IR_jump, IR_I64, IR_HINT_NONE, IR_NONE, pc);
+}
+
+void ir_call(struct ir_block *b, uint64_t pc, uint64_t return_pc)
+{
+    emit4(b, IR_jump, IR_I64, IR_HINT_CALL, ir_target(b, pc),
+          REFS(IR_NONE, IR_NONE, IR_NONE, ir_target(b, return_pc)));
+}
+
+void ir_jumpi(struct ir_block *b, enum ir_hint hint, ir_ref v, uint64_t return_pc)
+{
+    ir_ref ret = hint == IR_HINT_CALL ? ir_target(b, return_pc) : IR_NONE;
+    emit4(b, IR_jumpi, IR_I64, hint, 0, REFS(v, IR_NONE, IR_NONE, ret));
+}
+
+void ir_helper(struct ir_block *b, unsigned id, ir_ref x, ir_ref y, ir_ref z, uint64_t next_pc)
+{
+    emit4(b, IR_helper, IR_I64, id, ir_target(b, next_pc), REFS(x, y, z, IR_NONE));
+}

@@ -1,0 +1,115 @@
+/*
+ * What generated code, the interpreter and C share at run time: the head of every guest CPU's
+ * state, the soft TLB's tables, why generated code returned. Layout matters: generated code
+ * addresses these fields from a pointer to the middle of the first 256 bytes (RT_BIAS).
+ *
+ * Threads: everything here belongs to the vCPU's own thread; only `exit` is set by others
+ * (atomically), and cleared by the owner.
+ */
+#ifndef IR_RT_H
+#define IR_RT_H
+
+#include "base/types.h"
+
+#define RT_MODES 3          /* MMU indexes: 0 kernel, 1 user, 2 kernel that may touch user pages */
+#define RT_TLB_BITS 10
+#define RT_TLB_SIZE (1u << RT_TLB_BITS)
+#define RT_TLB_INVALID (1ull << 63) /* never a page address: not canonical (engine rule 1) */
+#define RT_PAGE_BITS 12
+#define RT_PAGE_SIZE 4096u
+#define RT_BIAS 128
+
+/* One page the guest may read (write) at tag_r (tag_w): host address of the page's first byte. */
+struct rt_tlb_entry {
+    uint64_t tag_r, tag_w;
+    uint64_t host;
+    uint64_t ram_off; /* of the page: for code tracking */
+};
+
+struct rt_jump_entry { /* indirect jumps: key is pc ^ salt */
+    uint64_t key;
+    void *code;
+};
+#define RT_JUMP_BITS 12
+
+enum rt_fault_kind { RT_FAULT_NONE, RT_FAULT_GUEST /* vector etc. set by the ISA */, RT_FAULT_DIVIDE };
+struct rt_fault {
+    uint32_t kind;   /* enum rt_fault_kind */
+    uint32_t vector; /* ISA's own numbers */
+    uint32_t error;
+    bool has_error;
+    bool soft;       /* INT n, INT3, INTO: a software interrupt */
+    uint64_t addr;
+};
+
+/* Why a block, or a chain of blocks, came back. */
+enum rt_exit {
+    RT_EXIT_JUMP,    /* env->pc is the next instruction; look it up */
+    RT_EXIT_FAULT,   /* env->fault; env->pc is the faulting instruction */
+    RT_EXIT_POLL,    /* the exit word was set; env->pc is next */
+    RT_EXIT_STOP,    /* a helper said IR_HELPER_EXIT */
+    RT_EXIT_STEP,    /* generated code cannot do the instruction at env->pc: interpret one */
+    RT_EXIT_LINK,    /* like JUMP, and a direct link may be made at env->link_site */
+};
+
+struct vcpu;
+struct rt_env {
+    /* first 256 bytes: short displacements */
+    uint64_t reg[16];          /* general registers of the guest */
+    uint64_t pc;               /* valid outside generated code only */
+    _Atomic uint32_t exit;     /* not 0: leave generated code at the next poll */
+    uint16_t flags;            /* arithmetic flags: RT_FLAGS_PACK */
+    uint8_t fp_live;           /* guest vectors and MXCSR are in host registers */
+    uint8_t pad0;
+    uint64_t jump_salt;        /* changes with everything that a virtual pc's meaning hangs on */
+    uint64_t epoch;            /* code mapping generation, for links across pages */
+    uint64_t host_sp;          /* C stack while generated code runs on its own */
+    uint64_t link_site;
+    uint64_t scratch[6];       /* spills of generated code, dead between instructions */
+    uint64_t ret_sp[RT_MODES]; /* return stack pointers per MMU index */
+    /* beyond short reach */
+    struct vcpu *vcpu;
+    const struct rt_mem_ops *mem;
+    struct rt_fault fault;
+    uint32_t mmu_idx;
+    uint32_t step_insns;       /* interpreter: stop after this many instructions; 0 = no limit */
+    uint64_t insns;            /* guest instructions interpreted */
+    uint64_t ret_sp_base[RT_MODES];
+    struct rt_jump_entry jump[1u << RT_JUMP_BITS];
+    struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
+};
+
+/* Packed as the host's LAHF (high byte: SF ZF - AF - PF - CF) and SETO (low byte: OF) leave it. */
+static inline uint16_t rt_flags_pack(uint32_t f)
+{
+    return (uint16_t)((((f & 0xd5) | 2) << 8) | (f >> 11 & 1));
+}
+
+static inline uint32_t rt_flags_unpack(uint16_t p)
+{
+    return (p >> 8 & 0xd5) | (uint32_t)(p & 1) << 11;
+}
+
+static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx, uint64_t va)
+{
+    return &env->tlb[idx][va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1)];
+}
+
+/*
+ * Slow paths of memory access, given by the accelerator. `va` may cross a page. They return false
+ * with env->fault filled when the guest faults; nothing was changed then. `host`: when the whole
+ * access lies in one plain RAM page, its host address is stored there and nothing is accessed;
+ * otherwise *host is NULL and the access has been done (value in / out through val, up to 64
+ * bytes, lock: atomic against other vCPUs).
+ */
+enum rt_access { RT_READ = 1, RT_WRITE = 2, RT_EXEC = 4 };
+struct rt_mem_ops {
+    bool (*resolve)(struct rt_env *, uint64_t va, unsigned size, unsigned access, void **host);
+    bool (*slow_read)(struct rt_env *, uint64_t va, unsigned size, void *val);
+    bool (*slow_write)(struct rt_env *, uint64_t va, unsigned size, const void *val);
+    /* Stops all other vCPUs around a read-modify-write that no single host instruction can do. */
+    void (*lock_begin)(struct rt_env *);
+    void (*lock_end)(struct rt_env *);
+};
+
+#endif
