@@ -32,7 +32,9 @@ struct rt_jump_entry { /* indirect jumps: key is pc ^ salt */
 };
 #define RT_JUMP_BITS 12
 
-enum rt_fault_kind { RT_FAULT_NONE, RT_FAULT_GUEST /* vector etc. set by the ISA */, RT_FAULT_DIVIDE };
+enum rt_fault_kind { RT_FAULT_NONE, RT_FAULT_GUEST /* vector etc. set by the ISA */, RT_FAULT_DIVIDE,
+                     RT_FAULT_ALIGN /* vector operand not aligned */,
+                     RT_FAULT_ILLEGAL /* no such instruction here */ };
 struct rt_fault {
     uint32_t kind;   /* enum rt_fault_kind */
     uint32_t vector; /* ISA's own numbers */
@@ -96,20 +98,24 @@ static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx,
 }
 
 /*
- * Slow paths of memory access, given by the accelerator. `va` may cross a page. They return false
- * with env->fault filled when the guest faults; nothing was changed then. `host`: when the whole
- * access lies in one plain RAM page, its host address is stored there and nothing is accessed;
- * otherwise *host is NULL and the access has been done (value in / out through val, up to 64
- * bytes, lock: atomic against other vCPUs).
+ * Slow paths, given by the accelerator. They return false with env->fault filled when the guest
+ * faults; nothing was changed then. Addresses may cross a page; sizes are 1 to 64.
+ *
+ * resolve: checks the whole access (both pages). When all of it lies in one plain RAM page,
+ * *host is its host address and the caller makes the access; otherwise *host is NULL and the
+ * caller uses slow_read and slow_write, which cannot fault after that.
+ * lock_begin .. lock_end: no other vCPU runs between them (a locked access that crosses a page).
+ * vec: runs one hostvec op on the guest's vector file; mem is its memory operand's bytes.
  */
 enum rt_access { RT_READ = 1, RT_WRITE = 2, RT_EXEC = 4 };
+struct ir_vec;
 struct rt_mem_ops {
     bool (*resolve)(struct rt_env *, uint64_t va, unsigned size, unsigned access, void **host);
     bool (*slow_read)(struct rt_env *, uint64_t va, unsigned size, void *val);
     bool (*slow_write)(struct rt_env *, uint64_t va, unsigned size, const void *val);
-    /* Stops all other vCPUs around a read-modify-write that no single host instruction can do. */
     void (*lock_begin)(struct rt_env *);
     void (*lock_end)(struct rt_env *);
+    bool (*vec)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in, uint64_t *result);
 };
 
 #endif
