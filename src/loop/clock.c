@@ -1,0 +1,227 @@
+/* Clocks and timers: one binary heap of deadlines per clock, and a timerfd for the host's. */
+#include "loop/clock.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "loop/tsc.h"
+
+struct clock {
+    bool virtual;
+    _Atomic uint64_t virtual_ns;
+    int fd;
+    pthread_mutex_t lock; /* all below */
+    uint64_t armed;       /* deadline in the timerfd; UINT64_MAX: none */
+    struct timer **heap;
+    unsigned count, room;
+};
+
+uint64_t clock_now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static struct clock *clock_new(bool virtual)
+{
+    struct clock *clock = alloc_zero(sizeof(*clock));
+    clock->virtual = virtual;
+    clock->fd = -1;
+    clock->armed = UINT64_MAX;
+    pthread_mutex_init(&clock->lock, NULL);
+    return clock;
+}
+
+struct clock *clock_new_host(void)
+{
+    struct clock *clock = clock_new(false);
+    clock->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (clock->fd < 0) {
+        abort();
+    }
+    return clock;
+}
+
+struct clock *clock_new_virtual(void)
+{
+    struct clock *clock = clock_new(true);
+    clock->virtual_ns = NS_PER_SEC; /* not zero: finds code that takes zero for "never" */
+    return clock;
+}
+
+void clock_free(struct clock *clock)
+{
+    if (!clock) {
+        return;
+    }
+    cleanup_close(&clock->fd);
+    pthread_mutex_destroy(&clock->lock);
+    free(clock->heap);
+    free(clock);
+}
+
+uint64_t clock_ns(const struct clock *clock)
+{
+    return clock->virtual ? atomic_load(&clock->virtual_ns) : clock_now_ns();
+}
+
+uint64_t clock_tsc_hz(const struct clock *clock)
+{
+    return clock->virtual ? 2 * NS_PER_SEC : tsc_host_hz();
+}
+
+uint64_t clock_tsc(const struct clock *clock)
+{
+    return clock->virtual ? clock_ns(clock) * 2 : tsc_host_read();
+}
+
+int clock_fd(const struct clock *clock)
+{
+    return clock->fd;
+}
+
+/* ---- Heap, under the lock; slots count from 1 ---- */
+
+static void heap_put(struct clock *c, unsigned slot, struct timer *t)
+{
+    c->heap[slot] = t;
+    t->slot = slot;
+}
+
+static void heap_up(struct clock *c, unsigned slot, struct timer *t)
+{
+    while (slot > 1 && c->heap[slot / 2]->deadline > t->deadline) {
+        heap_put(c, slot, c->heap[slot / 2]);
+        slot /= 2;
+    }
+    heap_put(c, slot, t);
+}
+
+static void heap_down(struct clock *c, unsigned slot, struct timer *t)
+{
+    for (;;) {
+        unsigned kid = slot * 2;
+        if (kid > c->count) {
+            break;
+        }
+        if (kid < c->count && c->heap[kid + 1]->deadline < c->heap[kid]->deadline) {
+            kid++;
+        }
+        if (c->heap[kid]->deadline >= t->deadline) {
+            break;
+        }
+        heap_put(c, slot, c->heap[kid]);
+        slot = kid;
+    }
+    heap_put(c, slot, t);
+}
+
+static void heap_remove(struct clock *c, struct timer *t)
+{
+    unsigned slot = t->slot;
+    struct timer *last = c->heap[c->count--];
+    t->slot = 0;
+    if (last == t) {
+        return;
+    }
+    if (slot > 1 && c->heap[slot / 2]->deadline > last->deadline) {
+        heap_up(c, slot, last);
+    } else {
+        heap_down(c, slot, last);
+    }
+}
+
+static void heap_insert(struct clock *c, struct timer *t)
+{
+    if (c->count + 2 > c->room) {
+        c->room = c->room ? c->room * 2 : 16;
+        c->heap = alloc_resize(c->heap, c->room, sizeof(*c->heap));
+    }
+    heap_up(c, ++c->count, t);
+}
+
+/* Only an earlier first deadline reaches the kernel; a later one is found when it fires. */
+static void clock_arm(struct clock *c)
+{
+    if (c->virtual || !c->count || c->heap[1]->deadline >= c->armed) {
+        return;
+    }
+    c->armed = c->heap[1]->deadline;
+    uint64_t at = c->armed ? c->armed : 1;
+    struct itimerspec its = {.it_value = {(time_t)(at / NS_PER_SEC), (long)(at % NS_PER_SEC)}};
+    timerfd_settime(c->fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+void timer_init(struct timer *timer, struct clock *clock, void (*fn)(void *), void *opaque)
+{
+    *timer = (struct timer){.clock = clock, .fn = fn, .opaque = opaque};
+}
+
+void timer_set(struct timer *timer, uint64_t deadline_ns)
+{
+    struct clock *c = timer->clock;
+    AUTO_LOCK(&c->lock);
+    if (timer->slot) {
+        heap_remove(c, timer);
+    }
+    timer->deadline = deadline_ns < UINT64_MAX ? deadline_ns : UINT64_MAX - 1;
+    heap_insert(c, timer);
+    clock_arm(c);
+}
+
+void timer_unset(struct timer *timer)
+{
+    if (!timer->clock) {
+        return;
+    }
+    AUTO_LOCK(&timer->clock->lock);
+    if (timer->slot) {
+        heap_remove(timer->clock, timer);
+    }
+}
+
+/* Takes the first timer off if it is due at `now`. */
+static struct timer *clock_take_due(struct clock *c, uint64_t now)
+{
+    AUTO_LOCK(&c->lock);
+    if (!c->count || c->heap[1]->deadline > now) {
+        return NULL;
+    }
+    struct timer *t = c->heap[1];
+    heap_remove(c, t);
+    return t;
+}
+
+void clock_run(struct clock *c)
+{
+    uint64_t n;
+    struct timer *t;
+    ssize_t got = read(c->fd, &n, sizeof(n));
+    (void)got;
+    while ((t = clock_take_due(c, clock_ns(c)))) {
+        t->fn(t->opaque);
+    }
+    AUTO_LOCK(&c->lock);
+    c->armed = UINT64_MAX;
+    clock_arm(c);
+}
+
+void clock_advance(struct clock *c, uint64_t ns)
+{
+    uint64_t end = atomic_load(&c->virtual_ns) + ns;
+    struct timer *t;
+    while ((t = clock_take_due(c, end))) {
+        if (t->deadline > atomic_load(&c->virtual_ns)) {
+            atomic_store(&c->virtual_ns, t->deadline);
+        }
+        t->fn(t->opaque);
+    }
+    atomic_store(&c->virtual_ns, end);
+}

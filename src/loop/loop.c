@@ -1,0 +1,219 @@
+/* The event loop on epoll. See loop.h for the contract. */
+#include "loop/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "loop/clock.h"
+
+struct loop_fd {
+    int fd;
+    bool gone; /* unwatched; freed when the loop is between events */
+    loop_fd_fn *fn;
+    void *opaque;
+    struct loop_fd *next;
+};
+
+struct loop_job {
+    void (*fn)(void *);
+    void *opaque;
+    struct loop_job *next;
+};
+
+struct loop {
+    int epoll, wake;
+    atomic_bool stop;
+    pthread_mutex_t lock; /* fds, jobs */
+    struct loop_fd *fds;
+    struct loop_job *jobs, **jobs_end;
+    bool any_gone;
+};
+
+static void loop_woken(void *opaque, int fd, unsigned events)
+{
+    uint64_t n;
+    while (read(fd, &n, sizeof(n)) > 0) {
+    }
+}
+
+struct loop *loop_new(struct err *err)
+{
+    struct loop *loop = alloc_zero(sizeof(*loop));
+    pthread_mutex_init(&loop->lock, NULL);
+    loop->jobs_end = &loop->jobs;
+    loop->epoll = epoll_create1(EPOLL_CLOEXEC);
+    loop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->epoll < 0 || loop->wake < 0 ||
+        loop_watch(loop, loop->wake, LOOP_IN, loop_woken, loop)) {
+        err_set(err, errno, "cannot make the event loop: %s", strerror(errno));
+        loop_free(loop);
+        return NULL;
+    }
+    return loop;
+}
+
+void loop_free(struct loop *loop)
+{
+    if (!loop) {
+        return;
+    }
+    while (loop->jobs) {
+        struct loop_job *job = loop->jobs;
+        loop->jobs = job->next;
+        free(job);
+    }
+    while (loop->fds) {
+        struct loop_fd *f = loop->fds;
+        loop->fds = f->next;
+        free(f);
+    }
+    cleanup_close(&loop->epoll);
+    cleanup_close(&loop->wake);
+    pthread_mutex_destroy(&loop->lock);
+    free(loop);
+}
+
+static struct loop_fd *loop_find(struct loop *loop, int fd)
+{
+    struct loop_fd *f = loop->fds;
+    while (f && (f->fd != fd || f->gone)) {
+        f = f->next;
+    }
+    return f;
+}
+
+int loop_watch(struct loop *loop, int fd, unsigned events, loop_fd_fn *fn, void *opaque)
+{
+    AUTO_LOCK(&loop->lock);
+    struct loop_fd *f = loop_find(loop, fd);
+    int op = EPOLL_CTL_MOD;
+    if (!f) {
+        op = EPOLL_CTL_ADD;
+        f = alloc_zero(sizeof(*f));
+        f->fd = fd;
+        f->next = loop->fds;
+        loop->fds = f;
+    }
+    f->fn = fn;
+    f->opaque = opaque;
+    struct epoll_event ev = {.data.ptr = f};
+    ev.events = (events & LOOP_IN ? EPOLLIN : 0) | (events & LOOP_OUT ? EPOLLOUT : 0);
+    if (epoll_ctl(loop->epoll, op, fd, &ev)) {
+        int ret = -errno;
+        f->gone = true;
+        loop->any_gone = true;
+        return ret; /* EPERM: a plain file, always ready */
+    }
+    return 0;
+}
+
+void loop_unwatch(struct loop *loop, int fd)
+{
+    AUTO_LOCK(&loop->lock);
+    struct loop_fd *f = loop_find(loop, fd);
+    if (f) {
+        epoll_ctl(loop->epoll, EPOLL_CTL_DEL, fd, NULL);
+        f->gone = true;
+        loop->any_gone = true;
+    }
+}
+
+static void loop_wake(struct loop *loop)
+{
+    uint64_t one = 1;
+    ssize_t n = write(loop->wake, &one, sizeof(one));
+    (void)n; /* full means it is awake already */
+}
+
+void loop_post(struct loop *loop, void (*fn)(void *), void *opaque)
+{
+    struct loop_job *job = alloc_zero(sizeof(*job));
+    job->fn = fn;
+    job->opaque = opaque;
+    AUTO_LOCK(&loop->lock);
+    *loop->jobs_end = job;
+    loop->jobs_end = &job->next;
+    loop_wake(loop);
+}
+
+static void loop_clock_due(void *opaque, int fd, unsigned events)
+{
+    clock_run(opaque);
+}
+
+int loop_add_clock(struct loop *loop, struct clock *clock)
+{
+    return loop_watch(loop, clock_fd(clock), LOOP_IN, loop_clock_due, clock);
+}
+
+/* Runs what was posted before this call. */
+static void loop_run_jobs(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    struct loop_job *job = loop->jobs;
+    loop->jobs = NULL;
+    loop->jobs_end = &loop->jobs;
+    pthread_mutex_unlock(&loop->lock);
+    while (job) {
+        struct loop_job *next = job->next;
+        job->fn(job->opaque);
+        free(job);
+        job = next;
+    }
+}
+
+static void loop_drop_gone(struct loop *loop)
+{
+    AUTO_LOCK(&loop->lock);
+    if (!loop->any_gone) {
+        return;
+    }
+    for (struct loop_fd **at = &loop->fds; *at;) {
+        struct loop_fd *f = *at;
+        if (f->gone) {
+            *at = f->next;
+            free(f);
+        } else {
+            at = &f->next;
+        }
+    }
+    loop->any_gone = false;
+}
+
+static unsigned loop_events_of(uint32_t got)
+{
+    return (got & EPOLLIN ? LOOP_IN : 0) | (got & EPOLLOUT ? LOOP_OUT : 0) |
+           (got & (EPOLLHUP | EPOLLERR) ? LOOP_HUP : 0);
+}
+
+void loop_run(struct loop *loop)
+{
+    struct epoll_event got[16];
+    while (!atomic_load(&loop->stop)) {
+        int n = epoll_wait(loop->epoll, got, 16, -1);
+        for (int i = 0; i < n; i++) {
+            struct loop_fd *f = got[i].data.ptr;
+            if (!f->gone) {
+                f->fn(f->opaque, f->fd, loop_events_of(got[i].events));
+            }
+        }
+        loop_run_jobs(loop);
+        loop_drop_gone(loop);
+    }
+    atomic_store(&loop->stop, false);
+}
+
+void loop_stop(struct loop *loop)
+{
+    atomic_store(&loop->stop, true);
+    loop_wake(loop);
+}

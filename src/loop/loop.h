@@ -1,0 +1,36 @@
+/*
+ * The event loop: file descriptors, work posted from other threads, a clock's timers. All
+ * handlers of one loop run on the one thread inside loop_run(). Handlers are edge-free: they
+ * are called again while the descriptor stays ready.
+ */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct clock;
+struct err;
+struct loop;
+
+enum loop_events { LOOP_IN = 1, LOOP_OUT = 2, LOOP_HUP = 4 /* always reported */ };
+
+struct loop *loop_new(struct err *err);
+void loop_free(struct loop *loop);
+
+typedef void loop_fd_fn(void *opaque, int fd, unsigned events);
+/* Adds a descriptor or changes what it waits for (0: only hang-up and errors). Any thread. */
+int loop_watch(struct loop *loop, int fd, unsigned events, loop_fd_fn *fn, void *opaque);
+void loop_unwatch(struct loop *loop, int fd);
+
+/* Runs fn(opaque) once on the loop's thread. Any thread. */
+void loop_post(struct loop *loop, void (*fn)(void *), void *opaque);
+
+/* Also runs this host clock's timers. */
+int loop_add_clock(struct loop *loop, struct clock *clock);
+
+/* Until loop_stop(), which any thread and any signal handler may call. */
+void loop_run(struct loop *loop);
+void loop_stop(struct loop *loop);
+
+#endif
