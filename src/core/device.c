@@ -1,0 +1,230 @@
+/* Making devices from tables: properties, buses, life cycle. */
+#include "core/device.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/keyval.h"
+#include "base/near.h"
+#include "core/machine.h"
+
+static const struct prop *prop_find(const struct prop *props, const char *name)
+{
+    for (; props && props->name; props++) {
+        if (!strcmp(props->name, name)) {
+            return props;
+        }
+    }
+    return NULL;
+}
+
+static int prop_check_choice(const struct prop *p, const char *owner, const char *value,
+                             struct err *err)
+{
+    size_t n = 0;
+    for (; p->choices && p->choices[n]; n++) {
+        if (!strcmp(p->choices[n], value)) {
+            return 0;
+        }
+    }
+    if (!n) {
+        return 0;
+    }
+    return err_set(err, EINVAL, "%s: '%s' is no value of '%s'; the nearest is '%s'", owner, value,
+                   p->name, near_pick(value, p->choices, n));
+}
+
+static int prop_store(const struct prop *p, void *field, const char *owner, const char *value,
+                      struct err *err)
+{
+    char what[128];
+    snprintf(what, sizeof(what), "%s: %s", owner, p->name);
+    uint64_t v = 0;
+    int ret = 0;
+    switch (p->kind) {
+    case PROP_TEXT:
+        ret = prop_check_choice(p, owner, value, err);
+        if (!ret) {
+            free(*(char **)field);
+            *(char **)field = alloc_text(value);
+        }
+        return ret;
+    case PROP_BOOL:
+        return value_bool(what, value, field, err);
+    case PROP_U32:
+        ret = value_u64(what, value, UINT32_MAX, &v, err);
+        *(uint32_t *)field = ret ? *(uint32_t *)field : (uint32_t)v;
+        return ret;
+    case PROP_U64:
+        return value_u64(what, value, UINT64_MAX, field, err);
+    case PROP_SIZE:
+        return value_size(what, value, 1, field, err);
+    }
+    return ret;
+}
+
+int prop_set(const struct prop *props, void *obj, const char *owner, const char *name,
+             const char *value, struct err *err)
+{
+    const struct prop *p = prop_find(props, name);
+    if (p) {
+        return prop_store(p, (char *)obj + p->offset, owner, value, err);
+    }
+    const char *names[32];
+    size_t n = 0;
+    for (const struct prop *q = props; q && q->name && n < 32; q++) {
+        names[n++] = q->name;
+    }
+    if (!n) {
+        return err_set(err, EINVAL, "%s has no option '%s'", owner, name);
+    }
+    return err_set(err, EINVAL, "%s has no option '%s'; the nearest is '%s'", owner, name,
+                   near_pick(name, names, n));
+}
+
+void prop_presets(const struct prop *props, void *obj)
+{
+    struct err err;
+    for (const struct prop *p = props; p && p->name; p++) {
+        if (p->preset) {
+            int ret = prop_store(p, (char *)obj + p->offset, "preset", p->preset, &err);
+            assert(!ret);
+            (void)ret;
+        }
+    }
+}
+
+void prop_free(const struct prop *props, void *obj)
+{
+    for (const struct prop *p = props; p && p->name; p++) {
+        if (p->kind == PROP_TEXT) {
+            char **text = (char **)((char *)obj + p->offset);
+            free(*text);
+            *text = NULL;
+        }
+    }
+}
+
+void prop_help(const struct prop *props, void *out_FILE)
+{
+    static const char *const kinds[] = {"text", "on|off", "number", "number", "size"};
+    for (const struct prop *p = props; p && p->name; p++) {
+        fprintf(out_FILE, "  %s=<%s>", p->name, kinds[p->kind]);
+        fprintf(out_FILE, "%*s %s", (int)(24 - strlen(p->name) - strlen(kinds[p->kind])), "",
+                p->help ? p->help : "");
+        fprintf(out_FILE, p->preset ? " (default: %s)\n" : "\n", p->preset);
+    }
+}
+
+void bus_add(struct machine *machine, struct bus *bus)
+{
+    struct bus **at = &machine->buses;
+    while (*at) {
+        at = &(*at)->next;
+    }
+    *at = bus;
+    bus->next = NULL;
+}
+
+struct bus *bus_find(struct machine *machine, const char *type_or_id)
+{
+    for (struct bus *b = machine->buses; b; b = b->next) {
+        if (!strcmp(b->type->name, type_or_id) || (b->id && !strcmp(b->id, type_or_id))) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+static int dev_set_args(struct dev *dev, const struct keyval *args, struct err *err)
+{
+    for (size_t i = 0; args && i < args->count; i++) {
+        const struct keyval_pair *p = &args->pairs[i];
+        if (!strcmp(p->key, "id")) {
+            free(dev->id);
+            dev->id = alloc_text(p->value);
+            continue;
+        }
+        if (!strcmp(p->key, "bus") || !strcmp(p->key, "driver")) {
+            continue;
+        }
+        int ret = prop_set(dev->type->props, dev, dev->type->name, p->key, p->value, err);
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static int dev_attach(struct dev *dev, const struct keyval *args, struct err *err)
+{
+    const char *want = args ? keyval_get(args, "bus") : NULL;
+    if (!dev->type->bus) {
+        return 0;
+    }
+    struct bus *bus = bus_find(dev->machine, dev->type->bus);
+    if (want) {
+        bus = bus_find(dev->machine, want);
+        if (!bus || strcmp(bus->type->name, dev->type->bus)) {
+            return err_set(err, ENOENT, "there is no bus '%s' for a device '%s'", want,
+                           dev->type->name);
+        }
+    }
+    if (!bus) {
+        return err_set(err, ENOENT, "a device '%s' needs a bus of type '%s', there is none",
+                       dev->type->name, dev->type->bus);
+    }
+    dev->bus = bus;
+    return bus->type->attach(bus, dev, err);
+}
+
+static void dev_free(struct dev *dev)
+{
+    if (dev->type->fini) {
+        dev->type->fini(dev);
+    }
+    prop_free(dev->type->props, dev);
+    free(dev->id);
+    free(dev);
+}
+
+struct dev *dev_new(struct machine *machine, const struct dev_type *type, const struct keyval *args,
+                    struct err *err)
+{
+    assert(type->size >= sizeof(struct dev));
+    struct dev *dev = alloc_zero(type->size);
+    dev->type = type;
+    dev->machine = machine;
+    prop_presets(type->props, dev);
+    if (dev_set_args(dev, args, err) || dev_attach(dev, args, err) ||
+        (type->init && type->init(dev, err))) {
+        dev_free(dev);
+        return NULL;
+    }
+    dev->next = machine->devs;
+    machine->devs = dev;
+    return dev;
+}
+
+void dev_reset_all(struct machine *machine, enum dev_reset how)
+{
+    for (struct dev *d = machine->devs; d; d = d->next) {
+        if (d->type->reset) {
+            d->type->reset(d, how);
+        }
+    }
+}
+
+void dev_free_all(struct machine *machine)
+{
+    while (machine->devs) {
+        struct dev *dev = machine->devs;
+        machine->devs = dev->next;
+        dev_free(dev);
+    }
+}

@@ -1,0 +1,94 @@
+/*
+ * Devices and buses. A device type is a constant table; a device embeds `struct dev` first.
+ *
+ * Life: dev_new() allocates, fills in the properties, attaches to the bus, calls init(); then
+ * reset(DEV_RESET_POWER); the machine runs; fini() with all vcpus and the loop stopped.
+ */
+#ifndef CORE_DEVICE_H
+#define CORE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+struct bus;
+struct dev;
+struct err;
+struct field_set;
+struct keyval;
+struct machine;
+
+enum prop_kind { PROP_TEXT, PROP_BOOL, PROP_U32, PROP_U64, PROP_SIZE };
+
+/* One typed option. TEXT fields are `char *`, owned by the device. */
+struct prop {
+    const char *name;
+    enum prop_kind kind;
+    size_t offset;
+    const char *preset; /* as it would be written; NULL: zero or no text */
+    const char *help;
+    const char *const *choices; /* TEXT only: NULL-terminated list of valid words, or NULL */
+};
+
+enum dev_reset {
+    DEV_RESET_POWER, /* first start, or system reset */
+};
+
+struct dev_type {
+    const char *name, *summary, *spec; /* spec: key from docs/specs.md */
+    const char *bus;                   /* name of the bus type it needs; NULL: built in by a board */
+    size_t size;
+    const struct prop *props; /* ends with a NULL name; NULL: none */
+    const struct field_set *state;
+    /* Loop thread, machine not running. May fail with a sentence. */
+    int (*init)(struct dev *, struct err *);
+    /* Any one thread; vcpus are parked; timers and backends may still call. */
+    void (*reset)(struct dev *, enum dev_reset);
+    /* vcpus are parked: finish own work (requests in flight), start none. */
+    void (*quiesce)(struct dev *);
+    void (*resume)(struct dev *);
+    /* Nothing runs any more. Also called after a failed init(). */
+    void (*fini)(struct dev *);
+};
+
+struct dev {
+    const struct dev_type *type;
+    struct machine *machine;
+    struct bus *bus;
+    char *id; /* NULL: none given */
+    struct log_rate rate;
+    struct dev *next;
+};
+
+struct bus_type {
+    const char *name;
+    int (*attach)(struct bus *, struct dev *, struct err *);
+};
+
+/* A bus is owned by the board or device that made it. */
+struct bus {
+    const struct bus_type *type;
+    const char *id;
+    void *owner;
+    struct bus *next;
+};
+
+void bus_add(struct machine *machine, struct bus *bus);
+struct bus *bus_find(struct machine *machine, const char *type_or_id);
+
+/* `args` may be NULL; keys "id" and "bus" are taken here, the rest are properties. */
+struct dev *dev_new(struct machine *machine, const struct dev_type *type, const struct keyval *args,
+                    struct err *err);
+void dev_reset_all(struct machine *machine, enum dev_reset how);
+void dev_free_all(struct machine *machine); /* last made, first gone */
+
+/* Properties on any struct, also for boards and backends. */
+void prop_presets(const struct prop *props, void *obj);
+int prop_set(const struct prop *props, void *obj, const char *owner, const char *name,
+             const char *value, struct err *err);
+void prop_free(const struct prop *props, void *obj);
+void prop_help(const struct prop *props, void *out_FILE);
+
+#endif

@@ -1,0 +1,112 @@
+/* A machine from its configuration, and the requests to end or reset it. */
+#include "core/machine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "core/device.h"
+#include "loop/loop.h"
+
+static int machine_board_args(struct machine *m, struct err *err)
+{
+    char owner[64];
+    snprintf(owner, sizeof(owner), "machine '%s'", m->board->name);
+    const struct keyval *args = &m->config.board_args;
+    for (size_t i = 0; i < args->count; i++) {
+        int ret = prop_set(m->board->props, m->board_data, owner, args->pairs[i].key,
+                           args->pairs[i].value, err);
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+struct machine *machine_new(const struct machine_config *config, struct loop *loop,
+                            struct clock *clock, struct err *err)
+{
+    struct machine *m = alloc_zero(sizeof(*m));
+    m->config = *config;
+    m->loop = loop;
+    m->clock = clock;
+    m->board = config->board;
+    pthread_mutex_init(&m->lock, NULL);
+    m->mem = mem_map_new("memory", 0);
+    m->io = mem_map_new("io", 0x10000);
+    m->board_data = alloc_zero(m->board->size);
+    prop_presets(m->board->props, m->board_data);
+    if (machine_board_args(m, err) || m->board->init(m, err)) {
+        machine_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+int machine_load(struct machine *m, struct err *err)
+{
+    return m->board->load(m, err);
+}
+
+void machine_free(struct machine *m)
+{
+    if (!m) {
+        return;
+    }
+    dev_free_all(m);
+    if (m->board->fini) {
+        m->board->fini(m);
+    }
+    prop_free(m->board->props, m->board_data);
+    free(m->board_data);
+    while (m->backends) {
+        struct backend *b = m->backends;
+        m->backends = b->next;
+        if (b->free) {
+            b->free(b->obj);
+        }
+        free(b->id);
+        free(b);
+    }
+    mem_map_free(m->mem);
+    mem_map_free(m->io);
+    ram_set_free(&m->ram);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+void machine_ask(struct machine *m, enum machine_request request, int exit_status)
+{
+    AUTO_LOCK(&m->lock);
+    if (m->request == MACHINE_REQ_NONE) {
+        m->request = request;
+        m->exit_status = exit_status;
+    }
+    loop_stop(m->loop);
+}
+
+struct backend *machine_add_backend(struct machine *m, const char *kind, const char *id, void *obj,
+                                    void (*free_fn)(void *))
+{
+    struct backend *b = alloc_zero(sizeof(*b));
+    b->kind = kind;
+    b->id = alloc_text(id);
+    b->obj = obj;
+    b->free = free_fn;
+    b->next = m->backends;
+    m->backends = b;
+    return b;
+}
+
+struct backend *machine_find_backend(struct machine *m, const char *kind, const char *id)
+{
+    for (struct backend *b = m->backends; b; b = b->next) {
+        if (!strcmp(b->kind, kind) && !strcmp(b->id, id)) {
+            return b;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,121 @@
+/*
+ * A machine: one guest and all that belongs to it. Two machines can run in one process.
+ *
+ * The program (src/vmm) fills in a machine_config and calls machine_new(), which lets the board
+ * build everything; machine_start() lets the vcpus go; the loop runs on the main thread until
+ * somebody requests an end.
+ */
+#ifndef CORE_MACHINE_H
+#define CORE_MACHINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/keyval.h"
+#include "core/mem.h"
+#include "core/x86_boot.h"
+
+struct accel;
+struct board_type;
+struct bus;
+struct clock;
+struct dev;
+struct err;
+struct irq_ctrl;
+struct isa;
+struct loop;
+struct vcpu;
+
+#define MACHINE_MAX_VCPUS 8
+
+/* What the user asked for. Texts are borrowed and live as long as the machine. */
+struct machine_config {
+    const struct board_type *board;
+    struct keyval board_args; /* -machine, without the type */
+    struct keyval rtc_args;   /* -rtc */
+    uint64_t ram_size;
+    unsigned vcpus;
+    const char *cpu;        /* -cpu MODEL,...; NULL: the board's */
+    const char *accel_args; /* -accel tcg,...: what follows the name; or NULL */
+    const char *kernel, *initrd, *append;
+    const char *name, *uuid;
+    bool no_reboot, no_shutdown;
+};
+
+enum machine_state { MACHINE_PAUSED, MACHINE_RUNNING, MACHINE_ENDED };
+
+enum machine_request {
+    MACHINE_REQ_NONE,
+    MACHINE_REQ_RESET,    /* guest or user; ends the process under -no-reboot */
+    MACHINE_REQ_POWEROFF, /* the guest switched itself off: status 0 */
+    MACHINE_REQ_EXIT,     /* isa-debug-exit and the like: status in `exit_status` */
+    MACHINE_REQ_QUIT,     /* user, signal: status 0 */
+    MACHINE_REQ_CRASH,    /* triple fault: a reset, kept apart for messages */
+};
+
+/* A named thing devices refer to by text: chardevs, drives. `free` may be NULL. */
+struct backend {
+    const char *kind; /* "chardev", "drive" */
+    char *id;
+    void *obj;
+    void (*free)(void *obj);
+    bool taken; /* by a device */
+    struct backend *next;
+};
+
+struct machine {
+    struct machine_config config;
+    struct loop *loop;
+    struct clock *clock;
+    struct ram_set ram;
+    struct mem_map *mem; /* physical memory */
+    struct mem_map *io;  /* port I/O, 64 KiB */
+    struct dev *devs;    /* last made first */
+    struct bus *buses;
+    struct backend *backends;
+
+    const struct board_type *board;
+    void *board_data; /* freed by the board's fini */
+
+    /* Made by the board through machine_add_vcpus(). ic[i] belongs to vcpu[i]. */
+    const struct isa *isa;
+    const struct accel *accel;
+    void *accel_data;
+    unsigned vcpu_count;
+    struct vcpu *vcpu[MACHINE_MAX_VCPUS];
+    struct irq_ctrl *ic[MACHINE_MAX_VCPUS];
+    struct x86_boot_state boot; /* of vcpu 0; the others wait for SIPI */
+
+    pthread_mutex_t lock;
+    enum machine_request request; /* by `lock`; the first one wins */
+    int exit_status;
+    enum machine_state state; /* loop thread */
+};
+
+struct board_type {
+    const char *name, *summary;
+    const char *default_cpu;
+    uint64_t default_ram;
+    unsigned max_vcpus;
+    const struct prop *props; /* on the board's own data */
+    size_t size;              /* of board_data */
+    int (*init)(struct machine *, struct err *);  /* memory, chips; vcpus too */
+    int (*load)(struct machine *, struct err *);  /* devices are there: tables, kernel; also at reset */
+    void (*fini)(struct machine *);
+};
+
+/* NULL with a sentence. The caller adds backends and -device devices before machine_load(). */
+struct machine *machine_new(const struct machine_config *config, struct loop *loop,
+                            struct clock *clock, struct err *err);
+int machine_load(struct machine *m, struct err *err);
+void machine_free(struct machine *m);
+
+/* Any thread, also a vcpu's own. The loop acts on it; the asking vcpu goes on until parked. */
+void machine_ask(struct machine *m, enum machine_request request, int exit_status);
+
+struct backend *machine_add_backend(struct machine *m, const char *kind, const char *id, void *obj,
+                                    void (*free_fn)(void *));
+struct backend *machine_find_backend(struct machine *m, const char *kind, const char *id);
+
+#endif
