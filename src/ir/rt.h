@@ -14,7 +14,12 @@
 #define RT_MODES 3          /* MMU indexes: 0 kernel, 1 user, 2 kernel that may touch user pages */
 #define RT_TLB_BITS 10
 #define RT_TLB_SIZE (1u << RT_TLB_BITS)
-#define RT_TLB_INVALID (1ull << 63) /* never a page address: not canonical (engine rule 1) */
+/*
+ * Tag of an invalid entry (engine rule 1). Not canonical, and its index bits are not those of the
+ * slot it stands in, so that no address at all, canonical or not, can hit it: entry 1 must not
+ * hold RT_TLB_INVALID itself. Use rt_tlb_invalid(); or fill with RT_TLB_INVALID, then mend entry 1.
+ */
+#define RT_TLB_INVALID (1ull << 63 | 1ull << 12)
 #define RT_PAGE_BITS 12
 #define RT_PAGE_SIZE 4096u
 #define RT_BIAS 128
@@ -55,6 +60,7 @@ enum rt_exit {
 };
 
 struct vcpu;
+struct ir_host_ctx;
 struct rt_env {
     /* first 256 bytes: short displacements */
     uint64_t reg[16];          /* general registers of the guest */
@@ -77,6 +83,8 @@ struct rt_env {
     uint32_t step_insns;       /* interpreter: stop after this many instructions; 0 = no limit */
     uint64_t insns;            /* guest instructions interpreted */
     uint64_t ret_sp_base[RT_MODES];
+    struct ir_host_ctx *host;  /* back end's context of this vCPU */
+    uint64_t host_save[4];     /* its stubs' */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };
@@ -90,6 +98,17 @@ static inline uint16_t rt_flags_pack(uint32_t f)
 static inline uint32_t rt_flags_unpack(uint16_t p)
 {
     return (p >> 8 & 0xd5) | (uint32_t)(p & 1) << 11;
+}
+
+static inline uint64_t rt_tlb_invalid(unsigned slot)
+{
+    return slot == 1 ? 1ull << 63 : RT_TLB_INVALID;
+}
+
+/* Where generated code looks for the block at `pc`: a hit has key == pc ^ env->jump_salt. */
+static inline struct rt_jump_entry *rt_jump_slot(struct rt_env *env, uint64_t pc)
+{
+    return &env->jump[(pc ^ pc >> RT_JUMP_BITS) & ((1u << RT_JUMP_BITS) - 1)];
 }
 
 static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx, uint64_t va)

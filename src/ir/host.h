@@ -1,0 +1,93 @@
+/*
+ * What a host back end offers: one const table of functions. The block cache and the run loop know
+ * a host only through this.
+ *
+ * Threads: a context belongs to one vCPU; translations are private to it. Everything here is
+ * called on that vCPU's thread, except open and close.
+ */
+#ifndef IR_HOST_H
+#define IR_HOST_H
+
+#include "ir/ir.h"
+#include "ir/rt.h"
+
+struct err;
+struct ir_host_ctx;
+
+/* Room for one block (or the stubs): hot code and cold code, both growing upwards, writable view. */
+struct ir_codebuf {
+    uint8_t *hot, *hot_end, *cold, *cold_end;
+    ptrdiff_t to_rx; /* add to a writable address to get the executable one */
+};
+
+/*
+ * A direct exit of a block: lives in the block's cold code, so as long as the block. Unlinked it
+ * leaves with RT_EXIT_LINK, env->pc the target and env->link_site the address of this record.
+ */
+struct ir_link {
+    uint64_t pc;                  /* target */
+    void *from, *to;              /* for the block cache: owning block, block linked to */
+    struct ir_link *next, **prev; /* for the block cache: incoming links of `to` */
+    bool cross_page;              /* target is in another page than the block: guarded by epoch */
+    bool poll;                    /* backward: the exit word is looked at on the way */
+    bool has_flags;               /* flags are stored on the way unless the target ignores them */
+    /* writable addresses of what linking patches, and executable ones of where it points to */
+    uint8_t *branch;        /* rel32 of the jump in hot code */
+    uint8_t *slot;          /* rel32 of the jump in the exit stub */
+    uint8_t *epoch;         /* imm32 of the guard, or NULL */
+    uint8_t *stub, *bare;   /* stub from its start; stub behind the storing of flags */
+    uint8_t *unlinked;      /* where slot goes when not linked */
+};
+
+/* One translated block. */
+struct ir_code {
+    const void *entry;       /* executable view */
+    uint8_t *hot, *cold;     /* writable view */
+    uint32_t hot_size, cold_size;
+    struct ir_link *links;
+    unsigned nlinks;
+    bool flags_dead;         /* the block does not look at the flags it is entered with */
+    unsigned ninsns;         /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
+};
+
+/* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */
+#define IR_HOT_ROOM (64u << 10)
+#define IR_COLD_ROOM (64u << 10)
+
+struct ir_host_config {
+    const struct ir_guest *guest;
+    const uint8_t *code_lo, *code_hi; /* executable view of all code memory of this context */
+};
+
+struct ir_host {
+    const char *name;
+    /* Emits the stubs into *buf and moves its ends past them. NULL and *err on failure. */
+    struct ir_host_ctx *(*open)(const struct ir_host_config *, struct ir_codebuf *buf, struct err *);
+    void (*close)(struct ir_host_ctx *);
+    /* On the vCPU's thread, once: signal stack, env->host. Install the handlers first. */
+    int (*attach)(struct ir_host_ctx *, struct rt_env *, struct err *);
+    void (*detach)(struct ir_host_ctx *);
+    /* False: no room in buf, nothing emitted. `buf` is moved past what was used. */
+    bool (*emit)(struct ir_host_ctx *, const struct ir_block *, struct ir_codebuf *buf,
+                 struct ir_code *out);
+    /* Makes the link go to `to` (while the low half of env->epoch is `epoch`, if cross_page). */
+    void (*link)(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to, uint32_t epoch);
+    void (*unlink)(struct ir_host_ctx *, struct ir_link *);
+    /* Makes every entry of a block that dies leave with RT_EXIT_JUMP at `pc`. */
+    void (*kill)(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
+    enum rt_exit (*enter)(struct ir_host_ctx *, struct rt_env *, const void *entry);
+    /*
+     * Runs one vector or FPU instruction on the guest vectors in env (not live). `mem` is the host
+     * address of the memory operand, aligned if vec->aligned. False: the host cannot do it.
+     * *result: integer, or flags as rt_flags_pack makes them.
+     */
+    bool (*vec_run)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in,
+                    uint64_t *result);
+};
+
+/* The host this program was built for, or NULL: only the interpreter then. */
+const struct ir_host *ir_host_native(void);
+/* Handlers for faults inside generated code (process-wide, idempotent). */
+int ir_host_signals(struct err *);
+
+#endif

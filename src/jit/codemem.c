@@ -1,0 +1,122 @@
+/* Code memory; see codemem.h. Where double mapping is refused, one mapping changes protection. */
+#include "jit/codemem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+static uint8_t *map_view(uint8_t *want, size_t size, int prot, int fd)
+{
+    int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED | MAP_NORESERVE;
+    void *p = mmap(want, size, prot, flags, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static bool map_twice(struct codemem *cm)
+{
+    int fd = memfd_create("jit", MFD_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    if (ftruncate(fd, (off_t)cm->size) == 0) {
+        cm->rw = map_view(NULL, cm->size, PROT_READ | PROT_WRITE, fd);
+        cm->rx = map_view(NULL, cm->size, PROT_READ | PROT_EXEC, fd);
+    }
+    close(fd);
+    if (cm->rw && cm->rx) {
+        return true;
+    }
+    codemem_close(cm);
+    return false;
+}
+
+static void enter_arena(struct codemem *cm, unsigned arena)
+{
+    uint8_t *base = cm->rw + (size_t)arena * CODEMEM_ARENA;
+    size_t hot = arena == 0 ? cm->keep_hot : 0;
+    size_t cold = arena == 0 ? cm->keep_cold : 0;
+    cm->arena = arena;
+    cm->cur = (struct ir_codebuf){
+        .hot = base + hot,
+        .hot_end = base + CODEMEM_HOT,
+        .cold = base + CODEMEM_HOT + cold,
+        .cold_end = base + CODEMEM_ARENA,
+        .to_rx = cm->rx - cm->rw,
+    };
+}
+
+int codemem_open(struct codemem *cm, size_t size, struct err *err)
+{
+    assert(size >= 2 * CODEMEM_ARENA && size % CODEMEM_ARENA == 0);
+    *cm = (struct codemem){.size = size, .narenas = (unsigned)(size / CODEMEM_ARENA)};
+    if (!map_twice(cm)) {
+        cm->size = size;
+        cm->rw = cm->rx = map_view(NULL, size, PROT_READ | PROT_WRITE, -1);
+        if (!cm->rw) {
+            err_set(err, "cannot get %zu MiB of memory for generated code: %s", size >> 20,
+                    strerror(errno));
+            return -errno;
+        }
+    }
+    enter_arena(cm, 0);
+    return 0;
+}
+
+void codemem_close(struct codemem *cm)
+{
+    if (cm->rx && cm->rx != cm->rw) {
+        munmap(cm->rx, cm->size);
+    }
+    if (cm->rw) {
+        munmap(cm->rw, cm->size);
+    }
+    cm->rw = cm->rx = NULL;
+}
+
+bool codemem_has_room(const struct codemem *cm)
+{
+    return cm->cur.hot_end - cm->cur.hot >= (ptrdiff_t)IR_HOT_ROOM &&
+           cm->cur.cold_end - cm->cur.cold >= (ptrdiff_t)IR_COLD_ROOM;
+}
+
+unsigned codemem_next(const struct codemem *cm)
+{
+    return (cm->arena + 1) % cm->narenas;
+}
+
+void codemem_advance(struct codemem *cm)
+{
+    unsigned next = codemem_next(cm);
+    cm->wrapped = cm->wrapped || next == 0;
+    enter_arena(cm, next);
+}
+
+void codemem_keep(struct codemem *cm)
+{
+    assert(cm->arena == 0 && !cm->wrapped);
+    cm->keep_hot = (size_t)(cm->cur.hot - cm->rw);
+    cm->keep_cold = (size_t)(cm->cur.cold - cm->rw) - CODEMEM_HOT;
+}
+
+unsigned codemem_arena_of(const struct codemem *cm, const void *rw)
+{
+    return (unsigned)((size_t)((const uint8_t *)rw - cm->rw) / CODEMEM_ARENA);
+}
+
+void codemem_begin_write(struct codemem *cm)
+{
+    if (cm->rx == cm->rw) {
+        mprotect(cm->rw, cm->size, PROT_READ | PROT_WRITE);
+    }
+}
+
+void codemem_end_write(struct codemem *cm)
+{
+    if (cm->rx == cm->rw) {
+        mprotect(cm->rw, cm->size, PROT_READ | PROT_EXEC);
+    }
+}
