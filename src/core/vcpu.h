@@ -10,24 +10,13 @@
 #include <pthread.h>
 
 #include "base/types.h"
+#include "core/vcpu_event.h"
 
 struct rt_env;
 struct isa;
 struct machine;
 struct irq_ctrl;
 struct mem_map;
-
-enum vcpu_event {
-    VCPU_EV_INTR = 1,  /* the interrupt controller may have a vector */
-    VCPU_EV_NMI = 2,
-    VCPU_EV_INIT = 4,
-    VCPU_EV_SIPI = 8,  /* vector in sipi_vector */
-    VCPU_EV_SMI = 16,
-    VCPU_EV_RESET = 32,
-    VCPU_EV_STOP = 64,  /* leave the run loop */
-    VCPU_EV_PAUSE = 128, /* park at the next safepoint until resumed */
-    VCPU_EV_WORK = 256, /* accelerator's mailbox has work */
-};
 
 enum vcpu_state { VCPU_RUNNING, VCPU_HALTED, VCPU_WAIT_SIPI };
 
@@ -49,8 +38,6 @@ struct vcpu {
     bool sleeping;           /* under sleep_lock */
 };
 
-/* Any thread. `arg` is the vector for VCPU_EV_SIPI. */
-void vcpu_post(struct vcpu *, unsigned events, unsigned arg);
 /* Owner: sleeps until an event is posted. */
 void vcpu_sleep(struct vcpu *);
 void vcpu_init(struct vcpu *, unsigned index);

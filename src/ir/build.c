@@ -184,6 +184,11 @@ ir_ref ir_vec_op(struct ir_block *b, const struct ir_vec *v, struct ir_addr m, i
     return emit4(b, IR_hostvec, IR_I64, m.scale, b->nvecs++, REFS(m.base, m.index, int_in, IR_NONE));
 }
 
+void ir_check(struct ir_block *b, unsigned id, ir_ref x, ir_ref y, unsigned size)
+{
+    emit4(b, IR_check, IR_I64, id, (int32_t)size, REFS(x, y, IR_NONE, IR_NONE));
+}
+
 static void branch(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux, ir_ref v,
                    uint64_t pc)
 {

@@ -48,6 +48,8 @@ ir_ref ir_cmpxchg(struct ir_block *, enum ir_type, struct ir_addr, ir_ref expect
                   bool lock);
 ir_ref ir_vec_op(struct ir_block *, const struct ir_vec *, struct ir_addr, ir_ref int_in);
 
+void ir_check(struct ir_block *, unsigned id, ir_ref a, ir_ref b, unsigned size);
+
 void ir_brcc(struct ir_block *, enum ir_cc, ir_ref flags, uint64_t pc);
 void ir_brnz(struct ir_block *, enum ir_type, ir_ref v, uint64_t pc);
 void ir_brz(struct ir_block *, enum ir_type, ir_ref v, uint64_t pc);

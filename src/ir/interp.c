@@ -378,6 +378,7 @@ static bool faulting(struct frame *f, const struct ir_op *op, uint64_t *out)
     case IR_rmw:
     case IR_cmpxchg: return do_update(f, op, out);
     case IR_hostvec: return do_vec(f, op, out);
+    case IR_check: return f->b->guest->checks[op->aux].fn(f->env, val(f, op->a), val(f, op->b), (unsigned)op->imm);
     default: return do_div(f, op, out);
     }
 }
@@ -430,7 +431,7 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
             __atomic_thread_fence(__ATOMIC_SEQ_CST);
             break;
         case IR_ld: case IR_ldw: case IR_st: case IR_probew: case IR_rmw: case IR_cmpxchg:
-        case IR_hostvec: case IR_divu: case IR_divs: case IR_remu: case IR_rems:
+        case IR_hostvec: case IR_check: case IR_divu: case IR_divs: case IR_remu: case IR_rems:
             if (!faulting(&f, op, &out)) {
                 env->insns += insns - 1;
                 return RT_EXIT_FAULT;

@@ -158,12 +158,21 @@ struct ir_helper {
     ir_helper_fn *fn;
 };
 
+/* A check that may refuse an instruction: false with env->fault filled. Reads env only; state that
+ * generated code keeps in registers is not to be looked at. */
+struct ir_check {
+    const char *name;
+    bool (*fn)(struct rt_env *, uint64_t a, uint64_t b, unsigned size);
+};
+
 /* What IR knows of a guest ISA: names and offsets only. */
 struct ir_guest {
     const struct ir_reg *regs;
     unsigned nregs;
     const struct ir_helper *helpers;
     unsigned nhelpers;
+    const struct ir_check *checks; /* imm of a check op is the access size */
+    unsigned nchecks;
     uint32_t vec_off;    /* of vector register 0 in the guest state, 32 bytes each */
     uint32_t mxcsr_off;
 };

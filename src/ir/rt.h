@@ -68,7 +68,7 @@ struct rt_env {
     _Atomic uint32_t exit;     /* not 0: leave generated code at the next poll */
     uint16_t flags;            /* arithmetic flags: RT_FLAGS_PACK */
     uint8_t fp_live;           /* guest vectors and MXCSR are in host registers */
-    uint8_t pad0;
+    bool hold_irq;             /* no interrupt before one more instruction is done */
     uint64_t jump_salt;        /* changes with everything that a virtual pc's meaning hangs on */
     uint64_t epoch;            /* code mapping generation, for links across pages */
     uint64_t host_sp;          /* C stack while generated code runs on its own */

@@ -60,6 +60,8 @@ static int check_indexes(const struct ir_block *b, unsigned i, struct err *err)
             return bad(err, i, op, "no such helper");
         }
         break;
+    case IR_check:
+        return op->aux >= b->guest->nchecks ? bad(err, i, op, "no such check") : 0;
     case IR_insn: case IR_brcc: case IR_brnz: case IR_brz: case IR_jump:
         break;
     default:

@@ -1,0 +1,209 @@
+/* Helpers that change the flow of control: interrupts, returns, system calls, halting. */
+#include <stdatomic.h>
+
+#include "isa/x86/helpers.h"
+#include "isa/x86/sys.h"
+
+static struct x86_cpu *cpu_of(struct rt_env *env)
+{
+    return (struct x86_cpu *)env;
+}
+
+enum ir_helper_result helper_raise(struct rt_env *env, uint64_t vector, uint64_t b, uint64_t c)
+{
+    return x86_raise(cpu_of(env), (unsigned)vector);
+}
+
+enum ir_helper_result helper_raise_error(struct rt_env *env, uint64_t vector, uint64_t error, uint64_t c)
+{
+    return x86_raise_error(cpu_of(env), (unsigned)vector, (uint32_t)error);
+}
+
+/* a: vector, b: address behind the instruction, c: 1 for INT1 (not checked against the gate). */
+enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t next, uint64_t hard)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if ((c->sys_flags & RF_VM) && !hard && vector != EXC_BP && vector != EXC_OF &&
+        (c->sys_flags & RF_IOPL) != RF_IOPL) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    uint64_t pc = env->pc;
+    env->pc = next;
+    env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = (uint32_t)vector, .soft = !hard};
+    x86_deliver_soft(c, pc);
+    return IR_HELPER_PC;
+}
+
+enum ir_helper_result helper_iret(struct rt_env *env, uint64_t opsize, uint64_t b, uint64_t c)
+{
+    return x86_iret(cpu_of(env), (unsigned)opsize);
+}
+
+enum ir_helper_result helper_far_jump(struct rt_env *env, uint64_t sel, uint64_t pc, uint64_t opsize)
+{
+    return x86_far_jump(cpu_of(env), (uint16_t)sel, pc, (unsigned)opsize);
+}
+
+/* c: operand size, instruction length << 8 */
+enum ir_helper_result helper_far_call(struct rt_env *env, uint64_t sel, uint64_t pc, uint64_t how)
+{
+    return x86_far_call(cpu_of(env), (uint16_t)sel, pc, how & 0xff, env->pc + (how >> 8));
+}
+
+enum ir_helper_result helper_far_ret(struct rt_env *env, uint64_t opsize, uint64_t release, uint64_t c)
+{
+    return x86_far_ret(cpu_of(env), (unsigned)opsize, (unsigned)release);
+}
+
+static void flat_segment(struct x86_cpu *c, unsigned seg, unsigned sel, unsigned ar)
+{
+    x86_set_seg_raw(c, seg, (uint16_t)sel, 0, 0xffffffff, (uint16_t)ar);
+}
+
+#define AR_FLAT_CODE (AR_P | AR_S | AR_CODE | AR_W | AR_A | AR_G)
+#define AR_FLAT_DATA (AR_P | AR_S | AR_W | AR_A | AR_G | AR_DB)
+
+/* a: address behind the instruction */
+enum ir_helper_result helper_syscall(struct rt_env *env, uint64_t next, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if (!(c->efer & EFER_SCE) || !(c->efer & EFER_LMA)) {
+        return x86_raise(c, EXC_UD);
+    }
+    bool from64 = x86_long_code(c);
+    uint64_t flags = x86_rflags(c);
+    env->reg[RCX] = next;
+    env->reg[R11] = flags & ~(uint64_t)RF_RF;
+    x86_set_rflags(c, flags & ~c->sfmask, FLAG_ALL | (RF_SYS_ALL & ~RF_VM));
+    c->sys_flags &= ~(uint64_t)RF_RF;
+    unsigned sel = (unsigned)(c->star >> 32) & 0xfffc;
+    c->cpl = 0;
+    flat_segment(c, SEG_CS, sel, AR_FLAT_CODE | AR_L);
+    flat_segment(c, SEG_SS, sel + 8, AR_FLAT_DATA);
+    env->pc = from64 ? c->lstar : c->cstar;
+    return IR_HELPER_PC;
+}
+
+/* a: operand size */
+enum ir_helper_result helper_sysret(struct rt_env *env, uint64_t opsize, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if (!(c->efer & EFER_SCE) || !x86_long_code(c)) {
+        return x86_raise(c, EXC_UD);
+    }
+    bool to64 = opsize == 8;
+    uint64_t pc = env->reg[RCX];
+    if (c->cpl != 0 || (to64 && (uint64_t)sign_extend(pc, 48) != pc)) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    unsigned sel = ((unsigned)(c->star >> 48) & 0xffff) | 3;
+    x86_set_rflags(c, env->reg[R11], FLAG_ALL | (RF_SYS_ALL & ~(RF_VM | RF_RF)));
+    c->sys_flags &= ~(uint64_t)RF_RF;
+    c->cpl = 3;
+    flat_segment(c, SEG_CS, to64 ? sel + 16 : sel, AR_FLAT_CODE | AR_DPL | (to64 ? AR_L : AR_DB));
+    flat_segment(c, SEG_SS, sel + 8, AR_FLAT_DATA | AR_DPL);
+    env->pc = to64 ? pc : pc & 0xffffffff;
+    return IR_HELPER_PC;
+}
+
+enum ir_helper_result helper_sysenter(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    unsigned sel = (unsigned)c->sysenter_cs & 0xfffc;
+    if (!(c->cr0 & CR0_PE) || sel == 0) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    bool lma = c->efer & EFER_LMA;
+    c->sys_flags &= ~(uint64_t)(RF_VM | RF_IF | RF_RF);
+    c->cpl = 0;
+    flat_segment(c, SEG_CS, sel, AR_FLAT_CODE | (lma ? AR_L : AR_DB));
+    flat_segment(c, SEG_SS, sel + 8, AR_FLAT_DATA);
+    env->reg[RSP] = lma ? c->sysenter_esp : c->sysenter_esp & 0xffffffff;
+    env->pc = lma ? c->sysenter_eip : c->sysenter_eip & 0xffffffff;
+    return IR_HELPER_PC;
+}
+
+enum ir_helper_result helper_sysexit(struct rt_env *env, uint64_t opsize, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    unsigned sel = (unsigned)c->sysenter_cs & 0xfffc;
+    if (!(c->cr0 & CR0_PE) || c->cpl != 0 || sel == 0) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    bool to64 = opsize == 8;
+    uint64_t pc = env->reg[RDX], sp = env->reg[RCX];
+    if (to64 && ((uint64_t)sign_extend(pc, 48) != pc || (uint64_t)sign_extend(sp, 48) != sp)) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    unsigned cs = (to64 ? sel + 32 : sel + 16) | 3;
+    c->cpl = 3;
+    flat_segment(c, SEG_CS, cs, AR_FLAT_CODE | AR_DPL | (to64 ? AR_L : AR_DB));
+    flat_segment(c, SEG_SS, cs + 8, AR_FLAT_DATA | AR_DPL);
+    env->reg[RSP] = to64 ? sp : sp & 0xffffffff;
+    env->pc = to64 ? pc : pc & 0xffffffff;
+    return IR_HELPER_PC;
+}
+
+enum ir_helper_result helper_hlt(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
+{
+    env->vcpu->state = VCPU_HALTED;
+    return IR_HELPER_EXIT;
+}
+
+/* MWAIT: sleeps until an interrupt; may wake early. ECX bit 0: also when IF is 0. */
+enum ir_helper_result helper_mwait(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    c->halted_mwait = true;
+    env->vcpu->state = VCPU_HALTED;
+    return IR_HELPER_EXIT;
+}
+
+/* a: value popped, b: operand size */
+enum ir_helper_result helper_popf(struct rt_env *env, uint64_t v, uint64_t opsize, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    unsigned iopl = (unsigned)(c->sys_flags >> 12) & 3;
+    bool vm = c->sys_flags & RF_VM;
+    if (vm && iopl != 3) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    uint64_t mask = FLAG_ALL | RF_TF | RF_DF | RF_NT;
+    mask |= opsize > 2 ? RF_AC | RF_ID : 0;
+    mask |= c->cpl <= iopl ? RF_IF : 0;
+    mask |= c->cpl == 0 ? RF_IOPL : 0;
+    c->rt.reg[RSP] = x86_stack_add(c, opsize);
+    c->sys_flags &= ~(uint64_t)RF_RF;
+    bool was_tf = c->sys_flags & RF_TF;
+    x86_set_rflags(c, v, mask);
+    return was_tf != !!(c->sys_flags & RF_TF) ? IR_HELPER_EXIT : IR_HELPER_NEXT;
+}
+
+static bool may_change_if(const struct x86_cpu *c)
+{
+    return c->cpl <= (c->sys_flags >> 12 & 3) || !(c->cr0 & CR0_PE);
+}
+
+enum ir_helper_result helper_sti(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if (!may_change_if(c)) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    if (!(c->sys_flags & RF_IF)) {
+        c->sys_flags |= RF_IF;
+        c->rt.hold_irq = true; /* Vol. 3A 6.8.1: one instruction more */
+        return IR_HELPER_EXIT;
+    }
+    return IR_HELPER_NEXT;
+}
+
+enum ir_helper_result helper_cli(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if (!may_change_if(c)) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    c->sys_flags &= ~(uint64_t)RF_IF;
+    return IR_HELPER_NEXT;
+}

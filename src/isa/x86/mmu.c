@@ -1,0 +1,204 @@
+/*
+ * x86 address translation: none, 32-bit two-level, PAE, and four-level paging (Intel SDM Vol. 3A
+ * chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, global pages.
+ *
+ * Does not do: five-level paging, protection keys, the 36-bit PSE extension beyond bits 39..32.
+ */
+#include "core/tlb_ops.h"
+#include "isa/x86/cpu.h"
+
+enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
+#define PTE_NX (1ull << 63)
+#define PHYS_BITS 40
+#define PTE_ADDR (mask_low(52) & ~0xfffull)
+
+struct walk {
+    struct x86_cpu *c;
+    struct vcpu *v;
+    gva_t va;
+    unsigned access, idx;
+    uint64_t rights;  /* PTE_W, PTE_U and'ed over the levels; PTE_NX or'ed */
+    uint64_t pte;     /* last entry read */
+    gpa_t pte_gpa;
+};
+
+static bool page_fault(const struct walk *w, uint32_t error)
+{
+    const struct x86_cpu *c = w->c;
+    if (w->access & RT_WRITE) {
+        error |= PF_W;
+    }
+    if (w->idx == MODE_MMU_USER) {
+        error |= PF_U;
+    }
+    if ((w->access & RT_EXEC) && ((c->efer & EFER_NXE) || (c->cr4 & CR4_SMEP))) {
+        error |= PF_I;
+    }
+    w->v->env->fault = (struct rt_fault){
+        .kind = RT_FAULT_GUEST, .vector = EXC_PF, .has_error = true, .error = error, .addr = w->va};
+    return false;
+}
+
+/* Reads one entry; false: fault. `size` 4 or 8. */
+static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
+{
+    bool ok;
+    w->pte_gpa = gpa;
+    if (size == 8) {
+        ok = pmem_read64(w->v, gpa, &w->pte);
+    } else {
+        uint32_t v32 = 0;
+        ok = pmem_read32(w->v, gpa, &v32);
+        w->pte = v32;
+    }
+    if (!ok || !(w->pte & PTE_P)) {
+        return page_fault(w, 0);
+    }
+    uint64_t reserved = size == 8 ? mask_low(52) & ~mask_low(PHYS_BITS) : 0;
+    if (size == 8 && !(w->c->efer & EFER_NXE)) {
+        reserved |= PTE_NX;
+    }
+    if (w->pte & reserved) {
+        return page_fault(w, PF_P | PF_RSVD);
+    }
+    w->rights &= w->pte | ~(uint64_t)(PTE_W | PTE_U);
+    w->rights |= w->pte & PTE_NX;
+    return true;
+}
+
+static void set_bits(struct walk *w, uint8_t bits)
+{
+    if ((w->pte & bits) != bits) {
+        pmem_or8(w->v, w->pte_gpa, bits);
+        w->pte |= bits;
+    }
+}
+
+/* Rights of the finished walk for its MMU index, as enum rt_access. */
+static unsigned allowed(const struct walk *w)
+{
+    const struct x86_cpu *c = w->c;
+    bool user_page = w->rights & PTE_U, writable = w->rights & PTE_W;
+    unsigned a = w->rights & PTE_NX ? 0 : RT_EXEC;
+    if (w->idx == MODE_MMU_USER) {
+        return user_page ? a | RT_READ | (writable ? RT_WRITE : 0) : 0;
+    }
+    if (user_page && (c->cr4 & CR4_SMEP)) {
+        a = 0;
+    }
+    if (user_page && w->idx == MODE_MMU_KERNEL) {
+        return a; /* SMAP */
+    }
+    return a | RT_READ | (writable || !(c->cr0 & CR0_WP) ? RT_WRITE : 0);
+}
+
+static bool finish(struct walk *w, struct walk_result *res, unsigned page_bits, uint64_t frame)
+{
+    unsigned perms = allowed(w);
+    if (w->access & ~perms) {
+        return page_fault(w, PF_P);
+    }
+    set_bits(w, w->access & RT_WRITE ? PTE_A | PTE_D : PTE_A);
+    if (!(w->pte & PTE_D)) {
+        perms &= ~(unsigned)RT_WRITE;
+    }
+    uint64_t low = mask_low(page_bits);
+    *res = (struct walk_result){.gpa = (frame & ~low) | (w->va & low),
+                                .page_bits = (uint8_t)page_bits,
+                                .perms = (uint8_t)perms,
+                                .global = (w->pte & PTE_G) && (w->c->cr4 & CR4_PGE)};
+    return true;
+}
+
+/* Levels from `level` down to 1, eight-byte entries, 9 bits each; `table` is the first table. */
+static bool walk_long(struct walk *w, struct walk_result *res, uint64_t table, unsigned level)
+{
+    for (;; level--) {
+        unsigned shift = 12 + 9 * (level - 1);
+        if (!read_entry(w, (table & PTE_ADDR) + (w->va >> shift & 511) * 8, 8)) {
+            return false;
+        }
+        if (level == 1 || (level <= 3 && (w->pte & PTE_PS))) {
+            uint64_t low = mask_low(shift) & ~0x1fffull;
+            if (level > 1 && (w->pte & low)) {
+                return page_fault(w, PF_P | PF_RSVD);
+            }
+            return finish(w, res, shift, w->pte & PTE_ADDR);
+        }
+        if (level == 4 && (w->pte & PTE_PS)) {
+            return page_fault(w, PF_P | PF_RSVD);
+        }
+        set_bits(w, PTE_A);
+        table = w->pte;
+    }
+}
+
+static bool walk_pae(struct walk *w, struct walk_result *res)
+{
+    uint64_t pdpte = w->c->pdpte[w->va >> 30 & 3];
+    if (!(pdpte & PTE_P)) {
+        return page_fault(w, 0);
+    }
+    return walk_long(w, res, pdpte, 2);
+}
+
+static bool walk_32(struct walk *w, struct walk_result *res)
+{
+    if (!read_entry(w, (w->c->cr3 & 0xfffff000u) + (w->va >> 22 & 1023) * 4, 4)) {
+        return false;
+    }
+    if ((w->pte & PTE_PS) && (w->c->cr4 & CR4_PSE)) {
+        uint64_t frame = (w->pte & 0xffc00000u) | bits_get(w->pte, 20, 13) << 32;
+        return finish(w, res, 22, frame);
+    }
+    set_bits(w, PTE_A);
+    if (!read_entry(w, (w->pte & 0xfffff000u) + (w->va >> 12 & 1023) * 4, 4)) {
+        return false;
+    }
+    return finish(w, res, 12, w->pte & 0xfffff000u);
+}
+
+static bool canonical(gva_t va)
+{
+    return (uint64_t)sign_extend(va, 48) == va;
+}
+
+bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct walk_result *res)
+{
+    struct x86_cpu *c = x86_cpu(v);
+    struct walk w = {.c = c, .v = v, .va = va, .access = access, .idx = idx,
+                     .rights = PTE_W | PTE_U};
+    if (!(c->cr0 & CR0_PG)) {
+        *res = (struct walk_result){.gpa = va & mask_low(PHYS_BITS), .page_bits = 12,
+                                    .perms = RT_READ | RT_WRITE | RT_EXEC};
+        return true;
+    }
+    if (c->efer & EFER_LMA) {
+        if (!canonical(va)) {
+            x86_raise_error(c, EXC_GP, 0);
+            return false;
+        }
+        return walk_long(&w, res, c->cr3, 4);
+    }
+    w.va = va & 0xffffffffu;
+    return c->cr4 & CR4_PAE ? walk_pae(&w, res) : walk_32(&w, res);
+}
+
+/* Loads the four PDPTEs as MOV to CR3 does under PAE (Vol. 3A 4.4.1); false: #GP is due. */
+bool x86_load_pdptes(struct x86_cpu *c, uint64_t cr3)
+{
+    uint64_t reserved = 0x1e6 | (mask_low(52) & ~mask_low(PHYS_BITS)) | 0xfff0000000000000ull;
+    uint64_t p[4];
+    for (unsigned i = 0; i < 4; i++) {
+        if (!pmem_read64(c->rt.vcpu, (cr3 & 0xffffffe0u) + i * 8, &p[i])) {
+            p[i] = 0;
+        }
+        if ((p[i] & PTE_P) && (p[i] & reserved)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        c->pdpte[i] = p[i];
+    }
+    return true;
+}

@@ -1,0 +1,102 @@
+/* Stacks as interrupts, far calls and returns use them: nothing is committed until all is known. */
+#include "isa/x86/sys.h"
+
+void x86_stack_current(struct x86_stack *s, struct x86_cpu *c)
+{
+    bool flat64 = x86_long_code(c);
+    *s = (struct x86_stack){
+        .c = c,
+        .base = flat64 ? 0 : c->seg_base[SEG_SS],
+        .sp = c->rt.reg[RSP],
+        .mask = flat64 ? ~0ull : c->seg[SEG_SS].ar & AR_DB ? 0xffffffffull : 0xffffull,
+        .idx = c->cpl == 3 ? MODE_MMU_USER : x86_sys_idx(c),
+    };
+}
+
+uint64_t x86_stack_add(struct x86_cpu *c, uint64_t n)
+{
+    struct x86_stack s;
+    x86_stack_current(&s, c);
+    return (s.sp & ~s.mask) | ((s.sp + n) & s.mask);
+}
+
+static uint64_t stack_address(const struct x86_stack *s)
+{
+    uint64_t a = s->base + (s->sp & s->mask);
+    return s->mask == ~0ull ? a : a & 0xffffffffu;
+}
+
+void x86_push(struct x86_stack *s, unsigned size, uint64_t v)
+{
+    s->sp = (s->sp & ~s->mask) | ((s->sp - size) & s->mask);
+    if (!s->bad && !vmem_write(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
+        s->bad = true;
+    }
+}
+
+uint64_t x86_pop(struct x86_stack *s, unsigned size)
+{
+    uint64_t v = 0;
+    if (!s->bad && !vmem_read(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
+        s->bad = true;
+    }
+    s->sp = (s->sp & ~s->mask) | ((s->sp + size) & s->mask);
+    return v;
+}
+
+void x86_stack_commit(const struct x86_stack *s)
+{
+    s->c->rt.reg[RSP] = s->sp;
+}
+
+static bool tss_read(struct x86_cpu *c, uint32_t off, unsigned size, uint64_t *v)
+{
+    *v = 0;
+    if (off + size - 1 > c->tr.limit) {
+        x86_raise_error(c, EXC_TS, c->tr.sel & ~3u);
+        return false;
+    }
+    return vmem_read(c->rt.vcpu, c->tr.base + off, x86_sys_idx(c), size, v);
+}
+
+/* Vol. 3A 8.2.1 (32-bit), 8.7 (64-bit); a 16-bit TSS has words. */
+bool x86_tss_stack(struct x86_cpu *c, unsigned level, uint16_t *ss, uint64_t *sp)
+{
+    uint64_t v;
+    if (c->efer & EFER_LMA) {
+        *ss = (uint16_t)level;
+        return tss_read(c, 4 + level * 8, 8, sp);
+    }
+    bool wide = c->tr.ar & 8;
+    if (!tss_read(c, wide ? 4 + level * 8 : 2 + level * 4, wide ? 4 : 2, sp) ||
+        !tss_read(c, wide ? 8 + level * 8 : 4 + level * 4, 2, &v)) {
+        return false;
+    }
+    *ss = (uint16_t)v;
+    return true;
+}
+
+bool x86_tss_ist(struct x86_cpu *c, unsigned ist, uint64_t *sp)
+{
+    return tss_read(c, 0x24 + (ist - 1) * 8, 8, sp);
+}
+
+bool x86_inner_ss(struct x86_cpu *c, uint16_t sel, unsigned level, unsigned vector, uint64_t *d)
+{
+    gva_t addr;
+    if ((sel & ~3u) == 0) {
+        x86_raise_error(c, vector, 0);
+        return false;
+    }
+    if (!x86_fetch_desc(c, sel, vector, d, &addr)) {
+        return false;
+    }
+    uint16_t ar = x86_desc_ar(*d);
+    bool right = (sel & 3u) == level && (ar & AR_DPL) >> 5 == level &&
+                 (ar & (AR_S | AR_CODE | AR_W)) == (AR_S | AR_W);
+    if (!right || !(ar & AR_P)) {
+        x86_raise_error(c, right ? EXC_SS : vector, sel & ~3u);
+        return false;
+    }
+    return true;
+}

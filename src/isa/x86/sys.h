@@ -1,0 +1,65 @@
+/* Between the files of the x86 CPU's system part. */
+#ifndef ISA_X86_SYS_H
+#define ISA_X86_SYS_H
+
+#include "core/tlb_ops.h"
+#include "isa/x86/cpu.h"
+
+/* MMU index of implicit accesses to descriptor tables and task state (always supervisor). */
+static inline unsigned x86_sys_idx(const struct x86_cpu *c)
+{
+    return c->cr4 & CR4_SMAP ? MODE_MMU_KERNEL : MODE_MMU_KERNEL_AC;
+}
+
+static inline bool x86_long_code(const struct x86_cpu *c)
+{
+    return (c->efer & EFER_LMA) && (c->seg[SEG_CS].ar & AR_L);
+}
+
+enum ir_helper_result x86_lldt(struct x86_cpu *, uint16_t sel);
+enum ir_helper_result x86_ltr(struct x86_cpu *, uint16_t sel);
+enum ir_helper_result x86_inspect_desc(struct x86_cpu *, uint16_t sel, unsigned what, uint32_t *out,
+                                       bool *zf);
+
+/* stack.c: pushes and pops by descriptor-table code, on a stack not yet committed. */
+struct x86_stack {
+    struct x86_cpu *c;
+    uint64_t base;  /* of SS, 0 in 64-bit mode */
+    uint64_t sp, mask;
+    unsigned idx;   /* MMU index */
+    bool bad;       /* an access faulted: env->fault is filled */
+};
+void x86_stack_current(struct x86_stack *, struct x86_cpu *);
+/* RSP or ESP or SP plus n, as a full register value. */
+uint64_t x86_stack_add(struct x86_cpu *, uint64_t n);
+void x86_push(struct x86_stack *, unsigned size, uint64_t v);
+uint64_t x86_pop(struct x86_stack *, unsigned size);
+void x86_stack_commit(const struct x86_stack *);
+/* New SS:RSP for privilege level `level` from the TSS (32-bit and 64-bit). */
+bool x86_tss_stack(struct x86_cpu *, unsigned level, uint16_t *ss, uint64_t *sp);
+bool x86_tss_ist(struct x86_cpu *, unsigned ist, uint64_t *sp);
+/* Checks and loads SS for an inner privilege level; vector is that of a failure. */
+bool x86_inner_ss(struct x86_cpu *, uint16_t sel, unsigned level, unsigned vector, uint64_t *desc);
+
+/* fault.c: delivers env->fault of an INT; pc is put back when delivery itself faults. */
+void x86_deliver_soft(struct x86_cpu *, uint64_t insn_pc);
+
+/* far.c */
+enum ir_helper_result x86_far_jump(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize);
+enum ir_helper_result x86_far_call(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize,
+                                   uint64_t next);
+enum ir_helper_result x86_far_ret(struct x86_cpu *, unsigned opsize, unsigned release);
+enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize);
+
+/* isa.c: limits and rights of a segment that is not flat; false: env->fault is filled. */
+bool x86_seg_check(struct x86_cpu *, unsigned seg, uint64_t off, unsigned size, unsigned access);
+
+/* cpuid.c, msr.c, model.c */
+void x86_cpuid(struct x86_cpu *, uint32_t leaf, uint32_t sub, uint32_t out[4]);
+bool x86_rdmsr(struct x86_cpu *, uint32_t msr, uint64_t *v);  /* false: #GP */
+bool x86_wrmsr(struct x86_cpu *, uint32_t msr, uint64_t v);
+uint64_t x86_tsc(const struct x86_cpu *);
+uint64_t x86_cr4_known(const struct x86_cpu *); /* bits the model lets be set */
+enum ir_helper_result x86_write_cr(struct x86_cpu *, unsigned cr, uint64_t v);
+
+#endif
