@@ -20,6 +20,7 @@ struct tr_ctx {
     unsigned avail;       /* of them in the first page */
     unsigned avail2;      /* more from the next page; 0 when it was not fetched */
     unsigned max_insns;
+    const struct vcpu *vcpu; /* for its model's features only: never its state */
 };
 
 enum tr_end {

@@ -21,6 +21,12 @@ enum x86_ir_reg {
     XREG_SYS_FLAGS = XREG_SEG_BASE + SEG_COUNT,
     XREG_KERNEL_GS,
     XREG_MXCSR,
+    XREG_TSC_AUX,
+    XREG_SEL,                               /* six selectors, read only, 16 bits */
+    XREG_LDTR_SEL = XREG_SEL + SEG_COUNT,   /* from here on read only */
+    XREG_TR_SEL,
+    XREG_CR0, XREG_CR2, XREG_CR3, XREG_CR4,
+    XREG_GDT_BASE, XREG_GDT_LIMIT, XREG_IDT_BASE, XREG_IDT_LIMIT,
     XREG_COUNT
 };
 
