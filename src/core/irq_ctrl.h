@@ -28,6 +28,7 @@ struct irq_ctrl_type {
     bool (*msr_write)(struct irq_ctrl *ic, uint32_t msr, uint64_t val);
     void (*reset)(struct irq_ctrl *ic, bool init);
     uint32_t (*id)(struct irq_ctrl *ic);
+    void (*set_tsc_offset)(struct irq_ctrl *ic, int64_t offset);
 };
 
 struct irq_ctrl {
@@ -91,5 +92,21 @@ static inline uint32_t irq_ctrl_id(struct irq_ctrl *ic)
 {
     return ic->type->id(ic);
 }
+
+/*
+ * The vcpu's TSC is clock_tsc(clock) + offset; told at every change (IA32_TSC,
+ * IA32_TSC_ADJUST), so that TSC deadlines fall due at the right time.
+ */
+static inline void irq_ctrl_set_tsc_offset(struct irq_ctrl *ic, int64_t offset)
+{
+    ic->type->set_tsc_offset(ic, offset);
+}
+
+/*
+ * Registers of the local APIC lie at one address for all vcpus: which one is meant follows from
+ * the thread. A vcpu's thread says once, before it runs guest code, whose it is.
+ */
+void irq_ctrl_enter(struct irq_ctrl *ic);
+struct irq_ctrl *irq_ctrl_current(void); /* NULL on other threads */
 
 #endif

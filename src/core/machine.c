@@ -27,23 +27,33 @@ static int machine_board_args(struct machine *m, struct err *err)
 }
 
 struct machine *machine_new(const struct machine_config *config, struct loop *loop,
-                            struct clock *clock, struct err *err)
+                            struct clock *clock, const struct machine_cpus *cpus)
 {
     struct machine *m = alloc_zero(sizeof(*m));
     m->config = *config;
     m->loop = loop;
     m->clock = clock;
+    m->cpus = cpus;
     m->board = config->board;
     pthread_mutex_init(&m->lock, NULL);
     m->mem = mem_map_new("memory", 0);
     m->io = mem_map_new("io", 0x10000);
     m->board_data = alloc_zero(m->board->size);
     prop_presets(m->board->props, m->board_data);
-    if (machine_board_args(m, err) || m->board->init(m, err)) {
-        machine_free(m);
-        return NULL;
-    }
     return m;
+}
+
+int machine_build(struct machine *m, struct err *err)
+{
+    int ret = machine_board_args(m, err);
+    return ret ? ret : m->board->init(m, err);
+}
+
+int machine_add_vcpu(struct machine *m, struct err *err)
+{
+    int ret = m->cpus ? m->cpus->add(m, m->vcpu_count, err) : 0;
+    m->vcpu_count += !ret;
+    return ret;
 }
 
 int machine_load(struct machine *m, struct err *err)
@@ -55,6 +65,9 @@ void machine_free(struct machine *m)
 {
     if (!m) {
         return;
+    }
+    if (m->cpus) {
+        m->cpus->free(m);
     }
     dev_free_all(m);
     if (m->board->fini) {

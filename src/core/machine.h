@@ -16,15 +16,14 @@
 #include "core/mem.h"
 #include "core/x86_boot.h"
 
-struct accel;
 struct board_type;
 struct bus;
 struct clock;
 struct dev;
 struct err;
 struct irq_ctrl;
-struct isa;
 struct loop;
+struct machine;
 struct vcpu;
 
 #define MACHINE_MAX_VCPUS 8
@@ -41,6 +40,21 @@ struct machine_config {
     const char *kernel, *initrd, *append;
     const char *name, *uuid;
     bool no_reboot, no_shutdown;
+};
+
+/*
+ * How vcpus are made and run: an ISA and an accelerator put together by the program. All on the
+ * loop's thread.
+ */
+struct machine_cpus {
+    /* Makes m->vcpu[index]; m->ic[index] exists. */
+    int (*add)(struct machine *m, unsigned index, struct err *err);
+    /* All to the reset state; vcpu 0 to m->boot. Not started yet, or parked. */
+    void (*reset)(struct machine *m);
+    int (*start)(struct machine *m, struct err *err); /* one thread each; they run at once */
+    void (*park)(struct machine *m);                  /* returns when none runs guest code */
+    void (*unpark)(struct machine *m);
+    void (*free)(struct machine *m); /* ends the threads, frees m->vcpu[] */
 };
 
 enum machine_state { MACHINE_PAUSED, MACHINE_RUNNING, MACHINE_ENDED };
@@ -66,6 +80,7 @@ struct backend {
 
 struct machine {
     struct machine_config config;
+    const struct machine_cpus *cpus; /* NULL: a machine without processors, in tests */
     struct loop *loop;
     struct clock *clock;
     struct ram_set ram;
@@ -78,10 +93,8 @@ struct machine {
     const struct board_type *board;
     void *board_data; /* freed by the board's fini */
 
-    /* Made by the board through machine_add_vcpus(). ic[i] belongs to vcpu[i]. */
-    const struct isa *isa;
-    const struct accel *accel;
-    void *accel_data;
+    /* ic[i] is made by the board and belongs to vcpu[i]. */
+    void *cpus_data; /* of `cpus` */
     unsigned vcpu_count;
     struct vcpu *vcpu[MACHINE_MAX_VCPUS];
     struct irq_ctrl *ic[MACHINE_MAX_VCPUS];
@@ -105,11 +118,18 @@ struct board_type {
     void (*fini)(struct machine *);
 };
 
-/* NULL with a sentence. The caller adds backends and -device devices before machine_load(). */
+/*
+ * In this order: machine_new(), backends, machine_build() (the board's memory, chips, vcpus),
+ * -device devices, machine_load() (tables and kernel), cpus->reset() and cpus->start().
+ */
 struct machine *machine_new(const struct machine_config *config, struct loop *loop,
-                            struct clock *clock, struct err *err);
+                            struct clock *clock, const struct machine_cpus *cpus);
+int machine_build(struct machine *m, struct err *err);
 int machine_load(struct machine *m, struct err *err);
 void machine_free(struct machine *m);
+
+/* For boards: m->ic[m->vcpu_count] is set; counts one up. */
+int machine_add_vcpu(struct machine *m, struct err *err);
 
 /* Any thread, also a vcpu's own. The loop acts on it; the asking vcpu goes on until parked. */
 void machine_ask(struct machine *m, enum machine_request request, int exit_status);
