@@ -1,0 +1,16 @@
+/* What exists. */
+#include "board/boards.h"
+
+#include <stddef.h>
+
+#include "board/microvm.h"
+#include "dev/misc/isa_debug_exit.h"
+#include "dev/serial/isa_serial.h"
+
+const struct board_type *const boards[] = {&board_microvm, NULL};
+
+const struct dev_type *const dev_types[] = {
+    &isa_debug_exit_type,
+    &isa_serial_type,
+    NULL,
+};

@@ -1,0 +1,11 @@
+/* All boards: an explicit list. */
+#ifndef BOARD_BOARDS_H
+#define BOARD_BOARDS_H
+
+struct board_type;
+struct dev_type;
+
+extern const struct board_type *const boards[];   /* ends with NULL; the first is the default */
+extern const struct dev_type *const dev_types[];  /* what -device can make; ends with NULL */
+
+#endif

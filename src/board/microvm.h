@@ -1,0 +1,43 @@
+/* The microvm board. */
+#ifndef BOARD_MICROVM_H
+#define BOARD_MICROVM_H
+
+#include "core/irq.h"
+#include "core/machine.h"
+#include "dev/isa/isa_bus.h"
+
+struct ioapic;
+struct lapic_bus;
+struct pic;
+struct pit;
+
+#define MICROVM_LOW_RAM_MAX 0xc0000000ull
+#define MICROVM_HIGH_RAM 0x100000000ull
+#define MICROVM_ACPI_TABLES 0xe0000ull
+#define MICROVM_ACPI_TABLES_SIZE 0x10000ull
+#define MICROVM_VIRTIO_BASE 0xfeb00000ull
+#define MICROVM_VIRTIO_STRIDE 0x200ull
+#define MICROVM_VIRTIO_COUNT 8
+#define MICROVM_VIRTIO_GSI 16
+
+struct microvm {
+    /* Options. */
+    char *pit_opt, *pic_opt, *rtc_opt, *acpi_opt;
+    bool isa_serial, auto_cmdline, option_roms;
+
+    struct machine *machine;
+    struct ram *ram;
+    uint64_t low_ram, high_ram; /* bytes below and above 4 GiB */
+    struct lapic_bus *lapics;
+    struct ioapic *ioapic;
+    struct pic *pic;
+    struct pit *pit;
+    struct irq_pin gsi[24]; /* the first 16 are the ISA lines */
+    bool gsi_ready;
+    struct isa_bus isa;
+    bool loaded; /* once: a further load is a reset */
+};
+
+extern const struct board_type board_microvm;
+
+#endif

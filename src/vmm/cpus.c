@@ -1,0 +1,51 @@
+/* Accelerators by name. "tcg" is the published name of what our "jit" does. */
+#include "vmm/cpus.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+#include "base/near.h"
+
+static const struct {
+    const char *name, *canonical;
+    const struct machine_cpus *cpus;
+} accels[] = {
+    {"jit", "jit", NULL},
+    {"tcg", "jit", NULL},
+};
+
+const char *cpus_accel_name(const char *name, struct err *err)
+{
+    const char *names[ARRAY_LEN(accels)];
+    for (size_t i = 0; i < ARRAY_LEN(accels); i++) {
+        names[i] = accels[i].name;
+        if (!strcmp(names[i], name)) {
+            return accels[i].canonical;
+        }
+    }
+    err_set(err, EINVAL, "-accel: there is no accelerator '%s'; the nearest is '%s'", name,
+            near_pick(name, names, ARRAY_LEN(names)));
+    return NULL;
+}
+
+const struct machine_cpus *cpus_find(const char *accel)
+{
+    for (size_t i = 0; i < ARRAY_LEN(accels); i++) {
+        if (!strcmp(accels[i].name, accel)) {
+            return accels[i].cpus;
+        }
+    }
+    return NULL;
+}
+
+void cpus_accel_help(FILE *out)
+{
+    fprintf(out, "Accelerators:\n  jit   translation to host code\n  tcg   the same\n");
+}
+
+void cpus_model_help(FILE *out)
+{
+    fprintf(out, "Processor models:\n");
+}

@@ -1,0 +1,10 @@
+/* -drive: images opened as backends, and devices for those that name an interface. */
+#ifndef VMM_DRIVES_H
+#define VMM_DRIVES_H
+
+#include "vmm/options.h"
+
+int drives_add(struct machine *m, const struct option_list *drives, struct err *err);
+int drives_add_devices(struct machine *m, struct err *err);
+
+#endif

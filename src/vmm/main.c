@@ -1,0 +1,50 @@
+/*
+ * The program. The only place that prints error sentences and exits.
+ * Also called as qemu-system-x86_64: the options are the same, the default machine is microvm.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "chardev/chardev.h"
+#include "vmm/options.h"
+#include "vmm/run.h"
+
+/* An assertion failed: the terminal must not stay raw. */
+static void main_abort(int sig)
+{
+    chardev_restore_terminal();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static const char *main_name(const char *argv0)
+{
+    const char *slash = argv0 ? strrchr(argv0, '/') : NULL;
+    return slash ? slash + 1 : argv0 ? argv0 : "lodge";
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {0};
+    struct err err = {""};
+    if (argc < 1) {
+        return 1;
+    }
+    signal(SIGABRT, main_abort);
+    atexit(chardev_restore_terminal);
+    int ret = options_parse(&o, argc, argv, &err);
+    o.program = main_name(argv[0]);
+    if (!ret && o.action == OPTIONS_RUN) {
+        ret = run_machine(&o, &err);
+    }
+    options_free(&o);
+    if (ret < 0) {
+        chardev_restore_terminal();
+        fprintf(stderr, "%s: %s\n", main_name(argv[0]), err.text);
+        return 1;
+    }
+    return ret;
+}

@@ -1,0 +1,505 @@
+/*
+ * The options and what each does with its argument. Names and syntax are those published for
+ * qemu-system-x86_64; what is accepted without effect says so in its help.
+ */
+#include "vmm/option_table.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/near.h"
+#include "board/boards.h"
+#include "chardev/chardev.h"
+#include "core/device.h"
+#include "vmm/cpus.h"
+
+static int unsupported(struct err *err, const char *option, const char *arg, const char *instead)
+{
+    return err_set(err, EINVAL, "%s: '%s' is not supported; the nearest is '%s'", option, arg,
+                   instead);
+}
+
+static bool asks_help(const char *arg)
+{
+    return !strcmp(arg, "help") || !strcmp(arg, "?");
+}
+
+static int list_push(struct option_list *l, const char *arg, const char *first, const char *option,
+                     struct err *err)
+{
+    l->items = alloc_resize(l->items, l->count + 1, sizeof(*l->items));
+    l->items[l->count] = (struct keyval){0};
+    int ret = keyval_parse(&l->items[l->count++], arg, first, err);
+    return ret ? err_prefix(err, ret, "%s", option) : 0;
+}
+
+/* ---- Machine ---- */
+
+static int machine_find(struct options *o, const char *name, struct err *err)
+{
+    const char *names[16];
+    size_t n = 0;
+    for (; boards[n]; n++) {
+        names[n] = boards[n]->name;
+        if (!strcmp(names[n], name)) {
+            o->config.board = boards[n];
+            return 0;
+        }
+    }
+    return err_set(err, EINVAL, "-machine: there is no machine '%s'; the nearest is '%s'", name,
+                   near_pick(name, names, n));
+}
+
+static int machine_help(struct options *o)
+{
+    printf("Machines:\n");
+    for (size_t i = 0; boards[i]; i++) {
+        printf("  %-12s %s%s\n", boards[i]->name, boards[i]->summary, i ? "" : " (default)");
+    }
+    o->action = OPTIONS_DONE;
+    return 0;
+}
+
+static int take_accel(struct options *o, const char *arg, struct err *err);
+
+/* Options of every machine that change nothing here. */
+static void machine_drop_neutral(struct keyval *kv)
+{
+    static const char *const neutral[] = {"type", "accel", "dump-guest-core", "mem-merge", "usb",
+                                          "vmport", "graphics", "kernel-irqchip", "hmat"};
+    for (size_t i = 0; i < ARRAY_LEN(neutral); i++) {
+        keyval_remove(kv, neutral[i]);
+    }
+}
+
+static int take_machine(struct options *o, const char *arg, struct err *err)
+{
+    struct keyval *kv = &o->config.board_args;
+    if (asks_help(arg)) {
+        return machine_help(o);
+    }
+    int ret = keyval_parse(kv, arg, "type", err);
+    const char *type = keyval_get(kv, "type"), *accel = keyval_get(kv, "accel");
+    ret = !ret && type ? machine_find(o, type, err) : ret;
+    ret = !ret && accel ? take_accel(o, accel, err) : ret;
+    if (!ret && keyval_wants_help(kv)) {
+        printf("Options of machine '%s':\n", o->config.board->name);
+        prop_help(o->config.board->props, stdout);
+        o->action = OPTIONS_DONE;
+    }
+    machine_drop_neutral(kv);
+    return ret;
+}
+
+static int take_accel(struct options *o, const char *arg, struct err *err)
+{
+    char name[32];
+    const char *list = arg;
+    if (asks_help(arg)) {
+        cpus_accel_help(stdout);
+        o->action = OPTIONS_DONE;
+        return 0;
+    }
+    if (!strncmp(list, "accel=", 6)) {
+        list += 6;
+    }
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(list, ",:"), list);
+    o->accel = cpus_accel_name(name, err);
+    const char *rest = strchr(list, ',');
+    o->config.accel_args = rest ? rest + 1 : NULL;
+    return o->accel ? 0 : -EINVAL;
+}
+
+static int take_cpu(struct options *o, const char *arg, struct err *err)
+{
+    if (asks_help(arg)) {
+        cpus_model_help(stdout);
+        o->action = OPTIONS_DONE;
+        return 0;
+    }
+    o->config.cpu = arg;
+    return 0;
+}
+
+/* cpus is what counts; sockets, dies, cores and threads must multiply to it (or to maxcpus). */
+static int smp_numbers(const struct keyval *kv, struct options *o, struct err *err)
+{
+    static const char *const names[] = {"cpus", "maxcpus", "sockets", "dies", "clusters", "cores",
+                                        "threads"};
+    uint64_t v[ARRAY_LEN(names)] = {0}, product = 1;
+    for (size_t i = 0; i < kv->count; i++) {
+        size_t n = 0;
+        while (n < ARRAY_LEN(names) && strcmp(names[n], kv->pairs[i].key)) {
+            n++;
+        }
+        if (n == ARRAY_LEN(names)) {
+            return err_set(err, EINVAL, "-smp has no option '%s'; the nearest is '%s'",
+                           kv->pairs[i].key, near_pick(kv->pairs[i].key, names, n));
+        }
+        int ret = value_u64("-smp", kv->pairs[i].value, 4096, &v[n], err);
+        if (ret || !v[n]) {
+            return ret ? ret : err_set(err, EINVAL, "-smp: %s must not be zero", names[n]);
+        }
+    }
+    for (size_t i = 2; i < ARRAY_LEN(names); i++) {
+        product *= v[i] ? v[i] : 1;
+    }
+    uint64_t cpus = v[0] ? v[0] : v[1] ? v[1] : product, most = v[1] ? v[1] : cpus;
+    if (cpus > most || (product > 1 && (most % product || (v[2] && most != product)))) {
+        return err_set(err, EINVAL, "-smp: %llu cpus of at most %llu do not fit the topology given",
+                       (unsigned long long)cpus, (unsigned long long)most);
+    }
+    o->config.vcpus = (unsigned)cpus;
+    return 0;
+}
+
+static int take_smp(struct options *o, const char *arg, struct err *err)
+{
+    struct keyval kv = {0};
+    int ret = keyval_parse(&kv, arg, "cpus", err);
+    ret = ret ? ret : smp_numbers(&kv, o, err);
+    keyval_free(&kv);
+    return ret;
+}
+
+static int take_m(struct options *o, const char *arg, struct err *err)
+{
+    static const char *const names[] = {"size", "slots", "maxmem"};
+    struct keyval kv = {0};
+    int ret = keyval_parse(&kv, arg, "size", err);
+    for (size_t i = 0; !ret && i < kv.count; i++) {
+        const struct keyval_pair *p = &kv.pairs[i];
+        uint64_t v;
+        if (!strcmp(p->key, "size")) {
+            ret = value_size("-m", p->value, 1 << 20, &o->config.ram_size, err);
+            o->config.ram_size = round_up(o->config.ram_size, 4096);
+            if (!ret && !o->config.ram_size) {
+                ret = err_set(err, EINVAL, "-m: the size must not be zero");
+            }
+        } else if (!strcmp(p->key, "slots") || !strcmp(p->key, "maxmem")) {
+            ret = value_size("-m", p->value, 1 << 20, &v, err); /* no hot plug: no effect */
+        } else {
+            ret = err_set(err, EINVAL, "-m has no option '%s'; the nearest is '%s'", p->key,
+                          near_pick(p->key, names, ARRAY_LEN(names)));
+        }
+    }
+    keyval_free(&kv);
+    return ret;
+}
+
+static int take_kernel(struct options *o, const char *arg, struct err *err)
+{
+    o->config.kernel = arg;
+    return 0;
+}
+
+static int take_initrd(struct options *o, const char *arg, struct err *err)
+{
+    o->config.initrd = arg;
+    return 0;
+}
+
+static int take_append(struct options *o, const char *arg, struct err *err)
+{
+    o->config.append = arg;
+    return 0;
+}
+
+static int take_bios(struct options *o, const char *arg, struct err *err)
+{
+    return err_set(err, EINVAL, "-bios: machine '%s' has no firmware; use -kernel FILE",
+                   o->config.board->name);
+}
+
+static int take_rtc(struct options *o, const char *arg, struct err *err)
+{
+    return keyval_parse(&o->config.rtc_args, arg, "base", err);
+}
+
+/* "name" or "guest=name,process=...,debug-threads=on" */
+static int take_name(struct options *o, const char *arg, struct err *err)
+{
+    o->config.name = arg;
+    return 0;
+}
+
+static int take_uuid(struct options *o, const char *arg, struct err *err)
+{
+    size_t n = strlen(arg);
+    bool ok = n == 36;
+    for (size_t i = 0; ok && i < n; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        ok = dash ? arg[i] == '-' : strchr("0123456789abcdefABCDEF", arg[i]) != NULL;
+    }
+    if (!ok) {
+        return err_set(err, EINVAL, "-uuid: '%s' is not of the form "
+                                    "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", arg);
+    }
+    o->config.uuid = arg;
+    return 0;
+}
+
+static int take_no_reboot(struct options *o, const char *arg, struct err *err)
+{
+    o->config.no_reboot = true;
+    return 0;
+}
+
+static int take_no_shutdown(struct options *o, const char *arg, struct err *err)
+{
+    o->config.no_shutdown = true;
+    return 0;
+}
+
+/* ---- Devices and what is behind them ---- */
+
+static int device_help_all(struct options *o)
+{
+    printf("Devices:\n");
+    for (size_t i = 0; dev_types[i]; i++) {
+        printf("  %-24s %s (bus %s)\n", dev_types[i]->name, dev_types[i]->summary,
+               dev_types[i]->bus);
+    }
+    o->action = OPTIONS_DONE;
+    return 0;
+}
+
+static int device_check(struct options *o, const struct keyval *kv, struct err *err)
+{
+    const char *names[64], *name = keyval_get(kv, "driver");
+    size_t n = 0;
+    if (!name) {
+        return err_set(err, EINVAL, "-device: needs the name of a device first");
+    }
+    for (; dev_types[n] && n < 64; n++) {
+        names[n] = dev_types[n]->name;
+        if (strcmp(names[n], name)) {
+            continue;
+        }
+        if (keyval_wants_help(kv)) {
+            printf("Options of device '%s':\n", name);
+            prop_help(dev_types[n]->props, stdout);
+            o->action = OPTIONS_DONE;
+        }
+        return 0;
+    }
+    return err_set(err, EINVAL, "-device: there is no device '%s'; the nearest is '%s'", name,
+                   near_pick(name, names, n));
+}
+
+static int take_device(struct options *o, const char *arg, struct err *err)
+{
+    if (asks_help(arg)) {
+        return device_help_all(o);
+    }
+    int ret = list_push(&o->devices, arg, "driver", "-device", err);
+    return ret ? ret : device_check(o, &o->devices.items[o->devices.count - 1], err);
+}
+
+static int take_drive(struct options *o, const char *arg, struct err *err)
+{
+    return list_push(&o->drives, arg, NULL, "-drive", err);
+}
+
+static int take_chardev(struct options *o, const char *arg, struct err *err)
+{
+    if (asks_help(arg)) {
+        chardev_help(stdout);
+        o->action = OPTIONS_DONE;
+        return 0;
+    }
+    int ret = list_push(&o->chardevs, arg, "backend", "-chardev", err);
+    if (!ret && !keyval_get(&o->chardevs.items[o->chardevs.count - 1], "id")) {
+        return err_set(err, EINVAL, "-chardev: needs id=ID");
+    }
+    return ret;
+}
+
+static int take_serial(struct options *o, const char *arg, struct err *err)
+{
+    o->serials.items = alloc_resize((void *)o->serials.items, o->serials.count + 1,
+                                    sizeof(*o->serials.items));
+    o->serials.items[o->serials.count++] = arg;
+    return 0;
+}
+
+static int take_monitor(struct options *o, const char *arg, struct err *err)
+{
+    return strcmp(arg, "none") && strcmp(arg, "null") ? unsupported(err, "-monitor", arg, "none")
+                                                      : 0;
+}
+
+static int take_parallel(struct options *o, const char *arg, struct err *err)
+{
+    return strcmp(arg, "none") ? unsupported(err, "-parallel", arg, "none") : 0;
+}
+
+static int take_net(struct options *o, const char *arg, struct err *err)
+{
+    return strcmp(arg, "none") ? unsupported(err, "-net", arg, "none") : 0;
+}
+
+static int take_nic(struct options *o, const char *arg, struct err *err)
+{
+    return strcmp(arg, "none") ? unsupported(err, "-nic", arg, "none") : 0;
+}
+
+static int take_vga(struct options *o, const char *arg, struct err *err)
+{
+    return strcmp(arg, "none") ? unsupported(err, "-vga", arg, "none") : 0;
+}
+
+static int take_display(struct options *o, const char *arg, struct err *err)
+{
+    if (asks_help(arg)) {
+        printf("Displays:\n  none\n");
+        o->action = OPTIONS_DONE;
+        return 0;
+    }
+    o->display_none = true;
+    return strcmp(arg, "none") ? unsupported(err, "-display", arg, "none") : 0;
+}
+
+static int take_nographic(struct options *o, const char *arg, struct err *err)
+{
+    o->nographic = true;
+    return 0;
+}
+
+static int take_nodefaults(struct options *o, const char *arg, struct err *err)
+{
+    o->nodefaults = true;
+    return 0;
+}
+
+static int take_nothing(struct options *o, const char *arg, struct err *err)
+{
+    return 0;
+}
+
+/* ---- Debugging and the process ---- */
+
+static int take_d(struct options *o, const char *arg, struct err *err)
+{
+    if (asks_help(arg)) {
+        log_help(stdout);
+        o->action = OPTIONS_DONE;
+        return 0;
+    }
+    return log_enable(arg, err);
+}
+
+static int take_log_file(struct options *o, const char *arg, struct err *err)
+{
+    o->log_file = arg;
+    return 0;
+}
+
+static int take_dfilter(struct options *o, const char *arg, struct err *err)
+{
+    o->log_filter = arg;
+    return 0;
+}
+
+static int take_s(struct options *o, const char *arg, struct err *err)
+{
+    o->gdb = "tcp::1234";
+    return 0;
+}
+
+static int take_gdb(struct options *o, const char *arg, struct err *err)
+{
+    o->gdb = strcmp(arg, "none") ? arg : NULL;
+    return 0;
+}
+
+static int take_paused(struct options *o, const char *arg, struct err *err)
+{
+    o->paused = true;
+    return 0;
+}
+
+static int take_pidfile(struct options *o, const char *arg, struct err *err)
+{
+    o->pidfile = arg;
+    return 0;
+}
+
+static int take_daemonize(struct options *o, const char *arg, struct err *err)
+{
+    return err_set(err, EINVAL, "-daemonize is not supported; start the program with '&' or by a "
+                                "service manager, and use -pidfile");
+}
+
+static int take_version(struct options *o, const char *arg, struct err *err)
+{
+    options_print_version();
+    o->action = OPTIONS_DONE;
+    return 0;
+}
+
+static int take_help(struct options *o, const char *arg, struct err *err)
+{
+    options_print_help(o->program);
+    o->action = OPTIONS_DONE;
+    return 0;
+}
+
+const struct option_row option_rows[] = {
+    {"h", NULL, take_help, NULL},
+    {"help", NULL, take_help, "print this and exit"},
+    {"version", NULL, take_version, "print the version and exit"},
+    {"machine", "[type=]NAME[,OPTION=VALUE...]", take_machine,
+     "the machine; 'help' lists machines, 'NAME,help' its options"},
+    {"M", "[type=]NAME[,...]", take_machine, "same as -machine"},
+    {"accel", "NAME[,OPTION=VALUE...]", take_accel, "the accelerator: jit, also called tcg"},
+    {"cpu", "MODEL[,+FEATURE][,-FEATURE]", take_cpu, "processor model; 'help' lists them"},
+    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,cores=][,threads=]", take_smp,
+     "number of processors"},
+    {"m", "[size=]MEGS", take_m, "guest memory; suffixes k, M, G"},
+    {"kernel", "FILE", take_kernel, "kernel: Linux bzImage, or ELF with a PVH note"},
+    {"initrd", "FILE", take_initrd, "initial ramdisk for the kernel"},
+    {"append", "TEXT", take_append, "command line for the kernel"},
+    {"bios", "FILE", take_bios, NULL},
+    {"drive", "[file=FILE][,id=ID][,if=none|virtio][,format=raw][,readonly=on|off]", take_drive,
+     "a disk image"},
+    {"device", "NAME[,OPTION=VALUE...]", take_device,
+     "add a device; 'help' lists devices, 'NAME,help' its options"},
+    {"chardev", "KIND,id=ID[,OPTION=VALUE...]", take_chardev,
+     "a character device; 'help' lists kinds"},
+    {"serial", "DEV", take_serial,
+     "serial port: stdio, mon:stdio, file:PATH, null, none, pty, unix:PATH, tcp:HOST:PORT, "
+     "chardev:ID"},
+    {"parallel", "none", take_parallel, NULL},
+    {"monitor", "none", take_monitor, "accepted: there is no monitor"},
+    {"nographic", NULL, take_nographic, "serial port on the terminal, Ctrl-A h for keys"},
+    {"display", "none", take_display, "accepted: there is no display"},
+    {"vga", "none", take_vga, "accepted: there is no display"},
+    {"net", "none", take_net, "accepted: there is no network"},
+    {"nic", "none", take_nic, "accepted: there is no network"},
+    {"rtc", "[base=utc|localtime|DATETIME][,clock=host]", take_rtc, "the clock's start"},
+    {"name", "TEXT", take_name, "name of the guest"},
+    {"uuid", "UUID", take_uuid, "UUID of the guest"},
+    {"no-reboot", NULL, take_no_reboot, "exit (status 0) when the guest resets itself"},
+    {"no-shutdown", NULL, take_no_shutdown, "stop, but do not exit, when the guest powers off"},
+    {"nodefaults", NULL, take_nodefaults, "no default serial port connection"},
+    {"no-user-config", NULL, take_nothing, "accepted: there are no configuration files"},
+    {"no-fd-bootchk", NULL, take_nothing, NULL},
+    {"enable-fips", NULL, take_nothing, NULL},
+    {"msg", "TEXT", take_nothing, NULL},
+    {"pidfile", "FILE", take_pidfile, "write the process ID to a file"},
+    {"daemonize", NULL, take_daemonize, NULL},
+    {"S", NULL, take_paused, "do not start the processors (wait for gdb)"},
+    {"s", NULL, take_s, "same as -gdb tcp::1234"},
+    {"gdb", "DEV", take_gdb, "wait for gdb: tcp:[HOST]:PORT"},
+    {"d", "ITEM[,...]", take_d, "log these; 'help' lists them"},
+    {"D", "FILE", take_log_file, "log to a file, not to stderr"},
+    {"dfilter", "RANGE[,...]", take_dfilter, "log only blocks in START..END, START+LENGTH"},
+    {0},
+};

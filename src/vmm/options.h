@@ -1,0 +1,37 @@
+/* The command line: what was asked for, before anything is opened or made. */
+#ifndef VMM_OPTIONS_H
+#define VMM_OPTIONS_H
+
+#include "core/machine.h"
+
+struct err;
+
+struct option_list {
+    struct keyval *items;
+    size_t count;
+};
+
+struct text_list {
+    const char **items;
+    size_t count;
+};
+
+enum option_action { OPTIONS_RUN, OPTIONS_DONE /* help was printed: exit with status 0 */ };
+
+struct options {
+    const char *program; /* how we were called */
+    struct machine_config config;
+    const char *accel;
+    struct option_list chardevs, drives, devices;
+    struct text_list serials;
+    bool nodefaults, nographic, display_none;
+    bool paused;           /* -S */
+    const char *gdb;       /* -gdb DEV or -s */
+    const char *log_items, *log_file, *log_filter, *pidfile;
+    enum option_action action;
+};
+
+int options_parse(struct options *o, int argc, char **argv, struct err *err);
+void options_free(struct options *o);
+
+#endif

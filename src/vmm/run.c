@@ -1,0 +1,306 @@
+/* Building the machine from the options; the main loop; resets; signals. */
+#include "vmm/run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "board/boards.h"
+#include "chardev/chardev.h"
+#include "core/device.h"
+#include "loop/clock.h"
+#include "loop/loop.h"
+#include "vmm/cpus.h"
+#include "vmm/drives.h"
+#include "vmm/options.h"
+
+struct run {
+    struct options *o;
+    struct loop *loop;
+    struct clock *clock;
+    struct machine *m;
+    int signals; /* signalfd */
+};
+
+static void run_quit(void *opaque)
+{
+    machine_ask(opaque, MACHINE_REQ_QUIT, 0);
+}
+
+static void run_signal(void *opaque, int fd, unsigned events)
+{
+    struct run *r = opaque;
+    struct signalfd_siginfo info;
+    if (read(fd, &info, sizeof(info)) == sizeof(info)) {
+        fprintf(stderr, "%s: ended by signal %u\n", r->o->program, info.ssi_signo);
+        run_quit(r->m);
+    }
+}
+
+/* Blocked in all threads and read by the loop; threads are made later and inherit the mask. */
+static int run_take_signals(struct run *r, struct err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    r->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (r->signals < 0 || loop_watch(r->loop, r->signals, LOOP_IN, run_signal, r)) {
+        return err_set(err, errno, "cannot wait for signals: %s", strerror(errno));
+    }
+    return 0;
+}
+
+/* ---- Backends ---- */
+
+static int run_add_chardev(struct run *r, struct chardev *c, const char *id)
+{
+    if (!c) {
+        return -EINVAL;
+    }
+    machine_add_backend(r->m, "chardev", id, c, chardev_free);
+    return 0;
+}
+
+static int run_add_chardevs(struct run *r, struct err *err)
+{
+    for (size_t i = 0; i < r->o->chardevs.count; i++) {
+        const struct keyval *kv = &r->o->chardevs.items[i];
+        const char *id = keyval_get(kv, "id"), *mux = keyval_get(kv, "mux");
+        bool keys = false;
+        if (machine_find_backend(r->m, "chardev", id)) {
+            return err_set(err, EEXIST, "-chardev: there are two with the id '%s'", id);
+        }
+        int ret = mux ? value_bool("-chardev: mux", mux, &keys, err) : 0;
+        ret = ret ? ret : run_add_chardev(r, chardev_new(r->loop, kv, err), id);
+        if (ret) {
+            return ret;
+        }
+        if (keys) {
+            chardev_add_mux(machine_find_backend(r->m, "chardev", id)->obj, run_quit, r->m);
+        }
+    }
+    return 0;
+}
+
+static int run_alias_serial(struct run *r, const char *id, const char *serial, struct err *err)
+{
+    struct backend *b = machine_find_backend(r->m, "chardev", id);
+    if (!b || b->taken) {
+        return err_set(err, ENOENT, "-serial chardev:%s: %s", id,
+                       b ? "it is in use" : "there is no such -chardev");
+    }
+    b->taken = true;
+    machine_add_backend(r->m, "chardev", serial, b->obj, NULL);
+    return 0;
+}
+
+static int run_add_serial(struct run *r, const char *spec, unsigned n, struct err *err)
+{
+    char id[16];
+    snprintf(id, sizeof(id), "serial%u", n);
+    if (!strcmp(spec, "none")) {
+        return 0;
+    }
+    if (!strncmp(spec, "chardev:", 8)) {
+        return run_alias_serial(r, spec + 8, id, err);
+    }
+    bool keys = !strncmp(spec, "mon:", 4);
+    const char *what = spec + (keys ? 4 : 0);
+    if (keys && !strcmp(what, "stdio")) {
+        what = "stdio,signal=off"; /* Ctrl-C is the guest's; Ctrl-A x is ours */
+    }
+    struct chardev *c = chardev_new_legacy(r->loop, what, err);
+    int ret = run_add_chardev(r, c, id);
+    if (ret) {
+        return err_prefix(err, ret, "-serial");
+    }
+    if (keys) {
+        chardev_add_mux(c, run_quit, r->m);
+    }
+    return 0;
+}
+
+/* Without -serial: the terminal, unless -nodefaults or -display none ask for silence. */
+static int run_add_serials(struct run *r, struct err *err)
+{
+    struct options *o = r->o;
+    if (!o->serials.count && !o->nodefaults && (o->nographic || !o->display_none)) {
+        return run_add_serial(r, "mon:stdio", 0, err);
+    }
+    for (unsigned i = 0; i < o->serials.count; i++) {
+        int ret = run_add_serial(r, o->serials.items[i], i, err);
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static const struct dev_type *run_find_type(const char *name)
+{
+    size_t i = 0;
+    while (dev_types[i] && strcmp(dev_types[i]->name, name)) {
+        i++;
+    }
+    return dev_types[i];
+}
+
+static int run_add_devices(struct run *r, struct err *err)
+{
+    for (size_t i = 0; i < r->o->devices.count; i++) {
+        const struct keyval *kv = &r->o->devices.items[i];
+        if (!dev_new(r->m, run_find_type(keyval_get(kv, "driver")), kv, err)) {
+            return err_prefix(err, -EINVAL, "-device");
+        }
+    }
+    return 0;
+}
+
+static int run_build(struct run *r, struct err *err)
+{
+    struct options *o = r->o;
+    const struct machine_cpus *cpus = cpus_find(o->accel);
+    r->loop = loop_new(err);
+    if (!r->loop) {
+        return -EIO;
+    }
+    r->clock = clock_new_host();
+    loop_add_clock(r->loop, r->clock);
+    r->m = machine_new(&o->config, r->loop, r->clock, cpus);
+    int ret = run_take_signals(r, err);
+    ret = ret ? ret : run_add_chardevs(r, err);
+    ret = ret ? ret : run_add_serials(r, err);
+    ret = ret ? ret : drives_add(r->m, &o->drives, err);
+    ret = ret ? ret : machine_build(r->m, err);
+    ret = ret ? ret : run_add_devices(r, err);
+    ret = ret ? ret : drives_add_devices(r->m, err);
+    ret = ret ? ret : machine_load(r->m, err);
+    return ret;
+}
+
+/* ---- Running ---- */
+
+static int run_reset(struct run *r, struct err *err)
+{
+    struct machine *m = r->m;
+    m->cpus->park(m);
+    for (struct dev *d = m->devs; d; d = d->next) {
+        if (d->type->quiesce) {
+            d->type->quiesce(d);
+        }
+    }
+    dev_reset_all(m, DEV_RESET_POWER);
+    int ret = machine_load(m, err);
+    if (!ret) {
+        m->cpus->reset(m);
+        m->cpus->unpark(m);
+    }
+    return ret;
+}
+
+static enum machine_request run_take_request(struct machine *m)
+{
+    AUTO_LOCK(&m->lock);
+    enum machine_request req = m->request;
+    m->request = MACHINE_REQ_NONE;
+    return req;
+}
+
+/* Handles what ended the loop; true when the process shall end. */
+static bool run_request(struct run *r, int *status, struct err *err)
+{
+    struct machine *m = r->m;
+    enum machine_request req = run_take_request(m);
+    *status = 0;
+    switch (req) {
+    case MACHINE_REQ_NONE:
+        return false;
+    case MACHINE_REQ_RESET:
+    case MACHINE_REQ_CRASH:
+        if (m->config.no_reboot) {
+            return true;
+        }
+        *status = run_reset(r, err);
+        return *status != 0;
+    case MACHINE_REQ_POWEROFF:
+        if (m->config.no_shutdown) {
+            m->cpus->park(m);
+            return false;
+        }
+        return true;
+    case MACHINE_REQ_EXIT:
+        *status = m->exit_status;
+        return true;
+    case MACHINE_REQ_QUIT:
+        return true;
+    }
+    return true;
+}
+
+static int run_loop(struct run *r, struct err *err)
+{
+    struct machine *m = r->m;
+    int status = 0;
+    if (!m->cpus) {
+        return err_set(err, ENOSYS, "this build has no accelerator");
+    }
+    dev_reset_all(m, DEV_RESET_POWER);
+    m->cpus->reset(m);
+    int ret = m->cpus->start(m, err);
+    if (ret) {
+        return ret;
+    }
+    do {
+        loop_run(r->loop);
+    } while (!run_request(r, &status, err));
+    return status;
+}
+
+static void run_free(struct run *r)
+{
+    machine_free(r->m);
+    if (r->signals >= 0) {
+        close(r->signals);
+    }
+    loop_free(r->loop);
+    clock_free(r->clock);
+}
+
+static int run_write_pid(const char *path, struct err *err)
+{
+    FILE *f = path ? fopen(path, "we") : NULL;
+    if (path && !f) {
+        return err_set(err, errno, "-pidfile: cannot write '%s': %s", path, strerror(errno));
+    }
+    if (f) {
+        fprintf(f, "%ld\n", (long)getpid());
+        fclose(f);
+    }
+    return 0;
+}
+
+int run_machine(struct options *o, struct err *err)
+{
+    struct run r = {.o = o, .signals = -1};
+    int ret = o->log_file ? log_open(o->log_file, err) : 0;
+    ret = ret ? ret : run_write_pid(o->pidfile, err);
+    ret = ret ? ret : run_build(&r, err);
+    ret = ret ? ret : run_loop(&r, err);
+    run_free(&r);
+    if (o->pidfile) {
+        unlink(o->pidfile);
+    }
+    log_close();
+    return ret;
+}
