@@ -5,6 +5,7 @@ usage: gen_x86.py header|tables TABLE OUTPUT
 """
 import sys
 
+import hostvec
 import x86table
 from x86table import FIXED, MODES, SIZES
 
@@ -82,7 +83,7 @@ def gen_tables(forms, out):
     tree = x86table.Tree(forms)
     codes = operand_codes(forms)
     ops = names_in_order(f.name for f in forms)
-    out.append('#include "isa/x86/table.h"\n')
+    out.append('#include "ir/hostvec.h"\n#include "isa/x86/table.h"\n')
     out.append('enum {')
     out += [f'    {code_ident(c)},' for c in codes]
     out.append('};\n')
@@ -128,6 +129,11 @@ def gen_tables(forms, out):
         for i in range(0, 256, 8):
             out.append('        ' + ' '.join(f'{entry(v)},' for v in root[i:i + 8]) + f' /* {i:02x} */')
         out.append('    },')
+    out.append('};\n')
+    ids, index = hostvec.collect(forms)
+    out.append('/* enum hostvec_op of vector and x87 forms. */')
+    out.append('const uint16_t x86_form_hostvecs[X86_FORM_COUNT] = {')
+    out += [f'    [{i}] = {ids[v - 1].ident},' for i, v in enumerate(index) if v]
     out.append('};\n')
     strings(out, 'x86_op_names', 'X86_OP_COUNT', ['(invalid)'] + ops)
     strings(out, 'x86_feature_names', 'X86_FEATURE_COUNT', ['-'] + features(forms))

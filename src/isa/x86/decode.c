@@ -632,6 +632,11 @@ enum x86_feature x86_form_feature(unsigned form)
     return x86_forms[form].feature;
 }
 
+unsigned x86_form_hostvec(unsigned form)
+{
+    return x86_form_hostvecs[form];
+}
+
 unsigned x86_form_line(unsigned form)
 {
     return x86_forms[form].sel.line;

@@ -111,7 +111,9 @@ enum x86_form_flag {
 
 unsigned x86_form_flags(unsigned form);
 enum x86_feature x86_form_feature(unsigned form);
-unsigned x86_form_line(unsigned form);                      /* line of insn.decode */
+unsigned
+x86_form_hostvec(unsigned form);       /* enum hostvec_op of a vector or x87 form, else HV_NONE */
+unsigned x86_form_line(unsigned form); /* line of insn.decode */
 void x86_form_name(unsigned form, char *text, size_t room); /* "paddb Vx,Hx,Wx" */
 const char *x86_op_name(unsigned op);
 const char *x86_feature_name(unsigned feature);

@@ -117,6 +117,7 @@ extern const uint8_t x86_sizes[][X86_SIZE_COUNT];
 extern const struct x86_form x86_forms[X86_FORM_COUNT];
 extern const uint16_t x86_tree[];
 extern const uint16_t x86_roots[7][256];
+extern const uint16_t x86_form_hostvecs[X86_FORM_COUNT];
 extern const char *const x86_op_names[X86_OP_COUNT];
 extern const char *const x86_feature_names[X86_FEATURE_COUNT];
 
