@@ -3,7 +3,7 @@
  * mnemonics where both name an instruction the same way. Instructions that are #UD here by design
  * (EVEX, VMX and the like) are counted and skipped.
  *
- * usage: objdump_test FILE [MODE]
+ * usage: objdump_test [FILE [MODE]]; without FILE: what X86_OBJDUMP_FILE names (a vmlinux, say).
  */
 #include "base/bits.h"
 #include "isa/x86/disas.h"
@@ -174,7 +174,8 @@ static void check(struct counts *c, const uint8_t *code, unsigned n, const char 
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
+    const char *file = argc > 1 ? argv[1] : getenv("X86_OBJDUMP_FILE");
+    if (!file) {
         return 77; /* nothing to compare with: skipped */
     }
     unsigned mode = argc > 2 ? atoi(argv[2]) : 8;
@@ -182,7 +183,7 @@ int main(int argc, char **argv)
     char command[4096];
     snprintf(command, sizeof(command),
              "objdump -d -m %s -M intel,intel64 --insn-width=16 --no-addresses '%s' 2>/dev/null",
-             machine, argv[1]);
+             machine, file);
     FILE *f = popen(command, "r");
     if (!f) {
         return 77;
@@ -200,6 +201,6 @@ int main(int argc, char **argv)
     pclose(f);
     printf("%s: %u instructions, %u lengths differ, %u names differ; not compared: %u AVX-512, "
            "%u not in the table, %u lone prefixes\n",
-           argv[1], c.total, c.wrong_len, c.other_name, c.evex, c.skipped, c.prefix_only);
+           file, c.total, c.wrong_len, c.other_name, c.evex, c.skipped, c.prefix_only);
     return c.total == 0 ? 77 : c.wrong_len + c.other_name > 0;
 }
