@@ -17,12 +17,14 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "board/load_x86.h"
-#include "chardev/chardev.h"
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/irqchip/pic8259.h"
+#include "board/microvm_acpi.h"
+#include "dev/misc/acpi_power.h"
 #include "dev/misc/reset_ports.h"
 #include "dev/serial/isa_serial.h"
+#include "dev/timer/cmos_rtc.h"
 #include "dev/timer/pit8254.h"
 
 static const char *const on_off_auto[] = {"on", "off", "auto", NULL};
@@ -43,6 +45,16 @@ static const struct prop microvm_props[] = {
 static bool wanted(const char *opt)
 {
     return strcmp(opt, "off") != 0;
+}
+
+bool microvm_has_rtc(const struct microvm *v)
+{
+    return v->rtc != NULL;
+}
+
+bool microvm_virtio_used(const struct microvm *v, unsigned n)
+{
+    return false;
 }
 
 static int microvm_add_ram(struct microvm *v, struct err *err)
@@ -132,6 +144,19 @@ static int microvm_add_serial(struct microvm *v, struct err *err)
     return 0;
 }
 
+static int microvm_add_rtc(struct microvm *v, struct err *err)
+{
+    int64_t base;
+    int ret = rtc_base_from_args(&v->machine->config.rtc_args, &base, err);
+    if (ret || !wanted(v->rtc_opt)) {
+        return ret;
+    }
+    v->rtc = rtc_new(v->machine->clock, base);
+    irq_connect(rtc_irq(v->rtc), &v->gsi[8]);
+    rtc_map(v->rtc, v->machine->io);
+    return 0;
+}
+
 static int microvm_init(struct machine *m, struct err *err)
 {
     struct microvm *v = m->board_data;
@@ -149,7 +174,12 @@ static int microvm_init(struct machine *m, struct err *err)
         irq_connect(pit_irq(v->pit), &v->gsi[0]);
         pit_map(v->pit, m->io);
     }
+    ret = microvm_add_rtc(v, err);
+    if (ret) {
+        return ret;
+    }
     reset_ports_map(m);
+    mem_map_add_mmio(m->mem, MICROVM_POWER_BASE, ACPI_POWER_SIZE, &acpi_power_mmio, m);
     ret = microvm_add_cpus(v, err);
     if (!ret && v->isa_serial) {
         ret = microvm_add_serial(v, err);
@@ -174,19 +204,45 @@ static void microvm_memory_map(const struct microvm *v, struct x86_load *l)
     microvm_add_range(l, MICROVM_HIGH_RAM, MICROVM_HIGH_RAM + v->high_ram, X86_RANGE_RAM);
 }
 
+static void microvm_reset_chips(struct microvm *v)
+{
+    ram_clear(v->ram);
+    lapic_reset_all(v->lapics);
+    ioapic_reset(v->ioapic);
+    if (v->pic) {
+        pic_reset(v->pic);
+    }
+    if (v->pit) {
+        pit_reset(v->pit);
+    }
+    if (v->rtc) {
+        rtc_reset(v->rtc);
+    }
+}
+
+/* Tables go to the end of the first MiB; `rsdp` stays 0 without ACPI. */
+static int microvm_put_acpi(struct microvm *v, uint64_t *rsdp, struct err *err)
+{
+    struct strbuf sb = {0};
+    int ret = 0;
+    if (!wanted(v->acpi_opt)) {
+        return 0;
+    }
+    microvm_build_acpi(v, MICROVM_ACPI_TABLES, &sb);
+    if (sb.len > MICROVM_ACPI_TABLES_SIZE ||
+        !gmem_write(v->machine->mem, MICROVM_ACPI_TABLES, sb.text, sb.len)) {
+        ret = err_set(err, ENOMEM, "no room for the ACPI tables");
+    }
+    strbuf_free(&sb);
+    *rsdp = MICROVM_ACPI_TABLES;
+    return ret;
+}
+
 static int microvm_load(struct machine *m, struct err *err)
 {
     struct microvm *v = m->board_data;
     if (v->loaded) {
-        ram_clear(v->ram);
-        lapic_reset_all(v->lapics);
-        ioapic_reset(v->ioapic);
-        if (v->pic) {
-            pic_reset(v->pic);
-        }
-        if (v->pit) {
-            pit_reset(v->pit);
-        }
+        microvm_reset_chips(v);
     }
     v->loaded = true;
     memset(&m->boot, 0, sizeof(m->boot));
@@ -197,12 +253,14 @@ static int microvm_load(struct machine *m, struct err *err)
                          .cmdline = m->config.append ? m->config.append : "",
                          .low_ram_end = v->low_ram, .boot = &m->boot};
     microvm_memory_map(v, &l);
-    return x86_load_kernel(&l, err);
+    int ret = microvm_put_acpi(v, &l.rsdp, err);
+    return ret ? ret : x86_load_kernel(&l, err);
 }
 
 static void microvm_fini(struct machine *m)
 {
     struct microvm *v = m->board_data;
+    rtc_free(v->rtc);
     pit_free(v->pit);
     pic_free(v->pic);
     ioapic_free(v->ioapic);

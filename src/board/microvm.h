@@ -10,11 +10,13 @@ struct ioapic;
 struct lapic_bus;
 struct pic;
 struct pit;
+struct rtc;
 
 #define MICROVM_LOW_RAM_MAX 0xc0000000ull
 #define MICROVM_HIGH_RAM 0x100000000ull
 #define MICROVM_ACPI_TABLES 0xe0000ull
 #define MICROVM_ACPI_TABLES_SIZE 0x10000ull
+#define MICROVM_POWER_BASE 0xfea00000ull
 #define MICROVM_VIRTIO_BASE 0xfeb00000ull
 #define MICROVM_VIRTIO_STRIDE 0x200ull
 #define MICROVM_VIRTIO_COUNT 8
@@ -32,11 +34,15 @@ struct microvm {
     struct ioapic *ioapic;
     struct pic *pic;
     struct pit *pit;
+    struct rtc *rtc;
     struct irq_pin gsi[24]; /* the first 16 are the ISA lines */
     bool gsi_ready;
     struct isa_bus isa;
     bool loaded; /* once: a further load is a reset */
 };
+
+bool microvm_has_rtc(const struct microvm *v);
+bool microvm_virtio_used(const struct microvm *v, unsigned n);
 
 extern const struct board_type board_microvm;
 
