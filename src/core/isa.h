@@ -5,6 +5,8 @@
 #ifndef CORE_ISA_H
 #define CORE_ISA_H
 
+#include <stdio.h>
+
 #include "ir/ir.h"
 #include "ir/rt.h"
 
@@ -41,6 +43,8 @@ struct isa {
     const struct ir_guest *guest;
     size_t env_size;
     int (*cpu_init)(struct vcpu *, const char *model, struct err *);
+    void (*cpu_fini)(struct vcpu *);
+    void (*model_help)(FILE *); /* the text of -cpu help */
     void (*cpu_reset)(struct vcpu *);
     enum tr_end (*translate)(struct ir_block *, const struct tr_ctx *);
     /* Fills *res, or env->fault and returns false. `access` is one of enum rt_access. */

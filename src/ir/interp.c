@@ -400,6 +400,11 @@ static uint64_t value_op(struct frame *f, const struct ir_op *op)
     }
 }
 
+static uint64_t vec_value(const struct ir_block *b, const struct ir_op *op, uint64_t out)
+{
+    return b->vec[op->imm].result == IR_VEC_RFLAGS ? rt_flags_unpack((uint16_t)out) : out;
+}
+
 enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
 {
     struct frame f;
@@ -436,7 +441,7 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
                 env->insns += insns - 1;
                 return RT_EXIT_FAULT;
             }
-            f.v[i] = op->op == IR_hostvec ? out : out & mask_low(ir_type_bits(op->type));
+            f.v[i] = op->op == IR_hostvec ? vec_value(b, op, out) : out & mask_low(ir_type_bits(op->type));
             break;
         case IR_brcc: case IR_brnz: case IR_brz: case IR_jump:
             if (branch_taken(&f, op)) {

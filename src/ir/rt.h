@@ -135,6 +135,9 @@ struct rt_mem_ops {
     void (*lock_begin)(struct rt_env *);
     void (*lock_end)(struct rt_env *);
     bool (*vec)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in, uint64_t *result);
+    /* The guest's x87 registers, which live with the host's while a vCPU runs: FXSAVE layout. */
+    void (*fpu_get)(struct rt_env *, uint8_t fx[512]);
+    void (*fpu_set)(struct rt_env *, const uint8_t fx[512]);
 };
 
 #endif

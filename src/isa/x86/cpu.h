@@ -97,6 +97,7 @@ struct x86_cpu {
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, misc_enable, apic_base, mtrr_def_type, spec_ctrl;
     uint64_t mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
+    int64_t tsc_adjust;
     int64_t tsc_offset;   /* guest TSC = host TSC + this */
     uint64_t smi_count;
     struct x86_model *model; /* what CPUID says */
@@ -148,6 +149,9 @@ enum ir_helper_result x86_raise(struct x86_cpu *, unsigned vector);
 enum ir_helper_result x86_raise_error(struct x86_cpu *, unsigned vector, uint32_t error);
 void x86_deliver(struct vcpu *);
 bool x86_events(struct vcpu *);
+
+/* lift.c */
+enum tr_end x86_translate(struct ir_block *, const struct tr_ctx *);
 
 /* mmu.c */
 bool x86_walk(struct vcpu *, gva_t, unsigned access, unsigned mmu_idx, struct walk_result *);

@@ -398,7 +398,8 @@ static bool lift_mxcsr(struct lift *l)
         return lift_raise(l, EXC_NM);
     }
     if (l->in->op == X86_STMXCSR) {
-        lift_write(l, 0, ir_getreg(l->b, IR_I32, XREG_MXCSR));
+        ir_ref va = ir_lea(l->b, IR_I64, lift_mem(l, 4, RT_WRITE));
+        lift_helper(l, HELPER_ldmxcsr, va, lift_const(l, 1), IR_NONE);
         return true;
     }
     lift_helper(l, HELPER_ldmxcsr, wide(l, 0), IR_NONE, IR_NONE);

@@ -59,6 +59,7 @@ void x86_cpuid(struct x86_cpu *, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 bool x86_rdmsr(struct x86_cpu *, uint32_t msr, uint64_t *v);  /* false: #GP */
 bool x86_wrmsr(struct x86_cpu *, uint32_t msr, uint64_t v);
 uint64_t x86_tsc(const struct x86_cpu *);
+uint64_t x86_xcr0_known(const struct x86_cpu *);
 uint64_t x86_cr4_known(const struct x86_cpu *); /* bits the model lets be set */
 enum ir_helper_result x86_write_cr(struct x86_cpu *, unsigned cr, uint64_t v);
 
