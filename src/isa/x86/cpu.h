@@ -64,7 +64,7 @@ enum {
     AR_DB = 0x4000, AR_G = 0x8000,
 };
 
-struct x86_seg {
+struct x86_segment {
     uint16_t sel;
     uint16_t ar;
     uint32_t limit; /* in bytes, granularity applied */
@@ -85,7 +85,7 @@ struct x86_cpu {
     uint64_t sys_flags;
     uint64_t kernel_gs;
     uint64_t mxcsr;
-    struct x86_seg seg[SEG_COUNT], ldtr, tr;
+    struct x86_segment seg[SEG_COUNT], ldtr, tr;
     struct x86_table gdtr, idtr;
     uint8_t cpl;
     bool nmi_blocked;     /* until IRET */

@@ -229,7 +229,7 @@ static void drop_inner_segments(struct x86_cpu *c)
 {
     static const uint8_t regs[4] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     for (unsigned i = 0; i < 4; i++) {
-        struct x86_seg *s = &c->seg[regs[i]];
+        struct x86_segment *s = &c->seg[regs[i]];
         bool conforming = (s->ar & (AR_CODE | AR_E)) == (AR_CODE | AR_E);
         if ((s->ar & AR_P) && !conforming && (s->ar & AR_DPL) >> 5 < c->cpl) {
             uint64_t base = c->seg_base[regs[i]];

@@ -13,7 +13,7 @@
 #include "isa/x86/sys.h"
 
 #define REG(n, field, like) {n, offsetof(struct x86_cpu, field), like}
-#define SEL(n, i) {n, offsetof(struct x86_cpu, seg) + (i) * sizeof(struct x86_seg), NULL}
+#define SEL(n, i) {n, offsetof(struct x86_cpu, seg) + (i) * sizeof(struct x86_segment), NULL}
 
 static const struct ir_reg regs[XREG_COUNT] = {
     REG("rax", rt.reg[0], "rax"), REG("rcx", rt.reg[1], "rcx"), REG("rdx", rt.reg[2], "rdx"),
@@ -41,7 +41,7 @@ static const struct ir_helper helpers[X86_HELPERS] = {
 
 bool x86_seg_check(struct x86_cpu *c, unsigned seg, uint64_t off, unsigned size, unsigned access)
 {
-    const struct x86_seg *s = &c->seg[seg];
+    const struct x86_segment *s = &c->seg[seg];
     uint64_t last = (off & 0xffffffff) + size - 1;
     bool real = !(c->cr0 & CR0_PE) || (c->sys_flags & RF_VM), ok = true;
     if (x86_long_code(c)) {
@@ -109,9 +109,9 @@ static void reset(struct vcpu *v)
     c->tr.ar = AR_P | 11;
     c->tr.limit = c->ldtr.limit = 0xffff;
     for (unsigned i = 0; i < SEG_COUNT; i++) {
-        c->seg[i] = (struct x86_seg){.limit = 0xffff, .ar = AR_P | AR_S | AR_W | AR_A};
+        c->seg[i] = (struct x86_segment){.limit = 0xffff, .ar = AR_P | AR_S | AR_W | AR_A};
     }
-    c->seg[SEG_CS] = (struct x86_seg){.sel = 0xf000, .limit = 0xffff, .ar = AR_P | AR_S | AR_CODE | AR_W | AR_A};
+    c->seg[SEG_CS] = (struct x86_segment){.sel = 0xf000, .limit = 0xffff, .ar = AR_P | AR_S | AR_CODE | AR_W | AR_A};
     c->seg_base[SEG_CS] = 0xffff0000u;
     c->rt.pc = 0xfff0;
     v->state = v->index ? VCPU_WAIT_SIPI : VCPU_RUNNING;
@@ -135,8 +135,8 @@ static void boot_state(struct vcpu *v, const struct x86_boot_state *b)
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         x86_set_seg_raw(c, i, i == SEG_CS ? b->cs : b->ds, 0, 0xffffffff, i == SEG_CS ? code : data);
     }
-    c->tr = (struct x86_seg){.sel = b->tr, .limit = 0x67, .ar = AR_P | 11};
-    c->ldtr = (struct x86_seg){0};
+    c->tr = (struct x86_segment){.sel = b->tr, .limit = 0x67, .ar = AR_P | 11};
+    c->ldtr = (struct x86_segment){0};
     memset(c->rt.reg, 0, sizeof(c->rt.reg));
     c->rt.reg[RSP] = b->rsp;
     c->rt.reg[RBX] = b->rbx;

@@ -1,4 +1,6 @@
 /* RFLAGS, the mode word, and what changes of mode mean for translations. */
+#include <stdatomic.h>
+
 #include "core/tlb_ops.h"
 #include "isa/x86/cpu.h"
 
@@ -29,7 +31,7 @@ static bool flat(const struct x86_cpu *c)
 {
     static const uint8_t regs[4] = {SEG_ES, SEG_SS, SEG_DS, SEG_CS};
     for (unsigned i = 0; i < 4; i++) {
-        const struct x86_seg *s = &c->seg[regs[i]];
+        const struct x86_segment *s = &c->seg[regs[i]];
         if (c->seg_base[regs[i]] || s->limit != 0xffffffffu || !(s->ar & AR_P)) {
             return false;
         }

@@ -23,7 +23,7 @@ uint16_t x86_desc_ar(uint64_t d)
 void x86_set_seg_raw(struct x86_cpu *c, unsigned seg, uint16_t sel, uint64_t base, uint32_t limit,
                      uint16_t ar)
 {
-    c->seg[seg] = (struct x86_seg){.sel = sel, .ar = ar, .limit = limit};
+    c->seg[seg] = (struct x86_segment){.sel = sel, .ar = ar, .limit = limit};
     c->seg_base[seg] = base;
     if (seg == SEG_CS || seg == SEG_SS || !(c->efer & EFER_LMA)) {
         x86_mode_changed(c);
@@ -103,7 +103,7 @@ static bool loadable(const struct x86_cpu *c, unsigned seg, uint16_t sel, uint16
 enum ir_helper_result x86_load_seg(struct x86_cpu *c, unsigned seg, uint16_t sel)
 {
     if (!(c->cr0 & CR0_PE)) {
-        struct x86_seg *s = &c->seg[seg];
+        struct x86_segment *s = &c->seg[seg];
         x86_set_seg_raw(c, seg, sel, (uint64_t)sel << 4, s->limit, s->ar);
         return IR_HELPER_NEXT;
     }
@@ -134,7 +134,7 @@ enum ir_helper_result x86_load_seg(struct x86_cpu *c, unsigned seg, uint16_t sel
 }
 
 /* LLDT and LTR: 16-byte descriptors in long mode. */
-static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_seg *s, uint16_t sel, bool tr)
+static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_segment *s, uint16_t sel, bool tr)
 {
     unsigned bytes = c->efer & EFER_LMA ? 16 : 8;
     gva_t addr;
@@ -160,7 +160,7 @@ static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_seg *s, u
         }
         d[0] |= BIT(41);
     }
-    *s = (struct x86_seg){.sel = sel, .ar = x86_desc_ar(d[0]), .limit = x86_desc_limit(d[0]),
+    *s = (struct x86_segment){.sel = sel, .ar = x86_desc_ar(d[0]), .limit = x86_desc_limit(d[0]),
                           .base = x86_desc_base(d[0]) | d[1] << 32};
     return IR_HELPER_NEXT;
 }
@@ -168,7 +168,7 @@ static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_seg *s, u
 enum ir_helper_result x86_lldt(struct x86_cpu *c, uint16_t sel)
 {
     if ((sel & ~3u) == 0) {
-        c->ldtr = (struct x86_seg){.sel = sel};
+        c->ldtr = (struct x86_segment){.sel = sel};
         return IR_HELPER_NEXT;
     }
     return load_system(c, &c->ldtr, sel, false);
