@@ -1,7 +1,33 @@
 /* Making IR. Checks room only; ir_verify checks the rest. */
 #include "ir/build.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/bits.h"
+
+struct ir_block *ir_buf_init(struct ir_buf *buf)
+{
+    buf->block = (struct ir_block){.op = buf->op, .target = buf->target, .vec = buf->vec};
+    return &buf->block;
+}
+
+struct ir_block *ir_block_copy(const struct ir_block *b)
+{
+    size_t ops = b->nops * sizeof(b->op[0]), targets = b->ntargets * sizeof(b->target[0]);
+    struct ir_block *c = malloc(sizeof(*c) + ops + targets + b->nvecs * sizeof(b->vec[0]));
+    if (!c) {
+        abort();
+    }
+    *c = *b;
+    c->op = (struct ir_op *)(c + 1);
+    c->target = (uint64_t *)(c->op + b->nops);
+    c->vec = (struct ir_vec *)(c->target + b->ntargets);
+    memcpy(c->op, b->op, ops);
+    memcpy(c->target, b->target, targets);
+    memcpy(c->vec, b->vec, b->nvecs * sizeof(b->vec[0]));
+    return c;
+}
 
 void ir_begin(struct ir_block *b, const struct ir_guest *guest, uint64_t pc, uint32_t mode)
 {

@@ -420,7 +420,7 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
             break;
         case IR_insn:
             env->pc = b->target[op->imm];
-            if (env->step_insns && insns == env->step_insns) {
+            if ((env->step_insns && insns == env->step_insns) || (insns && env->code_changed)) {
                 env->insns += insns;
                 return RT_EXIT_JUMP;
             }

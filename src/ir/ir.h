@@ -186,10 +186,21 @@ struct ir_block {
     ir_ref flags;       /* builder: current flags value or IR_NONE */
     bool full;          /* builder: an array ran over; the block must not be used */
     bool uses_vec;      /* has hostvec ops */
+    struct ir_op *op;
+    uint64_t *target;
+    struct ir_vec *vec;
+};
+
+/* A block with room to build one of any size: ir_buf_init gives the block inside. */
+struct ir_buf {
+    struct ir_block block;
     struct ir_op op[IR_MAX_OPS];
     uint64_t target[IR_MAX_TARGETS];
     struct ir_vec vec[IR_MAX_VECS];
 };
+struct ir_block *ir_buf_init(struct ir_buf *);
+/* A copy in one piece of memory (free() it) that holds just what the block has. */
+struct ir_block *ir_block_copy(const struct ir_block *);
 
 struct ir_op_info {
     const char *name;

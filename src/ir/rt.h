@@ -81,6 +81,7 @@ struct rt_env {
     struct rt_fault fault;
     uint32_t mmu_idx;
     uint32_t step_insns;       /* interpreter: stop after this many instructions; 0 = no limit */
+    bool code_changed;         /* interpreter: a store hit code, stop behind its instruction */
     uint64_t insns;            /* guest instructions interpreted */
     uint64_t ret_sp_base[RT_MODES];
     struct ir_host_ctx *host;  /* back end's context of this vCPU */
