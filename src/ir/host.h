@@ -44,7 +44,7 @@ struct ir_code {
     const void *entry;       /* executable view */
     uint8_t *hot, *cold;     /* writable view */
     uint32_t hot_size, cold_size;
-    struct ir_link *links;
+    struct ir_link **links;  /* in cold code */
     unsigned nlinks;
     bool flags_dead;         /* the block does not look at the flags it is entered with */
     unsigned ninsns;         /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
@@ -79,7 +79,7 @@ struct ir_host {
     /*
      * Runs one vector or FPU instruction on the guest vectors in env (not live). `mem` is the host
      * address of the memory operand, aligned if vec->aligned. False: the host cannot do it.
-     * *result: integer, or flags as rt_flags_pack makes them.
+     * *result: integer, or flags (FLAG_ bits).
      */
     bool (*vec_run)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in,
                     uint64_t *result);

@@ -57,9 +57,8 @@ int codemem_open(struct codemem *cm, size_t size, struct err *err)
         cm->size = size;
         cm->rw = cm->rx = map_view(NULL, size, PROT_READ | PROT_WRITE, -1);
         if (!cm->rw) {
-            err_set(err, "cannot get %zu MiB of memory for generated code: %s", size >> 20,
-                    strerror(errno));
-            return -errno;
+            return err_set(err, errno, "cannot get %zu MiB of memory for generated code: %s",
+                           size >> 20, strerror(errno));
         }
     }
     enter_arena(cm, 0);

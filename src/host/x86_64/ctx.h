@@ -1,0 +1,78 @@
+/*
+ * The back end's context of one vCPU: where guest registers live, the stubs, what the host can.
+ *
+ * Register use in generated code: r15 = env + RT_BIAS, rsp = host stack, rax r11 r14 = temporaries,
+ * the rest hold guest registers.
+ */
+#ifndef HOST_X86_64_CTX_H
+#define HOST_X86_64_CTX_H
+
+#include "host/x86_64/enc.h"
+#include "ir/host.h"
+
+#define X_ENV X_R15
+#define MAX_GUEST_REGS 128
+#define NTEMPS 3
+
+extern const uint8_t temp_regs[NTEMPS];
+
+#define THUNK_BYTES 32
+#define THUNKS 2048
+
+struct t1;
+
+struct ir_host_ctx {
+    const struct ir_guest *guest;
+    const uint8_t *code_lo, *code_hi;
+    ptrdiff_t to_rx;
+    uint8_t pin[MAX_GUEST_REGS]; /* host register of a guest register, or X_NONE */
+    uint8_t pinned[16];          /* guest registers that have one */
+    unsigned npinned;
+    bool avx, bmi2, lzcnt, tzcnt, popcnt;
+    uint8_t operands[IR_OPCODES]; /* bits 0..3: a b c d are operands */
+    /* stubs, writable view: calls and jumps are relative, both views keep the same distances */
+    uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
+    uint8_t *exit_stored;  /* leave with the reason in r11d, guest registers are in env already */
+    uint8_t *exit_pinned;  /* leave with the reason in r11d */
+    uint8_t *miss[NTEMPS][NTEMPS]; /* TLB miss: [t][u] */
+    uint8_t *helper;       /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
+    uint8_t *go_pc;        /* registers are in env: go on at env->pc */
+    uint8_t *load_vec, *save_vec;
+    /* executable view */
+    enum rt_exit (*enter_code)(struct rt_env *, const void *entry);
+    uint64_t (*vec_call)(struct rt_env *, const void *thunk, void *mem, uint64_t in);
+    /* one-instruction thunks, direct mapped by a hash of their bytes */
+    uint8_t *thunks;
+    struct t1 *t1;
+    void *alt_stack;
+};
+
+/* A field of env as an operand. */
+static inline struct x_rm x_env(size_t off)
+{
+    return x_m(X_ENV, (int32_t)off - RT_BIAS);
+}
+
+static inline struct x_rm x_guest(const struct ir_host_ctx *c, unsigned g)
+{
+    return x_env(c->guest->regs[g].off);
+}
+
+void ctx_map_registers(struct ir_host_ctx *);
+void stubs_emit(struct ir_host_ctx *, struct enc *);
+
+struct ir_code;
+bool t1_emit(struct ir_host_ctx *, const struct ir_block *, struct ir_codebuf *, struct ir_code *);
+struct t1 *t1_new(void);
+void link_make(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to, uint32_t epoch);
+void link_break(struct ir_host_ctx *, struct ir_link *);
+void block_kill(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
+bool vec_run(struct rt_env *, const struct ir_vec *, void *mem, uint64_t in, uint64_t *result);
+
+/* Instructions that may fault in the host carry their continuation in a NOP before them. */
+#define MARK_BYTES 7
+void mark_emit(struct enc *, const uint8_t *continuation);
+int signals_attach(struct ir_host_ctx *, struct err *);
+void signals_detach(struct ir_host_ctx *);
+
+#endif

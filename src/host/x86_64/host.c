@@ -1,0 +1,104 @@
+/* The x86-64 back end's table (ir/host.h) and its contexts. */
+#include <cpuid.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "host/x86_64/ctx.h"
+
+/* Intel SDM Vol. 2A, CPUID leaves 1, 7 and 80000001H. */
+static void probe(struct ir_host_ctx *c)
+{
+    unsigned a, b, x, d;
+    bool osxsave = false;
+    if (__get_cpuid(1, &a, &b, &x, &d)) {
+        c->popcnt = x & bit_POPCNT;
+        osxsave = (x & bit_OSXSAVE) && (x & bit_AVX);
+    }
+    if (osxsave) {
+        unsigned lo, hi;
+        __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+        c->avx = (lo & 6) == 6;
+    }
+    if (__get_cpuid_count(7, 0, &a, &b, &x, &d)) {
+        c->bmi2 = b & bit_BMI2;
+        c->tzcnt = b & bit_BMI;
+    }
+    if (__get_cpuid(0x80000001, &a, &b, &x, &d)) {
+        c->lzcnt = x & bit_LZCNT;
+    }
+}
+
+/* Bits 0..3: value operands a b c d; bits 4..7: flags operands. */
+static void operand_masks(struct ir_host_ctx *c)
+{
+    for (unsigned op = 0; op < IR_OPCODES; op++) {
+        for (const char *s = ir_op_info[op].operands; *s; s++) {
+            if (*s >= 'a') {
+                c->operands[op] |= (uint8_t)(1u << (*s - 'a'));
+            } else if (*s >= 'A') {
+                c->operands[op] |= (uint8_t)(0x10u << (*s - 'A'));
+            }
+        }
+    }
+}
+
+static void ctx_close(struct ir_host_ctx *c)
+{
+    free(c->t1);
+    free(c);
+}
+
+static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct ir_codebuf *buf,
+                                    struct err *err)
+{
+    struct ir_host_ctx *c = calloc(1, sizeof(*c));
+    if (!c || !(c->t1 = t1_new()) || config->guest->nregs > MAX_GUEST_REGS) {
+        free(c);
+        err_set(err, ENOMEM, "cannot set up the x86-64 back end");
+        return NULL;
+    }
+    c->guest = config->guest;
+    c->code_lo = config->code_lo;
+    c->code_hi = config->code_hi;
+    c->to_rx = buf->to_rx;
+    probe(c);
+    operand_masks(c);
+    ctx_map_registers(c);
+    struct enc e = {.p = buf->hot};
+    stubs_emit(c, &e);
+    buf->hot = e.p;
+    c->thunks = buf->cold;
+    buf->cold += THUNKS * THUNK_BYTES;
+    return c;
+}
+
+static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err)
+{
+    env->host = c;
+    return signals_attach(c, err);
+}
+
+static enum rt_exit ctx_enter(struct ir_host_ctx *c, struct rt_env *env, const void *entry)
+{
+    return c->enter_code(env, entry);
+}
+
+static const struct ir_host x86_64_host = {
+    .name = "x86-64",
+    .open = ctx_open,
+    .close = ctx_close,
+    .attach = ctx_attach,
+    .detach = signals_detach,
+    .emit = t1_emit,
+    .link = link_make,
+    .unlink = link_break,
+    .kill = block_kill,
+    .enter = ctx_enter,
+    .vec_run = vec_run,
+};
+
+const struct ir_host *ir_host_native(void)
+{
+    return &x86_64_host;
+}

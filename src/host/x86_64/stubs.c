@@ -1,0 +1,306 @@
+/*
+ * Stubs shared by all blocks of a context: entering and leaving generated code, TLB misses, helper
+ * calls, guest vectors in and out of host registers. C runs on the C stack (env->host_sp), whatever
+ * the stack pointer of generated code is.
+ */
+#include "host/x86_64/ctx.h"
+
+#include <string.h>
+
+#define ENV(field) x_env(offsetof(struct rt_env, field))
+
+const uint8_t temp_regs[NTEMPS] = {X_R11, X_R14, X_RAX};
+
+static const struct {
+    const char *name;
+    uint8_t reg;
+} homes[] = {
+    {"rax", X_R13}, {"rcx", X_RCX}, {"rdx", X_RDX}, {"rbx", X_RBX}, {"rsp", X_R12}, {"rbp", X_RBP},
+    {"rsi", X_RSI}, {"rdi", X_RDI}, {"r8", X_R8},   {"r9", X_R9},   {"r10", X_R10},
+};
+
+void ctx_map_registers(struct ir_host_ctx *c)
+{
+    for (unsigned g = 0; g < c->guest->nregs; g++) {
+        const char *want = c->guest->regs[g].affinity;
+        c->pin[g] = X_NONE;
+        for (unsigned i = 0; want && i < sizeof(homes) / sizeof(homes[0]); i++) {
+            if (strcmp(want, homes[i].name) == 0) {
+                c->pin[g] = homes[i].reg;
+                c->pinned[c->npinned++] = (uint8_t)g;
+            }
+        }
+    }
+}
+
+static void store_pins(struct ir_host_ctx *c, struct enc *e)
+{
+    for (unsigned i = 0; i < c->npinned; i++) {
+        unsigned g = c->pinned[i];
+        x_mov_rm_r(e, IR_I64, x_guest(c, g), c->pin[g]);
+    }
+}
+
+static void load_pins(struct ir_host_ctx *c, struct enc *e)
+{
+    for (unsigned i = 0; i < c->npinned; i++) {
+        unsigned g = c->pinned[i];
+        x_mov_r_rm(e, IR_I64, c->pin[g], x_guest(c, g));
+    }
+}
+
+static void vec_move(struct ir_host_ctx *c, struct enc *e, bool store)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        struct x_vec v = {.map = 1, .opcode = store ? 0x11 : 0x10, .vex = c->avx, .l = c->avx,
+                          .reg = (uint8_t)i};
+        x_vec_rm(e, &v, x_env(c->guest->vec_off + 32 * i));
+    }
+}
+
+#define MXCSR_MASKS 0x1f80
+#define MXCSR_DEFAULT 0x1f80
+
+/* Both keep every general register. Flags are lost. */
+static void emit_load_vec(struct ir_host_ctx *c, struct enc *e)
+{
+    c->load_vec = e->p;
+    x_push_r(e, X_RAX);
+    vec_move(c, e, false);
+    x_mov_r_rm(e, IR_I32, X_RAX, x_env(c->guest->mxcsr_off));
+    x_alu_rm_i(e, X_OR, IR_I32, x_r(X_RAX), MXCSR_MASKS);
+    x_mov_rm_r(e, IR_I32, ENV(host_save[3]), X_RAX);
+    x_ldmxcsr(e, ENV(host_save[3]));
+    x_mov_rm_i(e, IR_I8, ENV(fp_live), 1);
+    x_pop_r(e, X_RAX);
+    x_ret(e);
+}
+
+static void emit_save_vec(struct ir_host_ctx *c, struct enc *e)
+{
+    c->save_vec = e->p;
+    x_push_r(e, X_RAX);
+    vec_move(c, e, true);
+    x_stmxcsr(e, ENV(host_save[3]));
+    x_mov_r_rm(e, IR_I32, X_RAX, ENV(host_save[3]));
+    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_RAX), ~MXCSR_MASKS);
+    x_alu_rm_i(e, X_AND, IR_I32, x_env(c->guest->mxcsr_off), MXCSR_MASKS);
+    x_alu_rm_r(e, X_OR, IR_I32, x_env(c->guest->mxcsr_off), X_RAX);
+    x_mov_rm_i(e, IR_I32, ENV(host_save[3]), MXCSR_DEFAULT);
+    x_ldmxcsr(e, ENV(host_save[3]));
+    if (c->avx) { /* vzeroupper */
+        x_byte(e, 0xc5);
+        x_byte(e, 0xf8);
+        x_byte(e, 0x77);
+    }
+    x_mov_rm_i(e, IR_I8, ENV(fp_live), 0);
+    x_pop_r(e, X_RAX);
+    x_ret(e);
+}
+
+static void call(struct enc *e, const uint8_t *to)
+{
+    x_patch(x_call(e), to);
+}
+
+static void jump(struct enc *e, const uint8_t *to)
+{
+    x_patch(x_jmp(e), to);
+}
+
+static void save_vec_if_live(struct ir_host_ctx *c, struct enc *e)
+{
+    x_alu_rm_i(e, X_CMP, IR_I8, ENV(fp_live), 0);
+    uint8_t *skip = x_jcc(e, IR_CC_E);
+    call(e, c->save_vec);
+    x_patch_here(e, skip);
+}
+
+static const uint8_t callee_saved[6] = {X_RBX, X_RBP, X_R12, X_R13, X_R14, X_R15};
+
+static void prologue(struct enc *e)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        x_push_r(e, callee_saved[i]);
+    }
+    x_alu_rm_i(e, X_SUB, IR_I64, x_r(X_RSP), 8);
+    x_lea(e, IR_I64, X_ENV, x_m(X_RDI, RT_BIAS));
+}
+
+static void epilogue(struct enc *e)
+{
+    x_alu_rm_i(e, X_ADD, IR_I64, x_r(X_RSP), 8);
+    for (unsigned i = 6; i-- > 0;) {
+        x_pop_r(e, callee_saved[i]);
+    }
+    x_ret(e);
+}
+
+static void emit_enter(struct ir_host_ctx *c, struct enc *e)
+{
+    uint8_t *at = e->p + c->to_rx;
+    memcpy(&c->enter_code, &at, sizeof(at));
+    prologue(e);
+    x_mov_rm_r(e, IR_I64, ENV(host_sp), X_RSP);
+    x_mov_r_rm(e, IR_I64, X_R11, x_r(X_RSI));
+    load_pins(c, e);
+    x_jmp_rm(e, x_r(X_R11));
+}
+
+static void emit_exits(struct ir_host_ctx *c, struct enc *e)
+{
+    c->exit_pinned = e->p;
+    store_pins(c, e);
+    c->exit_stored = e->p;
+    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+    save_vec_if_live(c, e);
+    x_mov_r_rm(e, IR_I32, X_RAX, x_r(X_R11));
+    epilogue(e);
+    for (unsigned i = 0; i <= RT_EXIT_LINK; i++) {
+        c->exit[i] = e->p;
+        x_mov_r_i64(e, X_R11, i);
+        jump(e, c->exit_pinned);
+    }
+}
+
+/* Calls C through env->mem; the return stack pointer is kept in rbx, whose guest is in env. */
+static void call_resolve(struct enc *e)
+{
+    x_mov_r_rm(e, IR_I64, X_RBX, x_r(X_RSP));
+    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+    x_mov_r_rm(e, IR_I64, X_RAX, ENV(mem));
+    x_call_rm(e, x_m(X_RAX, offsetof(struct rt_mem_ops, resolve)));
+    x_mov_r_rm(e, IR_I64, X_RSP, x_r(X_RBX));
+}
+
+/*
+ * TLB miss of an access at the address in t. On the stack: return address, size << 2 | access (8 bits).
+ * Returns with the access' host address being t + u, or five bytes further on with the exit's
+ * reason in r11d and the guest registers in env. The third temporary is kept.
+ */
+static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
+{
+    unsigned t = temp_regs[ti], u = temp_regs[ui], other = temp_regs[3 - ti - ui];
+    c->miss[ti][ui] = e->p;
+    store_pins(c, e);
+    x_mov_rm_r(e, IR_I64, ENV(host_save[0]), other);
+    x_mov_r_rm(e, IR_I64, X_RSI, x_r(t));
+    x_movzx(e, IR_I8, X_RBP, ENV(fp_live)); /* rbp: to be loaded again */
+    save_vec_if_live(c, e);
+    x_movzx(e, IR_I8, X_RDX, x_m(X_RSP, 8));
+    x_mov_r_rm(e, IR_I32, X_RCX, x_r(X_RDX));
+    x_shift_rm_i(e, X_SHR, IR_I32, x_r(X_RDX), 2);
+    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_RCX), 3);
+    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
+    x_lea(e, IR_I64, X_R8, ENV(host_save[1]));
+    call_resolve(e);
+    x_test_rm_r(e, IR_I8, x_r(X_RAX), X_RAX);
+    uint8_t *fault = x_jcc(e, IR_CC_E);
+    x_alu_rm_i(e, X_CMP, IR_I64, ENV(host_save[1]), 0);
+    uint8_t *step = x_jcc(e, IR_CC_E);
+    x_test_rm_r(e, IR_I32, x_r(X_RBP), X_RBP);
+    uint8_t *dead = x_jcc(e, IR_CC_E);
+    call(e, c->load_vec);
+    x_patch_here(e, dead);
+    load_pins(c, e);
+    x_mov_r_rm(e, IR_I64, t, ENV(host_save[1]));
+    x_alu_r_rm(e, X_XOR, IR_I32, u, x_r(u));
+    x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
+    x_ret_pop(e, 8);
+    x_patch_here(e, step);
+    x_mov_r_i64(e, X_R11, RT_EXIT_STEP);
+    uint8_t *out = x_jmp(e);
+    x_patch_here(e, fault);
+    x_mov_r_i64(e, X_R11, RT_EXIT_FAULT);
+    x_patch_here(e, out);
+    x_alu_rm_i(e, X_ADD, IR_I64, x_m(X_RSP, 0), 5);
+    x_ret_pop(e, 8);
+}
+
+/* Goes on at env->pc, by the jump cache if the exit word is clear and the block is there. */
+static void emit_go_pc(struct ir_host_ctx *c, struct enc *e)
+{
+    c->go_pc = e->p;
+    load_pins(c, e);
+    x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
+    x_patch(x_jcc(e, IR_CC_NE), c->exit[RT_EXIT_POLL]);
+    x_mov_r_rm(e, IR_I64, X_R11, ENV(pc));
+    x_mov_r_rm(e, IR_I64, X_R14, x_r(X_R11));
+    x_shift_rm_i(e, X_SHR, IR_I64, x_r(X_R14), RT_JUMP_BITS);
+    x_alu_r_rm(e, X_XOR, IR_I32, X_R14, x_r(X_R11));
+    x_shift_rm_i(e, X_SHL, IR_I32, x_r(X_R14), 4);
+    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_R14), ((1 << RT_JUMP_BITS) - 1) << 4);
+    x_alu_r_rm(e, X_XOR, IR_I64, X_R11, ENV(jump_salt));
+    int32_t table = (int32_t)offsetof(struct rt_env, jump) - RT_BIAS;
+    x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_mx(X_ENV, X_R14, 0, table));
+    x_patch(x_jcc(e, IR_CC_NE), c->exit[RT_EXIT_JUMP]);
+    x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
+}
+
+static void emit_helper(struct ir_host_ctx *c, struct enc *e)
+{
+    c->helper = e->p;
+    store_pins(c, e);
+    save_vec_if_live(c, e);
+    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
+    x_mov_r_rm(e, IR_I64, X_RSI, ENV(scratch[0]));
+    x_mov_r_rm(e, IR_I64, X_RDX, ENV(scratch[1]));
+    x_mov_r_rm(e, IR_I64, X_RCX, ENV(scratch[2]));
+    x_mov_r_rm(e, IR_I64, X_RBP, ENV(scratch[3]));
+    x_mov_r_rm(e, IR_I64, X_RBX, x_r(X_RSP));
+    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+    x_call_rm(e, x_r(X_R11));
+    x_mov_r_rm(e, IR_I64, X_RSP, x_r(X_RBX));
+    x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_FAULT);
+    uint8_t *fault = x_jcc(e, IR_CC_E);
+    x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_EXIT);
+    uint8_t *stop = x_jcc(e, IR_CC_E);
+    x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_NEXT);
+    x_patch(x_jcc(e, IR_CC_NE), c->go_pc);
+    x_mov_rm_r(e, IR_I64, ENV(pc), X_RBP);
+    jump(e, c->go_pc);
+    x_patch_here(e, fault);
+    x_mov_r_i64(e, X_R11, RT_EXIT_FAULT);
+    jump(e, c->exit_stored);
+    x_patch_here(e, stop);
+    x_mov_rm_r(e, IR_I64, ENV(pc), X_RBP);
+    x_mov_r_i64(e, X_R11, RT_EXIT_STOP);
+    jump(e, c->exit_stored);
+}
+
+/*
+ * vec_call(env, thunk, mem, in): guest vectors in, the thunk's one instruction (memory operand at
+ * [r11], integer in and out in rax), guest vectors out. Returns rax; flags packed in r14w -> dx.
+ */
+static void emit_vec_call(struct ir_host_ctx *c, struct enc *e)
+{
+    uint8_t *at = e->p + c->to_rx;
+    memcpy(&c->vec_call, &at, sizeof(at));
+    prologue(e);
+    x_mov_r_rm(e, IR_I64, X_RBX, x_r(X_RSI));
+    x_mov_r_rm(e, IR_I64, X_R14, x_r(X_RCX));
+    x_mov_r_rm(e, IR_I64, X_R11, x_r(X_RDX));
+    call(e, c->load_vec);
+    x_mov_r_rm(e, IR_I64, X_RAX, x_r(X_R14));
+    x_call_rm(e, x_r(X_RBX));
+    call(e, c->save_vec);
+    epilogue(e);
+}
+
+void stubs_emit(struct ir_host_ctx *c, struct enc *e)
+{
+    emit_load_vec(c, e);
+    emit_save_vec(c, e);
+    emit_enter(c, e);
+    emit_exits(c, e);
+    for (unsigned t = 0; t < NTEMPS; t++) {
+        for (unsigned u = 0; u < NTEMPS; u++) {
+            if (t != u) {
+                emit_miss(c, e, t, u);
+            }
+        }
+    }
+    emit_go_pc(c, e);
+    emit_helper(c, e);
+    emit_vec_call(c, e);
+}

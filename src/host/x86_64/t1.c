@@ -1,0 +1,476 @@
+/*
+ * T1, the one-pass translator: IR of a block to x86-64 code.
+ *
+ * Guest registers live in host registers (ctx.h) and are written when the IR says setreg, which
+ * is behind everything that can fault in its instruction (invariant I1 of ir.h). So wherever a
+ * block can be left for a fault, the guest's state is that before the instruction, and all a way
+ * out needs to know is the instruction's address.
+ *
+ * An instruction with an op that is not lowered ends the block with RT_EXIT_STEP before it.
+ *
+ * Passes: `fuse` pairs flags ops with the value ops whose by-product they are; `uses` walks
+ * backward and finds last uses and values that can be computed in their home; then emission.
+ */
+#include "host/x86_64/t1.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SLACK 512 /* room kept for one instruction's ops, hot and cold each, times 16 */
+
+struct t1 *t1_new(void)
+{
+    return calloc(1, sizeof(struct t1));
+}
+
+static bool is_one(const struct t1 *t, ir_ref v, int64_t want)
+{
+    uint64_t k;
+    return t1_const(t, v, &k) && (int64_t)k == want;
+}
+
+static bool is_zero(const struct t1 *t, ir_ref v)
+{
+    return is_one(t, v, 0);
+}
+
+static bool same_ab(const struct ir_op *f, const struct ir_op *v)
+{
+    return f->a == v->a && f->b == v->b;
+}
+
+/* Are the flags of op f left in host flags by value op j? */
+static bool matches_value(const struct t1 *t, const struct ir_op *f, const struct ir_op *v, ir_ref j)
+{
+    switch (f->aux) {
+    case IR_FL_ADD: return v->op == IR_add && same_ab(f, v);
+    case IR_FL_ADC: return v->op == IR_adc && same_ab(f, v) && f->c == v->c;
+    case IR_FL_SUB:
+        return (v->op == IR_sub && same_ab(f, v)) || (v->op == IR_neg && is_zero(t, f->a) && v->a == f->b);
+    case IR_FL_SBB: return v->op == IR_sbb && same_ab(f, v) && f->c == v->c;
+    case IR_FL_AND: return v->op == IR_and && same_ab(f, v);
+    case IR_FL_LOGIC: return f->a == j && (v->op == IR_and || v->op == IR_or || v->op == IR_xor);
+    case IR_FL_INC:
+        return v->a == f->a && ((v->op == IR_add && is_one(t, v->b, 1)) || (v->op == IR_sub && is_one(t, v->b, -1)));
+    case IR_FL_DEC:
+        return v->a == f->a && ((v->op == IR_sub && is_one(t, v->b, 1)) || (v->op == IR_add && is_one(t, v->b, -1)));
+    case IR_FL_SHL: return v->op == IR_shl && same_ab(f, v);
+    case IR_FL_SHR: return v->op == IR_shr && same_ab(f, v);
+    case IR_FL_SAR: return v->op == IR_sar && same_ab(f, v);
+    case IR_FL_ROL: return v->op == IR_rol && same_ab(f, v);
+    case IR_FL_ROR: return v->op == IR_ror && same_ab(f, v);
+    case IR_FL_RCL: return v->op == IR_rcl && same_ab(f, v) && f->c == v->c;
+    case IR_FL_RCR: return v->op == IR_rcr && same_ab(f, v) && f->c == v->c;
+    case IR_FL_SHLD: return v->op == IR_shld && same_ab(f, v) && f->d == v->d;
+    case IR_FL_SHRD: return v->op == IR_shrd && same_ab(f, v) && f->d == v->d;
+    case IR_FL_MULU: case IR_FL_MULS: return v->op == IR_mul && same_ab(f, v);
+    case IR_FL_ZCNT: return (v->op == IR_clz || v->op == IR_ctz) && v->a == f->a && f->b == j;
+    case IR_FL_POPCNT: return v->op == IR_popcnt && (f->a == v->a || f->a == j);
+    default: return false;
+    }
+}
+
+static bool matches_rmw(const struct t1 *t, const struct ir_op *f, const struct ir_op *m, ir_ref j)
+{
+    enum ir_rmw what = IR_AUX_RMW(m->aux);
+    if (m->op == IR_cmpxchg) {
+        return f->aux == IR_FL_SUB && f->a == m->c && f->b == j;
+    }
+    if (m->op != IR_rmw) {
+        return false;
+    }
+    if (what == IR_RMW_NEG) {
+        return f->aux == IR_FL_SUB && is_zero(t, f->a) && f->b == j;
+    }
+    if (f->aux == IR_FL_LOGIC && f->a != IR_NONE) { /* of the new value, computed again */
+        const struct ir_op *v = &t->b->op[f->a];
+        bool op_ok = (what == IR_RMW_AND && v->op == IR_and) || (what == IR_RMW_OR && v->op == IR_or) ||
+                     (what == IR_RMW_XOR && v->op == IR_xor);
+        return op_ok && v->type == f->type && v->a == j && v->b == m->c;
+    }
+    if (f->a != j) {
+        return false;
+    }
+    switch (f->aux) {
+    case IR_FL_ADD: return what == IR_RMW_ADD && f->b == m->c;
+    case IR_FL_SUB: return what == IR_RMW_SUB && f->b == m->c;
+    case IR_FL_ADC: return what == IR_RMW_ADC && f->b == m->c && f->c == m->d;
+    case IR_FL_SBB: return what == IR_RMW_SBB && f->b == m->c && f->c == m->d;
+    case IR_FL_AND: return what == IR_RMW_AND && f->b == m->c;
+    case IR_FL_INC: return (what == IR_RMW_ADD && is_one(t, m->c, 1)) || (what == IR_RMW_SUB && is_one(t, m->c, -1));
+    case IR_FL_DEC: return (what == IR_RMW_SUB && is_one(t, m->c, 1)) || (what == IR_RMW_ADD && is_one(t, m->c, -1));
+    default: return false;
+    }
+}
+
+static void pair(struct t1 *t, ir_ref f, ir_ref v)
+{
+    t->v[f].fuse = v;
+    t->v[v].fuse = f;
+}
+
+#define FUSE_REACH 10
+
+static void fuse_one(struct t1 *t, ir_ref i)
+{
+    const struct ir_block *b = t->b;
+    const struct ir_op *f = &b->op[i];
+    for (unsigned j = i; j-- > 0 && i - j <= FUSE_REACH;) {
+        const struct ir_op *v = &b->op[j];
+        unsigned props = ir_op_info[v->op].props;
+        bool other_flags = v->op == IR_flags;
+        if (v->type == f->type && t->v[j].fuse == IR_NONE &&
+            (matches_value(t, f, v, (ir_ref)j) || matches_rmw(t, f, v, (ir_ref)j))) {
+            pair(t, i, (ir_ref)j);
+            return;
+        }
+        if (v->op == IR_insn || other_flags || (props & (IR_FAULT | IR_EXIT))) {
+            break;
+        }
+    }
+    if (i + 1u < b->nops && b->op[i + 1].type == f->type && !(ir_op_info[b->op[i + 1].op].props & IR_FAULT) &&
+        matches_value(t, f, &b->op[i + 1], (ir_ref)(i + 1))) {
+        pair(t, i, (ir_ref)(i + 1));
+    }
+}
+
+/* Also notes in v[].next each op's `insn`, and in that one's `last` its last op that can fault. */
+static void fuse(struct t1 *t)
+{
+    const struct ir_block *b = t->b;
+    ir_ref insn = 0;
+    for (unsigned i = 0; i < b->nops; i++) {
+        t->v[i] = (struct val){.fuse = IR_NONE, .next = insn};
+    }
+    for (unsigned i = 0; i < b->nops; i++) {
+        unsigned op = b->op[i].op;
+        insn = op == IR_insn ? (ir_ref)i : insn;
+        t->v[i].next = insn;
+        if (op == IR_flags) {
+            fuse_one(t, (ir_ref)i);
+        }
+        if (ir_op_info[op].props & IR_FAULT) {
+            t->v[insn].last = (ir_ref)i;
+        }
+    }
+}
+
+static void use(struct t1 *t, ir_ref v, unsigned at)
+{
+    if (v != IR_NONE && t->v[v].last < at) {
+        t->v[v].last = (ir_ref)at;
+    }
+}
+
+/* Flags of an earlier instruction must outlive what can fault in this one: it runs again then. */
+static void use_flags(struct t1 *t, ir_ref f, unsigned at)
+{
+    if (f == IR_NONE) {
+        return;
+    }
+    ir_ref insn = t->v[at].next;
+    if (f < insn && t->v[insn].last > at) {
+        at = t->v[insn].last;
+    }
+    use(t, f, at);
+}
+
+static void use_operands(struct t1 *t, unsigned i, unsigned at)
+{
+    const struct ir_op *op = &t->b->op[i];
+    unsigned mask = t->c->operands[op->op];
+    const ir_ref v[4] = {op->a, op->b, op->c, op->d};
+    for (unsigned k = 0; k < 4; k++) {
+        if (mask >> (k + 4) & 1) {
+            use_flags(t, v[k], at);
+        } else if (mask >> k & 1) {
+            use(t, v[k], at);
+        }
+    }
+}
+
+struct back {
+    unsigned arch_need;            /* next exit, where the guest's flags are looked at; 0: none */
+    ir_ref home[MAX_GUEST_REGS];   /* value that is set there next in this instruction */
+    uint8_t home_type[MAX_GUEST_REGS];
+    uint8_t set[IR_MAX_OPS];       /* guest registers with an entry in home */
+    unsigned nset;
+};
+
+static void forget_homes(struct back *k)
+{
+    while (k->nset) {
+        k->home[k->set[--k->nset]] = IR_NONE;
+    }
+}
+
+static void note_home(struct t1 *t, struct back *k, const struct ir_op *op)
+{
+    if (op->type == IR_H8) {
+        k->home[op->aux] = IR_NONE;
+        return;
+    }
+    k->home[op->aux] = op->a;
+    k->home_type[op->aux] = op->type;
+    if (k->nset < sizeof(k->set)) {
+        k->set[k->nset++] = (uint8_t)op->aux;
+    }
+    struct val *x = &t->v[op->a];
+    if (!x->home && t->b->op[op->a].type == op->type) {
+        x->home = (uint8_t)(op->aux + 1);
+    }
+}
+
+/* A value keeps its home only if the setreg is still ahead of it with nothing in between. */
+static void check_home(struct t1 *t, struct back *k, unsigned i)
+{
+    struct val *x = &t->v[i];
+    if (x->home && k->home[x->home - 1] != i) {
+        x->home = 0;
+    }
+}
+
+static void use_flags_op(struct t1 *t, unsigned i)
+{
+    const struct ir_op *op = &t->b->op[i];
+    ir_ref j = t->v[i].fuse;
+    if (j == IR_NONE || (j > i && !t->v[j].last)) {
+        t->v[i].fuse = IR_NONE;
+        use_operands(t, i, i);
+        return;
+    }
+    if (op->aux == IR_FL_LOGIC && op->a == j) {
+        use(t, j, i);
+    }
+    use_flags(t, op->c, j < i ? j : i + 1u);
+}
+
+static void unfuse_dead(struct t1 *t, unsigned j)
+{
+    ir_ref f = t->v[j].fuse;
+    if (f != IR_NONE && f > j) {
+        t->v[f].fuse = t->v[j].fuse = IR_NONE;
+        if (t->v[f].last) {
+            use_operands(t, f, f);
+        }
+    }
+}
+
+static bool live(struct t1 *t, struct back *k, unsigned i)
+{
+    const struct ir_op *op = &t->b->op[i];
+    if (op->op == IR_setflags) {
+        bool needed = k->arch_need != 0;
+        if (needed) {
+            use(t, op->a, k->arch_need);
+        }
+        k->arch_need = 0;
+        return needed;
+    }
+    return t->v[i].last || (ir_op_info[op->op].props & (IR_EFFECT | IR_FAULT | IR_END));
+}
+
+static void uses(struct t1 *t)
+{
+    const struct ir_block *b = t->b;
+    struct back k;
+    k.arch_need = 0;
+    k.nset = 0;
+    for (unsigned g = 0; g < t->c->guest->nregs; g++) {
+        k.home[g] = IR_NONE;
+    }
+    for (unsigned i = b->nops; i-- > 0;) {
+        const struct ir_op *op = &b->op[i];
+        unsigned props = ir_op_info[op->op].props;
+        if (op->op == IR_insn) {
+            forget_homes(&k);
+            t->v[i].last = 0;
+            continue;
+        }
+        check_home(t, &k, i);
+        if (props & (IR_FAULT | IR_EXIT | IR_END)) {
+            forget_homes(&k);
+        }
+        if ((props & IR_EXIT) && !k.arch_need) {
+            k.arch_need = i;
+        }
+        if (!live(t, &k, i)) {
+            unfuse_dead(t, i);
+            continue;
+        }
+        if (op->op == IR_getreg) {
+            k.home[op->aux] = IR_NONE;
+        } else if (op->op == IR_setreg) {
+            note_home(t, &k, op);
+        }
+        if (op->op == IR_flags) {
+            use_flags_op(t, i);
+        } else if (op->op != IR_setflags) {
+            use_operands(t, i, i);
+        }
+    }
+}
+
+static bool emit_op(struct t1 *t, const struct ir_op *op)
+{
+    switch (op->op) {
+    case IR_nop:
+        return true;
+    case IR_const:
+        t->v[t->i].loc = L_CONST;
+        return true;
+    case IR_getreg:
+        t1_getreg(t, op);
+        return true;
+    case IR_setreg:
+        t1_setreg(t, op);
+        return true;
+    case IR_getflags:
+        if (t->fl.arch != IR_NONE || t->fl.env != IR_NONE) {
+            return false;
+        }
+        t->flags_seen = true;
+        t->fl.env = (ir_ref)t->i;
+        return true;
+    case IR_setflags:
+        t->fl.arch = op->a;
+        return true;
+    case IR_flags:
+        if (t->v[t->i].fuse == IR_NONE) {
+            t1_flags_op(t, op);
+        }
+        return true;
+    case IR_flagbits:
+        t1_flagbits(t, op);
+        return true;
+    case IR_ld: case IR_ldw: case IR_st: case IR_probew: case IR_rmw: case IR_cmpxchg: case IR_fence:
+        return t1_mem_op(t, op);
+    case IR_hostvec:
+        return t1_vec_op(t, op);
+    case IR_brcc: case IR_brnz: case IR_brz: case IR_jump: case IR_jumpi: case IR_helper:
+        return t1_ctl_op(t, op);
+    default:
+        return t1_int_op(t, op);
+    }
+}
+
+static bool is_dead(const struct t1 *t, const struct ir_op *op)
+{
+    if (op->op == IR_setflags) {
+        return false;
+    }
+    return !t->v[t->i].last && !(ir_op_info[op->op].props & (IR_EFFECT | IR_FAULT | IR_END));
+}
+
+/* What is undone when an instruction turns out not to be lowered. */
+struct mark {
+    uint8_t *hot, *cold;
+    struct flag_state fl;
+    unsigned nlinks;
+    bool vec_ready;
+};
+
+static struct mark mark_of(const struct t1 *t)
+{
+    return (struct mark){t->hot.p, t->cold.p, t->fl, t->nlinks, t->vec_ready};
+}
+
+static void back_to(struct t1 *t, const struct mark *m)
+{
+    t->hot.p = m->hot;
+    t->cold.p = m->cold;
+    t->fl = m->fl;
+    t->nlinks = m->nlinks;
+    t->vec_ready = m->vec_ready;
+    t->nfails = 0;
+}
+
+static void begin(struct t1 *t, struct ir_host_ctx *c, const struct ir_block *b)
+{
+    t->c = c;
+    t->b = b;
+    t->fail = t->vec_ready = t->skip_next = t->flags_seen = false;
+    t->nlinks = t->nfails = 0;
+    t->fl = (struct flag_state){.host = IR_NONE, .env = IR_NONE, .arch = IR_NONE};
+    for (unsigned k = 0; k < NTEMPS; k++) {
+        t->temp_val[k] = IR_NONE;
+    }
+    for (unsigned k = 0; k < NSLOTS; k++) {
+        t->slot_val[k] = IR_NONE;
+    }
+    for (unsigned g = 0; g < c->guest->nregs; g++) {
+        t->alias[g] = IR_NONE;
+    }
+    t1_unlock(t);
+}
+
+static bool room(const struct t1 *t, const struct ir_codebuf *buf)
+{
+    return buf->hot_end - t->hot.p > 16 * SLACK && buf->cold_end - t->cold.p > 16 * SLACK;
+}
+
+/* Emits ops until the end, an instruction that is not lowered, or the room's end. */
+static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
+{
+    const struct ir_block *b = t->b;
+    struct mark m = mark_of(t);
+    unsigned done = 0;
+    for (t->i = 0; t->i < b->nops; t->i++) {
+        const struct ir_op *op = &b->op[t->i];
+        if (op->op == IR_insn) {
+            t1_end_insn(t);
+            m = mark_of(t);
+            t->insn = t->i;
+            t->pc = b->target[op->imm];
+            if (!room(t, buf)) {
+                t1_step_exit(t);
+                return done;
+            }
+            done++;
+            continue;
+        }
+        if (t->skip_next || is_dead(t, op)) {
+            t->skip_next = false;
+            continue;
+        }
+        bool ok = emit_op(t, op);
+        if (!ok || t->fail) {
+            back_to(t, &m);
+            t1_step_exit(t);
+            return done - 1;
+        }
+        t1_release(t);
+    }
+    t1_end_insn(t);
+    return done;
+}
+
+bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf *buf,
+             struct ir_code *out)
+{
+    struct t1 *t = c->t1;
+    if (buf->hot_end - buf->hot < (ptrdiff_t)IR_HOT_ROOM || buf->cold_end - buf->cold < (ptrdiff_t)IR_COLD_ROOM) {
+        return false;
+    }
+    begin(t, c, b);
+    buf->hot += -(uintptr_t)buf->hot & 15;
+    t->hot.p = buf->hot;
+    t->cold.p = buf->cold;
+    *out = (struct ir_code){.entry = buf->hot + buf->to_rx, .hot = buf->hot, .cold = buf->cold};
+    t1_store_pc(t, &t->cold, b->pc); /* see block_kill */
+    x_patch(x_jmp(&t->cold), c->exit[RT_EXIT_JUMP]);
+    fuse(t);
+    uses(t);
+    out->ninsns = emit_ops(t, buf);
+    out->flags_dead = !t->flags_seen;
+    t->cold.p += -(uintptr_t)t->cold.p & 7;
+    out->links = (struct ir_link **)t->cold.p;
+    memcpy(t->cold.p, t->links, t->nlinks * sizeof(t->links[0]));
+    t->cold.p += t->nlinks * sizeof(t->links[0]);
+    out->nlinks = t->nlinks;
+    out->hot_size = (uint32_t)(t->hot.p - buf->hot);
+    out->cold_size = (uint32_t)(t->cold.p - buf->cold);
+    buf->hot = t->hot.p;
+    buf->cold = t->cold.p;
+    return true;
+}

@@ -1,0 +1,254 @@
+/* T1: ways out of a block. */
+#include "host/x86_64/t1.h"
+
+#include <string.h>
+
+#define ENV(field) x_env(offsetof(struct rt_env, field))
+
+void t1_store_pc(struct t1 *t, struct enc *e, uint64_t pc)
+{
+    (void)t;
+    if (pc == (uint64_t)(int32_t)pc) {
+        x_mov_rm_i(e, IR_I64, ENV(pc), (int32_t)pc);
+    } else {
+        x_mov_r_i64(e, X_RAX, pc);
+        x_mov_rm_r(e, IR_I64, ENV(pc), X_RAX);
+    }
+}
+
+/* RT_EXIT_STEP at the current instruction, inline; what flags it may see are stored. */
+void t1_step_exit(struct t1 *t)
+{
+    ir_ref f = t->fl.host;
+    if (t->fl.arch == IR_NONE) {
+        t->flags_seen = true;
+    }
+    if (f != IR_NONE && f != t->fl.env && f < t->insn && t->v[f].last >= t->insn) {
+        t1_store_flags(&t->hot, t->fl.cf_in_env);
+    }
+    t1_store_pc(t, &t->hot, t->pc);
+    x_patch(x_jmp(&t->hot), t->c->exit[RT_EXIT_STEP]);
+}
+
+/* Where all failing accesses of an instruction go: its pc, then out with the reason in r11d. */
+void t1_end_insn(struct t1 *t)
+{
+    if (t->nfails == 0) {
+        return;
+    }
+    for (unsigned k = 0; k < t->nfails; k++) {
+        x_patch_here(&t->cold, t->fails[k]);
+    }
+    t->nfails = 0;
+    t1_store_pc(t, &t->cold, t->pc);
+    x_patch(x_jmp(&t->cold), t->c->exit_stored);
+}
+
+static struct ir_link *new_link(struct t1 *t)
+{
+    if (t->nlinks == MAX_LINKS) {
+        t->fail = true;
+        return NULL;
+    }
+    t->cold.p += -(uintptr_t)t->cold.p & 7;
+    struct ir_link *l = (struct ir_link *)t->cold.p;
+    memset(l, 0, sizeof(*l));
+    t->cold.p += sizeof(*l);
+    t->links[t->nlinks++] = l;
+    return l;
+}
+
+/* Makes the direct exit whose jump in hot code has its rel32 at `branch`. */
+bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
+{
+    struct enc *e = &t->cold;
+    uint8_t *poll = NULL, *stale = NULL;
+    struct ir_link *l = new_link(t);
+    if (!l) {
+        return false;
+    }
+    l->pc = pc;
+    l->branch = branch;
+    l->has_flags = store_flags;
+    l->poll = pc <= t->pc;
+    l->cross_page = (pc ^ t->b->pc) >> RT_PAGE_BITS != 0;
+    l->stub = e->p;
+    x_patch_here(e, branch);
+    if (store_flags) {
+        t1_store_flags(e, t->fl.cf_in_env);
+    }
+    l->bare = e->p;
+    if (l->poll) {
+        x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
+        poll = x_jcc(e, IR_CC_NE);
+    }
+    if (l->cross_page) {
+        x_alu_rm_i(e, X_CMP, IR_I32, ENV(epoch), 0x7fffffff);
+        l->epoch = e->p - 4;
+        stale = x_jcc(e, IR_CC_NE);
+    }
+    l->slot = x_jmp(e);
+    l->unlinked = e->p;
+    x_patch_here(e, l->slot);
+    if (stale) {
+        x_patch_here(e, stale);
+    }
+    x_mov_r_i64(e, X_R11, (uintptr_t)l);
+    x_mov_rm_r(e, IR_I64, ENV(link_site), X_R11);
+    t1_store_pc(t, e, pc);
+    x_patch(x_jmp(e), t->c->exit[RT_EXIT_LINK]);
+    if (poll) {
+        x_patch_here(e, poll);
+        t1_store_pc(t, e, pc);
+        x_patch(x_jmp(e), t->c->exit[RT_EXIT_POLL]);
+    }
+    return true;
+}
+
+static bool branch_cc(struct t1 *t, const struct ir_op *op)
+{
+    bool store;
+    enum ir_cc cc = op->aux;
+    if (!t1_cc(t, op->a, &cc) || !t1_at_exit(t, &store)) {
+        return false;
+    }
+    return t1_goto(t, x_jcc(&t->hot, cc), t->b->target[op->imm], store);
+}
+
+static bool branch_zero(struct t1 *t, const struct ir_op *op)
+{
+    bool store;
+    uint64_t k;
+    t1_clobber(t, true);
+    if (t1_const(t, op->a, &k) || !t1_at_exit(t, &store)) {
+        return false;
+    }
+    struct x_rm a = t1_rm(t, op->a);
+    if (a.mem) {
+        x_alu_rm_i(&t->hot, X_CMP, op->type, a, 0);
+    } else {
+        x_test_rm_r(&t->hot, op->type, a, a.reg);
+    }
+    enum ir_cc cc = op->op == IR_brz ? IR_CC_E : IR_CC_NE;
+    return t1_goto(t, x_jcc(&t->hot, cc), t->b->target[op->imm], store);
+}
+
+static bool jump_direct(struct t1 *t, const struct ir_op *op)
+{
+    bool store;
+    return t1_at_exit(t, &store) &&
+           t1_goto(t, x_jmp(&t->hot), t->b->target[op->imm], store);
+}
+
+/* Jump to the guest address in r11 through the jump cache; r14 and flags are lost. */
+static void jump_cached(struct t1 *t)
+{
+    struct enc *e = &t->hot, *c = &t->cold;
+    int32_t table = (int32_t)offsetof(struct rt_env, jump) - RT_BIAS;
+    x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
+    uint8_t *poll = x_jcc(e, IR_CC_NE);
+    x_mov_r_rm(e, IR_I64, X_R14, x_r(X_R11));
+    x_shift_rm_i(e, X_SHR, IR_I64, x_r(X_R14), RT_JUMP_BITS);
+    x_alu_r_rm(e, X_XOR, IR_I32, X_R14, x_r(X_R11));
+    x_shift_rm_i(e, X_SHL, IR_I32, x_r(X_R14), 4);
+    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_R14), ((1 << RT_JUMP_BITS) - 1) << 4);
+    x_alu_r_rm(e, X_XOR, IR_I64, X_R11, ENV(jump_salt));
+    x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_mx(X_ENV, X_R14, 0, table));
+    uint8_t *miss = x_jcc(e, IR_CC_NE);
+    x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
+    x_patch_here(c, miss);
+    x_alu_r_rm(c, X_XOR, IR_I64, X_R11, ENV(jump_salt));
+    x_mov_rm_r(c, IR_I64, ENV(pc), X_R11);
+    x_patch(x_jmp(c), t->c->exit[RT_EXIT_JUMP]);
+    x_patch_here(c, poll);
+    x_mov_rm_r(c, IR_I64, ENV(pc), X_R11);
+    x_patch(x_jmp(c), t->c->exit[RT_EXIT_POLL]);
+}
+
+static bool jump_indirect(struct t1 *t, const struct ir_op *op)
+{
+    t1_flags_env(t);
+    if (t->fail || !t1_take(t, X_R11)) {
+        return false;
+    }
+    t1_copy_to(t, IR_I64, X_R11, op->a);
+    jump_cached(t);
+    return true;
+}
+
+/* Arguments go through scratch slots, where other values may still be: all are read first. */
+static bool call_helper(struct t1 *t, const struct ir_op *op)
+{
+    const ir_ref arg[3] = {op->a, op->b, op->c};
+    unsigned reg[3];
+    struct enc *e = &t->hot;
+    t1_flags_env(t);
+    for (unsigned k = 0; k < 3; k++) {
+        reg[k] = t1_temp(t);
+    }
+    for (unsigned k = 0; k < 3; k++) {
+        if (arg[k] != IR_NONE) {
+            t1_copy_to(t, IR_I64, reg[k], arg[k]);
+        }
+    }
+    for (unsigned k = 0; k < 3; k++) {
+        if (arg[k] != IR_NONE) {
+            x_mov_rm_r(e, IR_I64, x_env(offsetof(struct rt_env, scratch) + 8 * k), reg[k]);
+        }
+    }
+    x_mov_r_i64(e, X_RAX, t->b->target[op->imm]);
+    x_mov_rm_r(e, IR_I64, x_env(offsetof(struct rt_env, scratch) + 8 * 3), X_RAX);
+    t1_store_pc(t, e, t->pc);
+    uint64_t fn = 0;
+    memcpy(&fn, &t->c->guest->helpers[op->aux].fn, sizeof(void *));
+    x_mov_r_i64(e, X_R11, fn);
+    x_patch(x_jmp(e), t->c->helper);
+    return !t->fail;
+}
+
+bool t1_ctl_op(struct t1 *t, const struct ir_op *op)
+{
+    switch (op->op) {
+    case IR_brcc: return branch_cc(t, op);
+    case IR_brnz: case IR_brz: return branch_zero(t, op);
+    case IR_jump: return jump_direct(t, op);
+    case IR_jumpi: return jump_indirect(t, op);
+    case IR_helper: return call_helper(t, op);
+    default: return false;
+    }
+}
+
+static uint8_t *entry_of(const struct ir_host_ctx *c, const struct ir_code *code)
+{
+    return (uint8_t *)(uintptr_t)code->entry - c->to_rx;
+}
+
+void link_make(struct ir_host_ctx *c, struct ir_link *l, const struct ir_code *to, uint32_t epoch)
+{
+    uint8_t *entry = entry_of(c, to);
+    bool bare = !l->has_flags || to->flags_dead;
+    x_patch(l->slot, entry);
+    if (l->epoch) {
+        memcpy(l->epoch, &epoch, 4);
+    }
+    if (bare && !l->poll && !l->cross_page) {
+        x_patch(l->branch, entry);
+    } else {
+        x_patch(l->branch, bare ? l->bare : l->stub);
+    }
+}
+
+void link_break(struct ir_host_ctx *c, struct ir_link *l)
+{
+    (void)c;
+    x_patch(l->slot, l->unlinked);
+    x_patch(l->branch, l->stub);
+}
+
+/* The cold code of a block begins with its way out for when it is dead. */
+void block_kill(struct ir_host_ctx *c, const struct ir_code *code, uint64_t pc)
+{
+    (void)pc;
+    struct enc e = {.p = entry_of(c, code)};
+    x_patch(x_jmp(&e), code->cold);
+}
