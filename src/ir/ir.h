@@ -120,6 +120,7 @@ enum { FLAG_CF = 1, FLAG_PF = 4, FLAG_AF = 0x10, FLAG_ZF = 0x40, FLAG_SF = 0x80,
  */
 enum ir_vec_operand { IR_VEC_NO, IR_VEC_REG /* vector register */, IR_VEC_MMX, IR_VEC_ST,
                       IR_VEC_MEM, IR_VEC_INT /* integer in: op's c; or out: op's result */ };
+/* With HVF_FLAGS_IN (FCMOVcc) the op's c is an EFLAGS image; FNSTSW AX has an integer result. */
 enum ir_vec_result { IR_VEC_RNONE, IR_VEC_RINT, IR_VEC_RFLAGS };
 struct ir_vec {
     uint16_t id;           /* enum hostvec_op */

@@ -1,6 +1,7 @@
 /* The translate entry: decodes and lifts a superblock; operands and addresses for all chapters. */
-#include "isa/x86/lift.h"
+#include "isa/x86/lift_vec.h"
 
+#include "ir/hostvec.h"
 #include "isa/x86/model.h"
 
 static const struct x86_opnd *opnd(const struct lift *l, unsigned n)
@@ -217,15 +218,15 @@ void lift_pop_done(struct lift *l, uint64_t bytes)
 
 static bool lift_one(struct lift *l)
 {
-    x86_lift_fn *const *const tables[] = {x86_lift_int, x86_lift_flow, x86_lift_bits,
-                                          x86_lift_sys, x86_lift_sse, x86_lift_x87};
+    x86_lift_fn *const *const tables[] = {x86_lift_sse, x86_lift_x87, x86_lift_int, x86_lift_flow,
+                                          x86_lift_bits, x86_lift_sys};
     for (unsigned i = 0; i < ARRAY_LEN(tables); i++) {
         x86_lift_fn *fn = tables[i][l->in->op];
         if (fn) {
             return fn(l);
         }
     }
-    return false;
+    return x86_form_hostvec(l->in->form) != HV_NONE && lift_vec(l);
 }
 
 static void illegal(struct lift *l, unsigned nops, ir_ref flags, enum x86_decode_status why)

@@ -26,8 +26,8 @@ extern x86_lift_fn *const x86_lift_int[X86_OP_COUNT];  /* lift_int.c ... general
 extern x86_lift_fn *const x86_lift_flow[X86_OP_COUNT]; /* lift_flow.c: branches, stack, strings */
 extern x86_lift_fn *const x86_lift_bits[X86_OP_COUNT]; /* lift_bits.c: shifts, bit tests, BMI */
 extern x86_lift_fn *const x86_lift_sys[X86_OP_COUNT];  /* lift_sys.c */
-extern x86_lift_fn *const x86_lift_sse[X86_OP_COUNT];  /* lift_sse.c: MMX, SSE, AVX */
-extern x86_lift_fn *const x86_lift_x87[X86_OP_COUNT];  /* lift_x87.c */
+extern x86_lift_fn *const x86_lift_sse[X86_OP_COUNT];  /* lift_sse.c: exceptions to lift_vec.c */
+extern x86_lift_fn *const x86_lift_x87[X86_OP_COUNT];  /* lift_x87.c: the same for x87 */
 
 static inline enum ir_type lift_type(unsigned bytes)
 {
