@@ -52,9 +52,15 @@ bool microvm_has_rtc(const struct microvm *v)
     return v->rtc != NULL;
 }
 
+/* With ACPI the transports have lines of their own; else those that a PIC has too. */
+unsigned microvm_virtio_gsi(const struct microvm *v, unsigned n)
+{
+    return wanted(v->acpi_opt) ? MICROVM_VIRTIO_GSI + n : MICROVM_VIRTIO_ISA_LINE + n;
+}
+
 bool microvm_virtio_used(const struct microvm *v, unsigned n)
 {
-    return false;
+    return v->virtio[n].vdev != NULL;
 }
 
 static int microvm_add_ram(struct microvm *v, struct err *err)
@@ -157,6 +163,19 @@ static int microvm_add_rtc(struct microvm *v, struct err *err)
     return 0;
 }
 
+static void microvm_add_virtio(struct microvm *v)
+{
+    struct machine *m = v->machine;
+    for (unsigned i = 0; i < MICROVM_VIRTIO_COUNT; i++) {
+        struct virtio_mmio *t = &v->virtio[i];
+        virtio_mmio_init(t, i, m->mem);
+        irq_connect(&t->irq, &v->gsi[microvm_virtio_gsi(v, i)]);
+        mem_map_add_mmio(m->mem, MICROVM_VIRTIO_BASE + i * MICROVM_VIRTIO_STRIDE,
+                         VIRTIO_MMIO_SIZE, &virtio_mmio_regs, t);
+        bus_add(m, &t->bus);
+    }
+}
+
 static int microvm_init(struct machine *m, struct err *err)
 {
     struct microvm *v = m->board_data;
@@ -169,6 +188,7 @@ static int microvm_init(struct machine *m, struct err *err)
     v->isa = (struct isa_bus){.bus = {&isa_bus_type, "isa.0", &v->isa, NULL},
                               .io = m->io, .pins = v->gsi};
     bus_add(m, &v->isa.bus);
+    microvm_add_virtio(v);
     if (wanted(v->pit_opt)) {
         v->pit = pit_new(m->clock);
         irq_connect(pit_irq(v->pit), &v->gsi[0]);
@@ -209,6 +229,9 @@ static void microvm_reset_chips(struct microvm *v)
     ram_clear(v->ram);
     lapic_reset_all(v->lapics);
     ioapic_reset(v->ioapic);
+    for (unsigned i = 0; i < MICROVM_VIRTIO_COUNT; i++) {
+        virtio_mmio_reset(&v->virtio[i]);
+    }
     if (v->pic) {
         pic_reset(v->pic);
     }
@@ -238,6 +261,22 @@ static int microvm_put_acpi(struct microvm *v, uint64_t *rsdp, struct err *err)
     return ret;
 }
 
+/* Without ACPI the kernel learns of the transports from its command line. */
+static void microvm_cmdline(const struct microvm *v, struct strbuf *out)
+{
+    const char *append = v->machine->config.append;
+    strbuf_add(out, "%s", append ? append : "");
+    if (wanted(v->acpi_opt) || !v->auto_cmdline) {
+        return;
+    }
+    for (unsigned i = 0; i < MICROVM_VIRTIO_COUNT; i++) {
+        if (microvm_virtio_used(v, i)) {
+            strbuf_add(out, " virtio_mmio.device=512@0x%llx:%u",
+                       MICROVM_VIRTIO_BASE + i * MICROVM_VIRTIO_STRIDE, microvm_virtio_gsi(v, i));
+        }
+    }
+}
+
 static int microvm_load(struct machine *m, struct err *err)
 {
     struct microvm *v = m->board_data;
@@ -249,12 +288,16 @@ static int microvm_load(struct machine *m, struct err *err)
     if (!m->config.kernel) {
         return err_set(err, EINVAL, "machine 'microvm' has no firmware: it needs -kernel FILE");
     }
+    struct strbuf cmdline = {0};
+    microvm_cmdline(v, &cmdline);
     struct x86_load l = {.mem = m->mem, .kernel = m->config.kernel, .initrd = m->config.initrd,
-                         .cmdline = m->config.append ? m->config.append : "",
-                         .low_ram_end = v->low_ram, .boot = &m->boot};
+                         .cmdline = strbuf_text(&cmdline), .low_ram_end = v->low_ram,
+                         .boot = &m->boot};
     microvm_memory_map(v, &l);
     int ret = microvm_put_acpi(v, &l.rsdp, err);
-    return ret ? ret : x86_load_kernel(&l, err);
+    ret = ret ? ret : x86_load_kernel(&l, err);
+    strbuf_free(&cmdline);
+    return ret;
 }
 
 static void microvm_fini(struct machine *m)

@@ -5,6 +5,7 @@
 #include "core/irq.h"
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
+#include "dev/virtio/virtio_mmio.h"
 
 struct ioapic;
 struct lapic_bus;
@@ -21,6 +22,7 @@ struct rtc;
 #define MICROVM_VIRTIO_STRIDE 0x200ull
 #define MICROVM_VIRTIO_COUNT 8
 #define MICROVM_VIRTIO_GSI 16
+#define MICROVM_VIRTIO_ISA_LINE 5
 
 struct microvm {
     /* Options. */
@@ -38,10 +40,12 @@ struct microvm {
     struct irq_pin gsi[24]; /* the first 16 are the ISA lines */
     bool gsi_ready;
     struct isa_bus isa;
+    struct virtio_mmio virtio[MICROVM_VIRTIO_COUNT];
     bool loaded; /* once: a further load is a reset */
 };
 
 bool microvm_has_rtc(const struct microvm *v);
+unsigned microvm_virtio_gsi(const struct microvm *v, unsigned n);
 bool microvm_virtio_used(const struct microvm *v, unsigned n);
 
 extern const struct board_type board_microvm;

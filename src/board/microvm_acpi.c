@@ -29,7 +29,7 @@ static void dsdt_add_isa(struct strbuf *sb, const char *name, const char *eisa, 
     aml_end(sb, dev);
 }
 
-static void dsdt_add_virtio(struct strbuf *sb, unsigned n)
+static void dsdt_add_virtio(struct strbuf *sb, unsigned n, unsigned gsi)
 {
     char name[5];
     snprintf(name, sizeof(name), "VR%02u", n % 100);
@@ -40,7 +40,7 @@ static void dsdt_add_virtio(struct strbuf *sb, unsigned n)
     size_t crs = aml_crs_begin(sb);
     aml_crs_memory32(sb, (uint32_t)(MICROVM_VIRTIO_BASE + n * MICROVM_VIRTIO_STRIDE),
                      MICROVM_VIRTIO_STRIDE);
-    aml_crs_irq(sb, MICROVM_VIRTIO_GSI + n, true);
+    aml_crs_irq(sb, gsi, true);
     aml_crs_end(sb, crs);
     aml_end(sb, dev);
 }
@@ -58,7 +58,7 @@ static void build_dsdt(const struct microvm *v, struct strbuf *sb)
     }
     for (unsigned i = 0; i < MICROVM_VIRTIO_COUNT; i++) {
         if (microvm_virtio_used(v, i)) {
-            dsdt_add_virtio(sb, i);
+            dsdt_add_virtio(sb, i, microvm_virtio_gsi(v, i));
         }
     }
     aml_end(sb, scope);

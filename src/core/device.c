@@ -131,14 +131,28 @@ void bus_add(struct machine *machine, struct bus *bus)
     bus->next = NULL;
 }
 
-struct bus *bus_find(struct machine *machine, const char *type_or_id)
+struct bus *bus_find(struct machine *machine, const char *id)
 {
+    struct bus *b = machine->buses;
+    while (b && !(b->id && !strcmp(b->id, id))) {
+        b = b->next;
+    }
+    return b;
+}
+
+struct bus *bus_find_free(struct machine *machine, const char *type)
+{
+    struct bus *full = NULL;
     for (struct bus *b = machine->buses; b; b = b->next) {
-        if (!strcmp(b->type->name, type_or_id) || (b->id && !strcmp(b->id, type_or_id))) {
+        if (strcmp(b->type->name, type)) {
+            continue;
+        }
+        if (!b->full) {
             return b;
         }
+        full = b;
     }
-    return NULL;
+    return full;
 }
 
 static int dev_set_args(struct dev *dev, const struct keyval *args, struct err *err)
@@ -167,7 +181,7 @@ static int dev_attach(struct dev *dev, const struct keyval *args, struct err *er
     if (!dev->type->bus) {
         return 0;
     }
-    struct bus *bus = bus_find(dev->machine, dev->type->bus);
+    struct bus *bus = bus_find_free(dev->machine, dev->type->bus);
     if (want) {
         bus = bus_find(dev->machine, want);
         if (!bus || strcmp(bus->type->name, dev->type->bus)) {

@@ -72,11 +72,14 @@ struct bus {
     const struct bus_type *type;
     const char *id;
     void *owner;
+    bool full; /* takes no further device */
     struct bus *next;
 };
 
 void bus_add(struct machine *machine, struct bus *bus);
-struct bus *bus_find(struct machine *machine, const char *type_or_id);
+struct bus *bus_find(struct machine *machine, const char *id);
+/* The first of a type that is not full; a full one if all are; NULL if there is none. */
+struct bus *bus_find_free(struct machine *machine, const char *type);
 
 /* `args` may be NULL; keys "id" and "bus" are taken here, the rest are properties. */
 struct dev *dev_new(struct machine *machine, const struct dev_type *type, const struct keyval *args,

@@ -5,6 +5,6 @@
 #include "vmm/options.h"
 
 int drives_add(struct machine *m, const struct option_list *drives, struct err *err);
-int drives_add_devices(struct machine *m, struct err *err);
+int drives_add_devices(struct machine *m, const struct option_list *drives, struct err *err);
 
 #endif

@@ -184,7 +184,7 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : drives_add(r->m, &o->drives, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_devices(r, err);
-    ret = ret ? ret : drives_add_devices(r->m, err);
+    ret = ret ? ret : drives_add_devices(r->m, &o->drives, err);
     ret = ret ? ret : machine_load(r->m, err);
     return ret;
 }
