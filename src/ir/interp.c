@@ -405,6 +405,14 @@ static uint64_t vec_value(const struct ir_block *b, const struct ir_op *op, uint
     return b->vec[op->imm].result == IR_VEC_RFLAGS ? rt_flags_unpack((uint16_t)out) : out;
 }
 
+/* Flags and CRCs do not have the width of their operands. */
+static uint64_t result_mask(const struct ir_op *op)
+{
+    return op->op == IR_flags || op->op == IR_getflags || op->op == IR_crc32c
+               ? UINT32_MAX
+               : mask_low(ir_type_bits(op->type));
+}
+
 enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
 {
     struct frame f;
@@ -458,7 +466,7 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
             env->insns += insns;
             return call_helper(&f, op);
         default:
-            f.v[i] = value_op(&f, op) & mask_low(ir_type_bits(op->type));
+            f.v[i] = value_op(&f, op) & result_mask(op);
             break;
         }
     }

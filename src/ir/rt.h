@@ -31,7 +31,8 @@ struct rt_tlb_entry {
     uint64_t ram_off; /* of the page: for code tracking */
 };
 
-struct rt_jump_entry { /* indirect jumps: key is pc ^ salt */
+/* Indirect jumps: key is pc ^ salt. Cleared entries have code = env->jump_empty: any key can come up. */
+struct rt_jump_entry {
     uint64_t key;
     void *code;
 };
@@ -86,6 +87,7 @@ struct rt_env {
     uint64_t ret_sp_base[RT_MODES];
     struct ir_host_ctx *host;  /* back end's context of this vCPU */
     uint64_t host_save[4];     /* its stubs' */
+    void *jump_empty;          /* for cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };

@@ -37,6 +37,7 @@ struct ir_host_ctx {
     uint8_t *miss[NTEMPS][NTEMPS]; /* TLB miss: [t][u] */
     uint8_t *helper;       /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
     uint8_t *go_pc;        /* registers are in env: go on at env->pc */
+    uint8_t *jump_empty;   /* r11: pc ^ salt: no block known there */
     uint8_t *load_vec, *save_vec;
     /* executable view */
     enum rt_exit (*enter_code)(struct rt_env *, const void *entry);

@@ -76,6 +76,10 @@ static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct 
 static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err)
 {
     env->host = c;
+    env->jump_empty = c->jump_empty + c->to_rx;
+    for (unsigned i = 0; i < 1u << RT_JUMP_BITS; i++) {
+        env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
+    }
     return signals_attach(c, err);
 }
 

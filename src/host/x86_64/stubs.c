@@ -136,12 +136,15 @@ static void epilogue(struct enc *e)
     x_ret(e);
 }
 
+#define OWN_STACK 1024 /* of generated code, above the C stack's top */
+
 static void emit_enter(struct ir_host_ctx *c, struct enc *e)
 {
     uint8_t *at = e->p + c->to_rx;
     memcpy(&c->enter_code, &at, sizeof(at));
     prologue(e);
-    x_mov_rm_r(e, IR_I64, ENV(host_sp), X_RSP);
+    x_lea(e, IR_I64, X_R11, x_m(X_RSP, -OWN_STACK));
+    x_mov_rm_r(e, IR_I64, ENV(host_sp), X_R11);
     x_mov_r_rm(e, IR_I64, X_R11, x_r(X_RSI));
     load_pins(c, e);
     x_jmp_rm(e, x_r(X_R11));
@@ -155,6 +158,7 @@ static void emit_exits(struct ir_host_ctx *c, struct enc *e)
     x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
     save_vec_if_live(c, e);
     x_mov_r_rm(e, IR_I32, X_RAX, x_r(X_R11));
+    x_alu_rm_i(e, X_ADD, IR_I64, x_r(X_RSP), OWN_STACK);
     epilogue(e);
     for (unsigned i = 0; i <= RT_EXIT_LINK; i++) {
         c->exit[i] = e->p;
@@ -237,6 +241,14 @@ static void emit_go_pc(struct ir_host_ctx *c, struct enc *e)
     x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
 }
 
+static void emit_jump_empty(struct ir_host_ctx *c, struct enc *e)
+{
+    c->jump_empty = e->p;
+    x_alu_r_rm(e, X_XOR, IR_I64, X_R11, ENV(jump_salt));
+    x_mov_rm_r(e, IR_I64, ENV(pc), X_R11);
+    jump(e, c->exit[RT_EXIT_JUMP]);
+}
+
 static void emit_helper(struct ir_host_ctx *c, struct enc *e)
 {
     c->helper = e->p;
@@ -301,6 +313,7 @@ void stubs_emit(struct ir_host_ctx *c, struct enc *e)
         }
     }
     emit_go_pc(c, e);
+    emit_jump_empty(c, e);
     emit_helper(c, e);
     emit_vec_call(c, e);
 }

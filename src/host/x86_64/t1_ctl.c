@@ -156,10 +156,7 @@ static void jump_cached(struct t1 *t)
     x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_mx(X_ENV, X_R14, 0, table));
     uint8_t *miss = x_jcc(e, IR_CC_NE);
     x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
-    x_patch_here(c, miss);
-    x_alu_r_rm(c, X_XOR, IR_I64, X_R11, ENV(jump_salt));
-    x_mov_rm_r(c, IR_I64, ENV(pc), X_R11);
-    x_patch(x_jmp(c), t->c->exit[RT_EXIT_JUMP]);
+    x_patch(miss, t->c->jump_empty);
     x_patch_here(c, poll);
     x_mov_rm_r(c, IR_I64, ENV(pc), X_R11);
     x_patch(x_jmp(c), t->c->exit[RT_EXIT_POLL]);
