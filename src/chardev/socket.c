@@ -167,7 +167,8 @@ static int sock_start(struct sock_chardev *s, int fd, bool server, struct err *e
 static int sock_open(struct chardev *c, const struct keyval *args, struct err *err)
 {
     struct sock_chardev *s = container_of(c, struct sock_chardev, c);
-    s->listener = s->peer = -1;
+    s->listener = -1;
+    s->peer = -1;
     bool server = false, wait = false;
     const char *path = keyval_get(args, "path"), *port = keyval_get(args, "port");
     const char *opt = keyval_get(args, "server");

@@ -208,14 +208,18 @@ void lapic_reset(struct irq_ctrl *ic, bool init)
         l->base = LAPIC_BASE | BASE_ENABLE | (bsp ? BASE_BSP : 0);
     }
     for (unsigned i = 0; i < 8; i++) {
-        l->irr[i] = l->isr[i] = l->tmr[i] = 0;
+        l->irr[i] = 0;
+        l->isr[i] = 0;
+        l->tmr[i] = 0;
     }
     l->id = lapic_x2(l) ? l->initial_id : l->initial_id << 24;
     l->ldr = lapic_x2(l) ? (l->initial_id >> 4) << 16 | 1u << (l->initial_id & 15) : 0;
     l->dfr = 0xffffffff;
     l->svr = 0xff;
-    l->tpr = l->ppr = 0;
-    l->esr = l->esr_seen = 0;
+    l->tpr = 0;
+    l->ppr = 0;
+    l->esr = 0;
+    l->esr_seen = 0;
     l->icr = 0;
     for (unsigned i = 0; i < LVT_COUNT; i++) {
         l->lvt[i] = LVT_MASKED;
