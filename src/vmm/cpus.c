@@ -7,13 +7,25 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "base/near.h"
+#include "isa/x86/cpu.h"
+#include "jit/jit.h"
+
+static int add_x86(struct machine *m, unsigned index, struct err *err)
+{
+    return jit_add(m, &isa_x86, index, err);
+}
+
+static const struct machine_cpus jit_x86 = {
+    .add = add_x86, .reset = jit_reset, .start = jit_start, .park = jit_park, .unpark = jit_unpark,
+    .free = jit_free,
+};
 
 static const struct {
     const char *name, *canonical;
     const struct machine_cpus *cpus;
 } accels[] = {
-    {"jit", "jit", NULL},
-    {"tcg", "jit", NULL},
+    {"jit", "jit", &jit_x86},
+    {"tcg", "jit", &jit_x86},
 };
 
 const char *cpus_accel_name(const char *name, struct err *err)
@@ -47,5 +59,5 @@ void cpus_accel_help(FILE *out)
 
 void cpus_model_help(FILE *out)
 {
-    fprintf(out, "Processor models:\n");
+    isa_x86.model_help(out);
 }

@@ -1,0 +1,394 @@
+/*
+ * Translations of one vCPU: finding, making, and dropping them when their bytes change.
+ *
+ * C1: a block is in its hash chain and in the list of every RAM page it has bytes in, or it is dead
+ *     and in the zombie list; zombies are freed at a safepoint, never while code may run in them.
+ * C2: the vCPU's bit in ram->code_pages[] is set before the bytes of the page are read for
+ *     translation, and with more than one vCPU all others have passed a safepoint in between.
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "core/machine.h"
+#include "jit/internal.h"
+#include "loop/clock.h"
+
+#define MAX_INSNS 64
+
+static unsigned hash_of(uint64_t pc, uint32_t mode, ram_off_t off)
+{
+    uint64_t h = (pc ^ off << 1 ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull;
+    return (unsigned)(h >> (64 - JIT_HASH_BITS));
+}
+
+static ram_off_t page_of(ram_off_t off)
+{
+    return off & ~(ram_off_t)(RT_PAGE_SIZE - 1);
+}
+
+static struct ram *ram_at(const struct jit_vcpu *jv, ram_off_t off)
+{
+    return ram_set_find(&jv->jm->m->ram, off);
+}
+
+/* Announces that this vCPU is about to have translations of a page (C2). */
+static void claim_page(struct jit_vcpu *jv, struct ram *ram, ram_off_t off)
+{
+    _Atomic uint8_t *byte = &ram->code_pages[(off - ram->base) >> RT_PAGE_BITS];
+    uint8_t bit = (uint8_t)(1u << jv->v->index);
+    if (atomic_load(byte) & bit) {
+        return;
+    }
+    if (jv->jm->count == 1) {
+        atomic_store(byte, bit);
+    } else {
+        jit_exclusive_begin(jv);
+        atomic_fetch_or(byte, bit);
+        for (unsigned i = 0; i < jv->jm->count; i++) {
+            if (jv->jm->cpu[i] != jv) {
+                jit_post_mail(jv->jm->cpu[i], (struct jit_mail){.off = page_of(off)});
+            }
+        }
+        jit_exclusive_end(jv);
+    }
+    jit_tlb_protect(jv, page_of(off));
+}
+
+/* Both halves of a crossing instruction can be one page of RAM, mapped twice. */
+static bool in_two_pages(const struct jit_block *b)
+{
+    return b->off2 != RAM_OFF_NONE && b->off2 != page_of(b->off);
+}
+
+static void link_page(struct jit_vcpu *jv, struct jit_block *b, unsigned which)
+{
+    ram_off_t off = which ? b->off2 : b->off;
+    struct jit_block **head = &jv->pages[off >> RT_PAGE_BITS];
+    b->page_next[which] = *head;
+    *head = b;
+}
+
+static struct jit_block **next_in_page(struct jit_block *b, ram_off_t page)
+{
+    return &b->page_next[page_of(b->off) == page ? 0 : 1];
+}
+
+static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page)
+{
+    struct jit_block **p = &jv->pages[page >> RT_PAGE_BITS];
+    while (*p != b) {
+        p = next_in_page(*p, page);
+    }
+    *p = *next_in_page(b, page);
+    if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
+        struct ram *ram = ram_at(jv, page);
+        atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~(1u << jv->v->index));
+    }
+}
+
+static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
+{
+    for (struct ir_link *l = b->incoming, *next; l; l = next) {
+        next = l->next;
+        jv->host->unlink(jv->ctx, l);
+        l->to = NULL;
+        l->next = NULL;
+        l->prev = NULL;
+    }
+    b->incoming = NULL;
+    for (unsigned i = 0; i < b->code.nlinks; i++) {
+        struct ir_link *l = &b->code.links[i];
+        if (l->to) {
+            *l->prev = l->next;
+            if (l->next) {
+                l->next->prev = l->prev;
+            }
+            l->to = NULL;
+        }
+    }
+    jv->host->kill(jv->ctx, &b->code, b->pc);
+}
+
+static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
+{
+    struct jit_block **p = &jv->hash[hash_of(b->pc, b->mode, b->off)];
+    while (*p != b) {
+        p = &(*p)->hash_next;
+    }
+    *p = b->hash_next;
+    unlink_page(jv, b, page_of(b->off));
+    if (in_two_pages(b)) {
+        unlink_page(jv, b, b->off2);
+    }
+    if (b->code.entry) {
+        codemem_begin_write(&jv->mem);
+        unlink_code(jv, b);
+        codemem_end_write(&jv->mem);
+    }
+    b->dead = true;
+    b->hash_next = jv->zombies;
+    jv->zombies = b;
+}
+
+/* Blocks with machine code stay until their arena is used again: frames may return into them. */
+void jit_free_zombies(struct jit_vcpu *jv)
+{
+    while (jv->zombies) {
+        struct jit_block *b = jv->zombies;
+        jv->zombies = b->hash_next;
+        if (!b->code.entry) {
+            free(b->ir);
+            free(b);
+        }
+    }
+}
+
+void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
+{
+    ram_off_t last = off + len - 1;
+    for (ram_off_t page = page_of(off); page <= last; page += RT_PAGE_SIZE) {
+        for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
+            next = *next_in_page(b, page);
+            bool first = page_of(b->off) == page;
+            unsigned in_first = RT_PAGE_SIZE - (b->off & (RT_PAGE_SIZE - 1));
+            ram_off_t lo = first ? b->off : b->off2;
+            unsigned n = b->off2 == RAM_OFF_NONE ? b->bytes : first ? in_first : b->bytes - in_first;
+            bool folded = b->off2 != RAM_OFF_NONE && !in_two_pages(b);
+            if (folded || (lo <= last && off <= lo + n - 1)) {
+                jv->stats.invalidated++;
+                jv->v->env->code_changed = true;
+                kill_block(jv, b);
+            }
+        }
+    }
+}
+
+void jit_wrote_code(struct jit_vcpu *jv, struct ram *ram, ram_off_t off, uint64_t len)
+{
+    for (ram_off_t page = page_of(off); page < off + len; page += RT_PAGE_SIZE) {
+        unsigned who = atomic_load(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS]);
+        for (unsigned i = 0; i < jv->jm->count; i++) {
+            if (i != jv->v->index && (who >> i & 1)) {
+                jit_post_mail(jv->jm->cpu[i], (struct jit_mail){.off = off, .len = len});
+            }
+        }
+        if (who >> jv->v->index & 1) {
+            jit_invalidate(jv, off, len);
+        }
+    }
+}
+
+/* Any thread. */
+void jit_dma_wrote(void *opaque, ram_off_t off, uint64_t len)
+{
+    struct jit_machine *jm = opaque;
+    for (unsigned i = 0; i < jm->count; i++) {
+        jit_post_mail(jm->cpu[i], (struct jit_mail){.off = off, .len = len});
+    }
+}
+
+void jit_drop_all(struct jit_vcpu *jv)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
+        while (jv->hash[i]) {
+            kill_block(jv, jv->hash[i]);
+        }
+    }
+    jit_free_zombies(jv);
+}
+
+/* Everything in the arena that comes next dies; its memory is then used again. */
+static void evict_arena(struct jit_vcpu *jv)
+{
+    unsigned a = codemem_next(&jv->mem);
+    while (jv->arenas[a]) {
+        struct jit_block *b = jv->arenas[a];
+        jv->arenas[a] = b->arena_next;
+        if (!b->dead) {
+            kill_block(jv, b);
+            jv->stats.evicted++;
+        }
+        struct jit_block **z = &jv->zombies;
+        while (*z && *z != b) {
+            z = &(*z)->hash_next;
+        }
+        if (*z) {
+            *z = b->hash_next;
+        }
+        free(b);
+    }
+    codemem_advance(&jv->mem);
+    memset(jv->v->env->jump, 0xff, sizeof(jv->v->env->jump));
+    jit_code_moved(jv);
+}
+
+static void log_block(struct jit_vcpu *jv, const struct ir_block *b, const uint8_t *code)
+{
+    struct strbuf sb = {0};
+    if (log_on(LOG_IN_ASM)) {
+        unsigned off = 0;
+        strbuf_add(&sb, "IN: cpu %u pc %llx mode %x\n", jv->v->index, (unsigned long long)b->pc, b->mode);
+        while (off < b->bytes) {
+            strbuf_add(&sb, "%llx: ", (unsigned long long)(b->pc + off));
+            off += (unsigned)jv->v->isa->disas(&sb, code + off, 15, b->pc + off, b->mode);
+            strbuf_add(&sb, "\n");
+        }
+    }
+    if (log_on(LOG_OP)) {
+        ir_print(&sb, b);
+    }
+    log_put(LOG_IN_ASM | LOG_OP, "%s", strbuf_text(&sb));
+    strbuf_free(&sb);
+}
+
+struct source {
+    const struct jit_itlb *first;
+    ram_off_t off, off2;
+    const uint8_t *code;
+    unsigned avail;
+};
+
+static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigned max, struct source *s)
+{
+    struct ir_block *b = ir_buf_init(&jv->buf);
+    struct tr_ctx t = {.pc = pc, .mode = jv->mode, .code = s->code, .avail = s->avail, .max_insns = max,
+                       .vcpu = jv->v};
+    s->off2 = RAM_OFF_NONE;
+    if (jv->v->isa->translate(b, &t) == TR_NEED_PAGE) {
+        memcpy(jv->cross, s->code, s->avail);
+        const struct jit_itlb *next = jit_fetch(jv, va + s->avail);
+        if (!next) {
+            return NULL;
+        }
+        claim_page(jv, next->ram, next->off);
+        memcpy(jv->cross + s->avail, next->host, 16);
+        t.code = s->code = jv->cross;
+        t.avail2 = 16;
+        s->off2 = next->off;
+        jv->v->isa->translate(b, &t);
+        if (b->bytes <= s->avail) { /* all in the first page after all */
+            s->off2 = RAM_OFF_NONE;
+        }
+    }
+    if (log_on(LOG_IN_ASM | LOG_OP)) {
+        log_block(jv, b, s->code);
+    }
+    ir_optimize(b);
+    return b;
+}
+
+static bool open_source(struct jit_vcpu *jv, gva_t va, struct source *s)
+{
+    s->first = jit_fetch(jv, va);
+    if (!s->first) {
+        return false;
+    }
+    unsigned in_page = va & (RT_PAGE_SIZE - 1);
+    s->off = s->first->off + in_page;
+    s->code = s->first->host + in_page;
+    s->avail = RT_PAGE_SIZE - in_page;
+    return true;
+}
+
+static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir)
+{
+    if (!codemem_has_room(&jv->mem)) {
+        evict_arena(jv);
+    }
+    codemem_begin_write(&jv->mem);
+    if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {
+        unsigned a = jv->mem.arena;
+        b->arena_next = jv->arenas[a];
+        jv->arenas[a] = b;
+        jv->stats.host_bytes += b->code.hot_size + b->code.cold_size;
+        for (unsigned i = 0; i < b->code.nlinks; i++) {
+            b->code.links[i].from = b;
+        }
+    } else {
+        b->code = (struct ir_code){0};
+    }
+    codemem_end_write(&jv->mem);
+}
+
+static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va)
+{
+    uint64_t start = clock_now_ns();
+    claim_page(jv, s->first->ram, s->off);
+    struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
+    if (!ir) {
+        return NULL;
+    }
+    struct err err;
+    if (ir_verify(ir, &err)) {
+        struct strbuf sb = {0};
+        ir_print(&sb, ir);
+        log_put(~0u, "internal: %s\n%s", err.text, strbuf_text(&sb));
+        abort();
+    }
+    struct jit_block *b = alloc_zero(sizeof(*b));
+    b->pc = pc;
+    b->mode = jv->mode;
+    b->bytes = (uint16_t)ir->bytes;
+    b->off = s->off;
+    b->off2 = s->off2;
+    if (jv->tier) {
+        emit(jv, b, ir);
+    }
+    if (!b->code.entry) {
+        b->ir = ir_block_copy(ir);
+    }
+    struct jit_block **head = &jv->hash[hash_of(pc, b->mode, b->off)];
+    b->hash_next = *head;
+    *head = b;
+    link_page(jv, b, 0);
+    if (in_two_pages(b)) {
+        link_page(jv, b, 1);
+    }
+    jv->stats.blocks++;
+    jv->stats.guest_insns += ir->ninsns;
+    jv->stats.guest_bytes += ir->bytes;
+    jv->stats.translate_ns += clock_now_ns() - start;
+    return b;
+}
+
+struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)
+{
+    gva_t va = jv->v->isa->fetch_address(jv->v, pc);
+    struct source s;
+    if (!open_source(jv, va, &s)) {
+        return NULL;
+    }
+    for (struct jit_block *b = jv->hash[hash_of(pc, jv->mode, s.off)]; b; b = b->hash_next) {
+        if (b->pc != pc || b->mode != jv->mode || b->off != s.off) {
+            continue;
+        }
+        if (b->off2 != RAM_OFF_NONE) {
+            const struct jit_itlb *next = jit_fetch(jv, va + s.avail);
+            if (!next) {
+                return NULL;
+            }
+            if (next->off != b->off2) {
+                continue;
+            }
+        }
+        return b;
+    }
+    return make(jv, pc, &s, va);
+}
+
+/* Not entered in the cache: for single steps. */
+struct ir_block *jit_lift_one(struct jit_vcpu *jv, uint64_t pc)
+{
+    gva_t va = jv->v->isa->fetch_address(jv->v, pc);
+    struct source s;
+    if (!open_source(jv, va, &s)) {
+        return NULL;
+    }
+    return lift(jv, pc, va, 1, &s);
+}

@@ -1,0 +1,141 @@
+/* Between the files of the jit accelerator. */
+#ifndef JIT_INTERNAL_H
+#define JIT_INTERNAL_H
+
+#include <pthread.h>
+
+#include "core/isa.h"
+#include "core/mem.h"
+#include "core/vcpu.h"
+#include "ir/host.h"
+#include "ir/interp.h"
+#include "jit/codemem.h"
+
+struct machine;
+
+#define JIT_HASH_BITS 15
+#define JIT_FILL_LOG 256
+#define JIT_ITLB_BITS 8
+#define RAM_OFF_NONE (~(ram_off_t)0)
+
+/* Where an instruction page lies: virtual page to RAM. Cleared with the soft TLB. */
+struct jit_itlb {
+    gva_t page;          /* RT_TLB_INVALID: empty */
+    uint32_t idx;        /* MMU index */
+    ram_off_t off;       /* of the page */
+    const uint8_t *host;
+    struct ram *ram;
+};
+
+/*
+ * One translation. Key: pc, mode word, RAM offset of its first byte (and of the second page for an
+ * instruction that crosses). Lists: hash chain; blocks of each RAM page it has bytes in.
+ */
+struct jit_block {
+    uint64_t pc;
+    uint32_t mode;
+    bool dead;                /* freed at the next safepoint */
+    uint16_t bytes;           /* of guest code */
+    ram_off_t off, off2;      /* off2: first byte in the second page, or RAM_OFF_NONE */
+    struct jit_block *hash_next;
+    struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
+    struct jit_block *arena_next;
+    struct ir_block *ir;      /* tier 0 */
+    struct ir_code code;      /* tier 1: code.entry is NULL when there is none */
+    struct ir_link *incoming;
+};
+
+/* A range of RAM somebody else wrote, for jit_vcpu.mail. */
+struct jit_mail {
+    ram_off_t off;
+    uint64_t len; /* 0: the page of `off` got translations: forget that it is writable */
+};
+
+struct jit_stats {
+    uint64_t blocks, guest_insns, guest_bytes, host_bytes, translate_ns, enters, links, faults, steps,
+        walks, flushes, page_flushes, invalidated, evicted, interrupts, slow_reads, slow_writes;
+};
+
+/* Fills of one soft TLB since its last flush, so that a flush costs what was used. */
+struct jit_fills {
+    uint16_t log[JIT_FILL_LOG];
+    unsigned count;
+    gva_t large_lo[2], large_hi[2]; /* addresses covered by fills from large pages, per half */
+};
+
+struct jit_vcpu {
+    struct vcpu *v;
+    struct jit_machine *jm;
+    unsigned tier;
+    uint32_t mode;            /* of the next instruction */
+    uint64_t salt_secret;
+    uint64_t generation;      /* of code mappings */
+    struct jit_fills fills[RT_MODES];
+    struct jit_itlb itlb[1u << JIT_ITLB_BITS];
+    struct jit_block *hash[1u << JIT_HASH_BITS];
+    struct jit_block **pages; /* by RAM page */
+    struct jit_block *zombies;
+    struct jit_block **arenas; /* blocks by arena of code memory */
+    struct codemem mem;
+    const struct ir_host *host;
+    struct ir_host_ctx *ctx;
+    struct ir_buf buf;
+    uint8_t cross[32];        /* bytes of an instruction that crosses pages */
+    pthread_mutex_t mail_lock;
+    struct jit_mail *mail;
+    size_t mail_count, mail_room;
+    bool stop;
+    struct jit_stats stats;
+};
+
+struct jit_machine {
+    struct machine *m;
+    const struct isa *isa;
+    unsigned count, tier;
+    struct jit_vcpu *cpu[8];
+    ram_off_t ram_end;
+    /* Exclusive sections and parking (smp.c). */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned running;         /* vCPUs between jit_enter_run and jit_leave_run */
+    bool exclusive;           /* somebody is in, or waits for, an exclusive section */
+    bool parked;              /* the loop thread wants everybody out */
+    bool stats;
+};
+
+static inline struct jit_vcpu *jit_of(const struct vcpu *v)
+{
+    return v->accel;
+}
+
+/* softmmu.c */
+extern const struct rt_mem_ops jit_mem_ops;
+void jit_tlb_init(struct jit_vcpu *);
+void jit_tlb_protect(struct jit_vcpu *, ram_off_t page); /* page has code now: writes go slow */
+void jit_code_moved(struct jit_vcpu *); /* jump targets and links across pages are void */
+/* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
+const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
+
+/* cache.c */
+struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
+struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
+void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
+void jit_free_zombies(struct jit_vcpu *);
+void jit_drop_all(struct jit_vcpu *);
+/* A write by this vCPU, or by a device, to a page with translations. */
+void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len);
+void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
+
+/* smp.c */
+void jit_enter_run(struct jit_vcpu *);
+void jit_leave_run(struct jit_vcpu *);
+void jit_safepoint(struct jit_vcpu *);       /* lets others have their exclusive section */
+void jit_exclusive_begin(struct jit_vcpu *); /* returns when no other vCPU runs guest code */
+void jit_exclusive_end(struct jit_vcpu *);
+void jit_post_mail(struct jit_vcpu *to, struct jit_mail);
+void jit_read_mail(struct jit_vcpu *);
+
+/* run.c */
+void *jit_thread(void *jv);
+
+#endif

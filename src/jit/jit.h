@@ -1,0 +1,22 @@
+/*
+ * The accelerator "jit": runs vCPUs by translating guest code. One thread and one private set of
+ * translations per vCPU; no lock is taken while guest code runs.
+ */
+#ifndef JIT_JIT_H
+#define JIT_JIT_H
+
+#include "base/types.h"
+
+struct err;
+struct isa;
+struct machine;
+
+/* Loop thread only. jit_add makes m->vcpu[index]; see struct machine_cpus for the others. */
+int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err *err);
+void jit_reset(struct machine *m);
+int jit_start(struct machine *m, struct err *err);
+void jit_park(struct machine *m);
+void jit_unpark(struct machine *m);
+void jit_free(struct machine *m);
+
+#endif

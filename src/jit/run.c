@@ -1,0 +1,413 @@
+/*
+ * The run loop of a vCPU's thread, and the accelerator's face to the machine.
+ *
+ *   find block -> run it (tier 0: interpreter, tier 1: generated code) -> why did it come back?
+ *     JUMP, LINK   find the next block (and link it)
+ *     FAULT        the ISA delivers it
+ *     POLL         somebody set the exit word: safepoint, events
+ *     STEP         one instruction by the interpreter
+ *     STOP         a helper wants the loop to look around (halt, interrupt shadow, mode change)
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "core/irq_ctrl.h"
+#include "core/machine.h"
+#include "core/tlb_ops.h"
+#include "jit/internal.h"
+#include "jit/jit.h"
+
+#define CODE_SIZE (64u << 20)
+
+static void deliver(struct jit_vcpu *jv)
+{
+    jv->stats.faults++;
+    if (log_on(LOG_INT)) {
+        const struct rt_fault *f = &jv->v->env->fault;
+        log_put(LOG_INT, "cpu %u fault kind %u vector %u error %x addr %llx pc %llx\n", jv->v->index, f->kind,
+                f->vector, f->error, (unsigned long long)f->addr, (unsigned long long)jv->v->env->pc);
+    }
+    jv->v->isa->deliver(jv->v);
+}
+
+/* One instruction at env->pc by the interpreter. */
+static void step(struct jit_vcpu *jv)
+{
+    struct rt_env *env = jv->v->env;
+    jv->stats.steps++;
+    struct ir_block *b = jit_lift_one(jv, env->pc);
+    if (!b || ir_interp(env, b) == RT_EXIT_FAULT) {
+        deliver(jv);
+    }
+    env->code_changed = false;
+}
+
+static void log_exec(struct jit_vcpu *jv, const struct jit_block *b)
+{
+    struct strbuf sb = {0};
+    strbuf_add(&sb, "cpu %u exec %llx mode %x\n", jv->v->index, (unsigned long long)b->pc, b->mode);
+    if (log_on(LOG_CPU)) {
+        jv->v->isa->dump(jv->v, &sb);
+    }
+    log_put(LOG_EXEC, "%s", strbuf_text(&sb));
+    strbuf_free(&sb);
+}
+
+static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
+{
+    if (log_on(LOG_EXEC)) {
+        log_exec(jv, b);
+    }
+    if (b->code.entry) {
+        jv->stats.enters++;
+        return jv->host->enter(jv->ctx, jv->v->env, b->code.entry);
+    }
+    enum rt_exit why = ir_interp(jv->v->env, b->ir);
+    jv->v->env->code_changed = false;
+    return why;
+}
+
+/* Generated code left through a direct link that may be made now. */
+static struct jit_block *link_next(struct jit_vcpu *jv)
+{
+    struct rt_env *env = jv->v->env;
+    struct ir_link *l = (struct ir_link *)(uintptr_t)env->link_site;
+    struct jit_block *from = l->from;
+    struct jit_block *to = jit_find(jv, env->pc);
+    if (!to || !to->code.entry || from->dead || from->mode != to->mode || l->to || log_on(LOG_EXEC)) {
+        return to;
+    }
+    codemem_begin_write(&jv->mem);
+    jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
+    codemem_end_write(&jv->mem);
+    jv->stats.links++;
+    l->to = to;
+    l->next = to->incoming;
+    l->prev = &to->incoming;
+    if (l->next) {
+        l->next->prev = &l->next;
+    }
+    to->incoming = l;
+    return to;
+}
+
+static void cache_jump(struct jit_vcpu *jv, const struct jit_block *b)
+{
+    struct rt_env *env = jv->v->env;
+    struct rt_jump_entry *e = &env->jump[b->pc & (ARRAY_LEN(env->jump) - 1)];
+    e->key = b->pc ^ env->jump_salt;
+    e->code = (void *)(uintptr_t)b->code.entry;
+}
+
+/* False: the thread ends. Sleeps while the vCPU is halted. */
+static bool look_around(struct jit_vcpu *jv)
+{
+    struct vcpu *v = jv->v;
+    for (;;) {
+        atomic_store(&v->env->exit, 0);
+        jit_safepoint(jv);
+        jit_free_zombies(jv);
+        if (jv->stop) {
+            return false;
+        }
+        if (v->isa->events(v)) {
+            return true;
+        }
+        jit_leave_run(jv);
+        vcpu_sleep(v);
+        jit_enter_run(jv);
+    }
+}
+
+static void run(struct jit_vcpu *jv)
+{
+    struct rt_env *env = jv->v->env;
+    enum rt_exit why = RT_EXIT_POLL;
+    for (;;) {
+        bool stop = why == RT_EXIT_STOP;
+        if (env->hold_irq) { /* the instruction behind STI or MOV SS */
+            env->hold_irq = false;
+            step(jv);
+            atomic_store(&env->exit, 1);
+            why = RT_EXIT_JUMP;
+            stop = !env->hold_irq;
+        }
+        if ((stop || atomic_load_explicit(&env->exit, memory_order_relaxed)) && !env->hold_irq && !look_around(jv)) {
+            return;
+        }
+        struct jit_block *b = why == RT_EXIT_LINK ? link_next(jv) : jit_find(jv, env->pc);
+        if (!b) {
+            deliver(jv);
+            why = RT_EXIT_JUMP;
+            continue;
+        }
+        if (b->code.entry && why == RT_EXIT_JUMP) {
+            cache_jump(jv, b);
+        }
+        why = run_block(jv, b);
+        if (why == RT_EXIT_FAULT) {
+            deliver(jv);
+        } else if (why == RT_EXIT_STEP) {
+            step(jv);
+        }
+    }
+}
+
+void *jit_thread(void *opaque)
+{
+    struct jit_vcpu *jv = opaque;
+    struct err err;
+    if (jv->v->ic) {
+        irq_ctrl_enter(jv->v->ic);
+    }
+    if (jv->ctx && jv->host->attach(jv->ctx, jv->v->env, &err)) {
+        log_put(~0u, "vcpu %u: %s; interpreting\n", jv->v->index, err.text);
+        jv->tier = 0;
+    }
+    jit_enter_run(jv);
+    run(jv);
+    jit_leave_run(jv);
+    if (jv->ctx) {
+        jv->host->detach(jv->ctx);
+    }
+    return NULL;
+}
+
+/* ---- The accelerator ---- */
+
+static struct jit_machine *machine_of(struct machine *m)
+{
+    return m->cpus_data;
+}
+
+static struct jit_machine *new_machine(struct machine *m, const struct isa *isa)
+{
+    struct jit_machine *jm = alloc_zero(sizeof(*jm));
+    jm->m = m;
+    jm->isa = isa;
+    jm->tier = 1;
+    const char *args = m->config.accel_args;
+    if (args && strstr(args, "tier=0")) {
+        jm->tier = 0;
+    }
+    jm->stats = args && strstr(args, "stats=on");
+    pthread_mutex_init(&jm->lock, NULL);
+    pthread_cond_init(&jm->changed, NULL);
+    for (struct ram *r = m->ram.first; r; r = r->next) {
+        r->code_pages = alloc_zero((r->size >> RT_PAGE_BITS) + 1);
+        r->code_written = jit_dma_wrote;
+        r->code_opaque = jm;
+        jm->ram_end = r->base + r->size;
+    }
+    jm->parked = true;
+    return jm;
+}
+
+/* Large, mostly untouched tables: zero pages until used. */
+static void *big_zero(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static size_t pages_size(const struct jit_machine *jm)
+{
+    return ((jm->ram_end >> RT_PAGE_BITS) + 1) * sizeof(struct jit_block *);
+}
+
+/* Tier 1 where the host has a back end and grants executable memory; else the interpreter. */
+static int open_host(struct jit_vcpu *jv, struct err *err)
+{
+    jv->host = ir_host_native();
+    if (!jv->host || !jv->tier) {
+        jv->tier = 0;
+        return 0;
+    }
+    int ret = codemem_open(&jv->mem, CODE_SIZE, err);
+    if (ret) {
+        return ret;
+    }
+    jv->arenas = alloc_array(jv->mem.narenas, sizeof(*jv->arenas));
+    struct ir_host_config c = {.guest = jv->v->isa->guest, .code_lo = jv->mem.rx, .code_hi = jv->mem.rx + jv->mem.size};
+    codemem_begin_write(&jv->mem);
+    jv->ctx = jv->host->open(&c, &jv->mem.cur, err);
+    codemem_end_write(&jv->mem);
+    codemem_keep(&jv->mem);
+    return jv->ctx ? ir_host_signals(err) : -ENOMEM;
+}
+
+int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err *err)
+{
+    if (!m->cpus_data) {
+        m->cpus_data = new_machine(m, isa);
+    }
+    struct jit_machine *jm = machine_of(m);
+    struct vcpu *v = alloc_zero(sizeof(*v));
+    struct jit_vcpu *jv = big_zero(sizeof(*jv));
+    v->env = big_zero(isa->env_size);
+    if (!jv || !v->env) {
+        return err_set(err, ENOMEM, "vcpu %u: no memory for its state", index);
+    }
+    vcpu_init(v, index);
+    v->isa = isa;
+    v->machine = m;
+    v->mem = m->mem;
+    v->io = m->io;
+    v->ic = m->ic[index];
+    v->accel = jv;
+    v->env->vcpu = v;
+    v->env->mem = &jit_mem_ops;
+    m->vcpu[index] = v;
+    jv->v = v;
+    jv->jm = jm;
+    jv->tier = jm->tier;
+    jm->cpu[jm->count++] = jv;
+    pthread_mutex_init(&jv->mail_lock, NULL);
+    jv->pages = big_zero(pages_size(jm));
+    if (getrandom(&jv->salt_secret, 8, 0) != 8) {
+        jv->salt_secret = (uint64_t)(uintptr_t)jv;
+    }
+    memset(v->env->jump, 0xff, sizeof(v->env->jump));
+    jit_tlb_init(jv);
+    int ret = isa->cpu_init(v, m->config.cpu ? m->config.cpu : m->board->default_cpu, err);
+    return ret ? ret : open_host(jv, err);
+}
+
+void jit_reset(struct machine *m)
+{
+    struct jit_machine *jm = machine_of(m);
+    for (unsigned i = 0; i < jm->count; i++) {
+        struct vcpu *v = jm->cpu[i]->v;
+        atomic_store(&v->events, 0);
+        v->env->hold_irq = false;
+        v->isa->cpu_reset(v);
+        jit_drop_all(jm->cpu[i]);
+        atomic_store(&v->env->exit, 1);
+    }
+}
+
+int jit_start(struct machine *m, struct err *err)
+{
+    struct jit_machine *jm = machine_of(m);
+    for (unsigned i = 0; i < jm->count; i++) {
+        struct vcpu *v = jm->cpu[i]->v;
+        int ret = pthread_create(&v->thread, NULL, jit_thread, jm->cpu[i]);
+        if (ret) {
+            return err_set(err, ret, "vcpu %u: cannot start its thread: %s", i, strerror(ret));
+        }
+        v->thread_started = true;
+    }
+    jit_unpark(m);
+    return 0;
+}
+
+static void wake_all(struct jit_machine *jm)
+{
+    for (unsigned i = 0; i < jm->count; i++) {
+        vcpu_post(jm->cpu[i]->v, 0, 0);
+    }
+}
+
+void jit_park(struct machine *m)
+{
+    struct jit_machine *jm = machine_of(m);
+    pthread_mutex_lock(&jm->lock);
+    jm->parked = true;
+    while (jm->running) {
+        wake_all(jm);
+        pthread_cond_wait(&jm->changed, &jm->lock);
+    }
+    pthread_mutex_unlock(&jm->lock);
+}
+
+void jit_unpark(struct machine *m)
+{
+    struct jit_machine *jm = machine_of(m);
+    pthread_mutex_lock(&jm->lock);
+    jm->parked = false;
+    pthread_cond_broadcast(&jm->changed);
+    pthread_mutex_unlock(&jm->lock);
+    wake_all(jm);
+}
+
+static void print_stats(const struct jit_vcpu *jv)
+{
+    const struct jit_stats *s = &jv->stats;
+#define N(name) (unsigned long long)s->name
+    log_put(~0u,
+            "{\"vcpu\": %u, \"blocks\": %llu, \"guest_insns\": %llu, \"guest_bytes\": %llu, \"host_bytes\": %llu, "
+            "\"translate_ns\": %llu, \"enters\": %llu, \"links\": %llu, \"faults\": %llu, \"steps\": %llu, "
+            "\"walks\": %llu, \"flushes\": %llu, \"page_flushes\": %llu, \"invalidated\": %llu, \"evicted\": %llu, "
+            "\"slow_reads\": %llu, \"slow_writes\": %llu, \"interpreted\": %llu}\n",
+            jv->v->index, N(blocks), N(guest_insns), N(guest_bytes), N(host_bytes), N(translate_ns), N(enters),
+            N(links), N(faults), N(steps), N(walks), N(flushes), N(page_flushes), N(invalidated), N(evicted),
+            N(slow_reads), N(slow_writes), (unsigned long long)jv->v->env->insns);
+#undef N
+}
+
+static void free_vcpu(struct jit_vcpu *jv)
+{
+    struct vcpu *v = jv->v;
+    jit_drop_all(jv);
+    for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
+        while (jv->arenas[a]) {
+            struct jit_block *b = jv->arenas[a];
+            jv->arenas[a] = b->arena_next;
+            free(b);
+        }
+    }
+    if (jv->ctx) {
+        jv->host->close(jv->ctx);
+        codemem_close(&jv->mem);
+    }
+    free(jv->arenas);
+    free(jv->mail);
+    v->isa->cpu_fini(v);
+    vcpu_fini(v);
+    munmap(v->env, v->isa->env_size);
+    munmap(jv->pages, pages_size(jv->jm));
+    munmap(jv, sizeof(*jv));
+    free(v);
+}
+
+void jit_free(struct machine *m)
+{
+    struct jit_machine *jm = machine_of(m);
+    if (!jm) {
+        return;
+    }
+    for (unsigned i = 0; i < jm->count; i++) {
+        jm->cpu[i]->stop = true;
+    }
+    jit_unpark(m);
+    for (unsigned i = 0; i < jm->count; i++) {
+        if (jm->cpu[i]->v->thread_started) {
+            pthread_join(jm->cpu[i]->v->thread, NULL);
+        }
+        if (jm->stats) {
+            print_stats(jm->cpu[i]);
+        }
+    }
+    for (struct ram *r = m->ram.first; r; r = r->next) {
+        r->code_written = NULL;
+    }
+    for (unsigned i = 0; i < jm->count; i++) {
+        m->vcpu[jm->cpu[i]->v->index] = NULL;
+        free_vcpu(jm->cpu[i]);
+    }
+    for (struct ram *r = m->ram.first; r; r = r->next) {
+        free((void *)r->code_pages);
+        r->code_pages = NULL;
+    }
+    free(jm);
+    m->cpus_data = NULL;
+}

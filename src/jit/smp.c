@@ -1,0 +1,124 @@
+/*
+ * Several vCPUs: exclusive sections, parking, mail.
+ *
+ * A vCPU "runs" between jit_enter_run and jit_leave_run. An exclusive section begins when the
+ * caller is the only one that counts as running; the others wait at their next safepoint. A
+ * vCPU that waits counts as not running, so two that want exclusiveness do not wait for each other.
+ *
+ * Locks: jm->lock, then nothing; mail_lock, then nothing.
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "core/machine.h"
+#include "jit/internal.h"
+
+static bool must_wait(const struct jit_machine *jm)
+{
+    return jm->exclusive || jm->parked;
+}
+
+void jit_enter_run(struct jit_vcpu *jv)
+{
+    struct jit_machine *jm = jv->jm;
+    pthread_mutex_lock(&jm->lock);
+    while (must_wait(jm) && !jv->stop) {
+        pthread_cond_wait(&jm->changed, &jm->lock);
+    }
+    jm->running++;
+    pthread_mutex_unlock(&jm->lock);
+}
+
+void jit_leave_run(struct jit_vcpu *jv)
+{
+    struct jit_machine *jm = jv->jm;
+    pthread_mutex_lock(&jm->lock);
+    jm->running--;
+    pthread_cond_broadcast(&jm->changed);
+    pthread_mutex_unlock(&jm->lock);
+}
+
+void jit_safepoint(struct jit_vcpu *jv)
+{
+    struct jit_machine *jm = jv->jm;
+    pthread_mutex_lock(&jm->lock);
+    bool wait = must_wait(jm);
+    pthread_mutex_unlock(&jm->lock);
+    if (wait) {
+        jit_leave_run(jv);
+        jit_enter_run(jv);
+    }
+    jit_read_mail(jv);
+}
+
+static void kick_others(struct jit_vcpu *jv)
+{
+    for (unsigned i = 0; i < jv->jm->count; i++) {
+        if (jv->jm->cpu[i] != jv) {
+            atomic_store(&jv->jm->cpu[i]->v->env->exit, 1);
+        }
+    }
+}
+
+void jit_exclusive_begin(struct jit_vcpu *jv)
+{
+    struct jit_machine *jm = jv->jm;
+    pthread_mutex_lock(&jm->lock);
+    jm->running--;
+    pthread_cond_broadcast(&jm->changed);
+    while (must_wait(jm)) {
+        pthread_cond_wait(&jm->changed, &jm->lock);
+    }
+    jm->exclusive = true;
+    while (jm->running) {
+        kick_others(jv);
+        pthread_cond_wait(&jm->changed, &jm->lock);
+    }
+    jm->running++;
+    pthread_mutex_unlock(&jm->lock);
+}
+
+void jit_exclusive_end(struct jit_vcpu *jv)
+{
+    struct jit_machine *jm = jv->jm;
+    pthread_mutex_lock(&jm->lock);
+    jm->exclusive = false;
+    pthread_cond_broadcast(&jm->changed);
+    pthread_mutex_unlock(&jm->lock);
+}
+
+void jit_post_mail(struct jit_vcpu *to, struct jit_mail mail)
+{
+    pthread_mutex_lock(&to->mail_lock);
+    if (to->mail_count == to->mail_room) {
+        to->mail_room = to->mail_room ? to->mail_room * 2 : 64;
+        to->mail = realloc(to->mail, to->mail_room * sizeof(*to->mail));
+        if (!to->mail) {
+            abort();
+        }
+    }
+    to->mail[to->mail_count++] = mail;
+    pthread_mutex_unlock(&to->mail_lock);
+    vcpu_post(to->v, VCPU_EV_WORK, 0);
+}
+
+void jit_read_mail(struct jit_vcpu *jv)
+{
+    if (!(atomic_fetch_and(&jv->v->events, ~(unsigned)VCPU_EV_WORK) & VCPU_EV_WORK)) {
+        return;
+    }
+    pthread_mutex_lock(&jv->mail_lock);
+    struct jit_mail *mail = jv->mail;
+    size_t n = jv->mail_count;
+    jv->mail = NULL;
+    jv->mail_count = jv->mail_room = 0;
+    pthread_mutex_unlock(&jv->mail_lock);
+    for (size_t i = 0; i < n; i++) {
+        if (mail[i].len) {
+            jit_invalidate(jv, mail[i].off, mail[i].len);
+        } else {
+            jit_tlb_protect(jv, mail[i].off);
+        }
+    }
+    free(mail);
+}

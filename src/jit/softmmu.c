@@ -1,0 +1,437 @@
+/*
+ * Soft TLB: filling it from page walks, flushing it at a cost proportional to its use, and the
+ * slow paths of memory access (devices, pages with code, accesses over two pages).
+ *
+ * M1: a write tag is valid only for a page of RAM that is writable, dirty, and has no translations
+ *     of any vCPU.
+ * M2: only the owner of a table writes it.
+ *
+ * Does not do: address-space slots (every flush empties all), a second level.
+ */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "core/tlb_ops.h"
+#include "jit/internal.h"
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+    return x ^ x >> 31;
+}
+
+/* A pc's meaning hangs on the mode word and the code mappings: both are in the salt. */
+static void set_salt(struct jit_vcpu *jv)
+{
+    jv->v->env->jump_salt = mix(jv->salt_secret ^ jv->generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
+    jv->v->env->epoch = jv->generation;
+}
+
+void tlb_code_changed(struct vcpu *v)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    if (jv) {
+        jv->mode = v->isa->mode(v);
+        set_salt(jv);
+    }
+}
+
+static void clear_fills(struct jit_fills *f)
+{
+    f->count = 0;
+    f->large_lo[0] = f->large_lo[1] = ~0ull;
+    f->large_hi[0] = f->large_hi[1] = 0;
+}
+
+static void clear_entry(struct rt_tlb_entry *e)
+{
+    e->tag_r = e->tag_w = RT_TLB_INVALID;
+    e->host = 0;
+}
+
+static void flush_mode(struct jit_vcpu *jv, unsigned idx)
+{
+    struct jit_fills *f = &jv->fills[idx];
+    struct rt_tlb_entry *tlb = jv->v->env->tlb[idx];
+    unsigned n = f->count <= JIT_FILL_LOG ? f->count : RT_TLB_SIZE;
+    for (unsigned i = 0; i < n; i++) {
+        clear_entry(&tlb[f->count <= JIT_FILL_LOG ? f->log[i] : i]);
+    }
+    clear_fills(f);
+}
+
+void jit_code_moved(struct jit_vcpu *jv)
+{
+    jv->generation++;
+    set_salt(jv);
+}
+
+static void flush_itlb(struct jit_vcpu *jv)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(jv->itlb); i++) {
+        jv->itlb[i].page = RT_TLB_INVALID;
+    }
+    jit_code_moved(jv);
+}
+
+void jit_tlb_init(struct jit_vcpu *jv)
+{
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        jv->fills[idx].count = JIT_FILL_LOG + 1;
+        flush_mode(jv, idx);
+    }
+    flush_itlb(jv);
+}
+
+void tlb_flush(struct vcpu *v)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    if (!jv) {
+        return;
+    }
+    jv->stats.flushes++;
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        flush_mode(jv, idx);
+    }
+    flush_itlb(jv);
+}
+
+void tlb_flush_page(struct vcpu *v, gva_t va)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
+    unsigned half = va >> 63;
+    jv->stats.page_flushes++;
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        if (va >= jv->fills[idx].large_lo[half] && va <= jv->fills[idx].large_hi[half]) {
+            tlb_flush(v);
+            return;
+        }
+        struct rt_tlb_entry *e = rt_tlb_slot(v->env, idx, va);
+        if (e->tag_r == page || e->tag_w == page) {
+            clear_entry(e);
+        }
+    }
+    struct jit_itlb *it = &jv->itlb[va >> RT_PAGE_BITS & (ARRAY_LEN(jv->itlb) - 1)];
+    if (it->page == page) { /* only then can links and jump targets hang on it */
+        flush_itlb(jv);
+    }
+}
+
+void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
+{
+    struct rt_env *env = jv->v->env;
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
+            struct rt_tlb_entry *e = &env->tlb[idx][i];
+            if (e->tag_w != RT_TLB_INVALID && e->ram_off == page) {
+                e->tag_w = RT_TLB_INVALID;
+            }
+        }
+    }
+}
+
+static bool has_code(const struct mem_hit *hit)
+{
+    return hit->ram->code_pages &&
+           atomic_load(&hit->ram->code_pages[(hit->off - hit->ram->base) >> RT_PAGE_BITS]);
+}
+
+static void note_large(struct jit_fills *f, gva_t va, unsigned bits)
+{
+    unsigned half = va >> 63;
+    gva_t lo = va & ~mask_low(bits), hi = va | mask_low(bits);
+    f->large_lo[half] = lo < f->large_lo[half] ? lo : f->large_lo[half];
+    f->large_hi[half] = hi > f->large_hi[half] ? hi : f->large_hi[half];
+}
+
+static void fill(struct jit_vcpu *jv, unsigned idx, gva_t va, const struct walk_result *w,
+                 const struct mem_hit *hit)
+{
+    struct rt_env *env = jv->v->env;
+    struct rt_tlb_entry *e = rt_tlb_slot(env, idx, va);
+    struct jit_fills *f = &jv->fills[idx];
+    gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
+    uint64_t in_page = va & (RT_PAGE_SIZE - 1);
+    bool write = (w->perms & RT_WRITE) && hit->writable && !has_code(hit);
+    if (f->count < JIT_FILL_LOG) {
+        f->log[f->count] = (uint16_t)(va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1));
+    }
+    f->count += f->count <= JIT_FILL_LOG;
+    if (w->page_bits > RT_PAGE_BITS) {
+        note_large(f, va, w->page_bits);
+    }
+    e->tag_r = w->perms & RT_READ ? page : RT_TLB_INVALID;
+    e->tag_w = write ? page : RT_TLB_INVALID;
+    e->host = (uint64_t)(uintptr_t)(hit->host - in_page);
+    e->ram_off = hit->off - in_page;
+}
+
+/* Walks for one page of an access. *host: where its RAM is, NULL when it is not plain RAM. */
+static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, void **host,
+                         gpa_t *gpa)
+{
+    struct walk_result w;
+    struct mem_hit hit;
+    jv->stats.walks++;
+    *host = NULL;
+    if (!jv->v->isa->walk(jv->v, va, access, idx, &w)) {
+        return false;
+    }
+    *gpa = w.gpa;
+    mem_lookup(jv->v->mem, w.gpa, &hit);
+    bool whole = hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM;
+    gpa_t first = w.gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
+    if (!whole || hit.start > first || hit.last < first + RT_PAGE_SIZE - 1) {
+        return true;
+    }
+    fill(jv, idx, va, &w, &hit);
+    bool plain = !(access & RT_WRITE) || (hit.writable && !has_code(&hit));
+    *host = plain ? hit.host : NULL;
+    return true;
+}
+
+static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, unsigned access, void **host)
+{
+    struct jit_vcpu *jv = jit_of(env->vcpu);
+    unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
+    gpa_t gpa;
+    if (size <= left) {
+        return resolve_page(jv, idx, va, access, host, &gpa);
+    }
+    bool ok = resolve_page(jv, idx, va, access, host, &gpa) &&
+              resolve_page(jv, idx, va + left, access, host, &gpa);
+    *host = NULL;
+    return ok;
+}
+
+static bool resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned access, void **host)
+{
+    return resolve_in(env, env->mmu_idx, va, size, access, host);
+}
+
+/* Bytes of one page at a physical address, by pieces of at most eight. */
+static void read_phys(struct vcpu *v, gpa_t gpa, unsigned size, uint8_t *out)
+{
+    while (size) {
+        unsigned n = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+        uint64_t x = 0;
+        mem_read(v->mem, gpa, n, &x);
+        memcpy(out, &x, n);
+        gpa += n, out += n, size -= n;
+    }
+}
+
+static void write_phys(struct jit_vcpu *jv, gpa_t gpa, unsigned size, const uint8_t *in)
+{
+    struct mem_hit hit;
+    unsigned whole = size;
+    mem_lookup(jv->v->mem, gpa, &hit);
+    if (hit.kind == MEM_KIND_RAM && hit.writable && hit.last - gpa >= size - 1) {
+        memcpy(hit.host, in, size);
+        jit_wrote_code(jv, hit.ram, hit.off, whole);
+        return;
+    }
+    while (size) {
+        unsigned n = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+        uint64_t x = 0;
+        memcpy(&x, in, n);
+        mem_write(jv->v->mem, gpa, n, x);
+        gpa += n, in += n, size -= n;
+    }
+}
+
+static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, void *val, bool write)
+{
+    struct jit_vcpu *jv = jit_of(env->vcpu);
+    unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1)), first = size < left ? size : left;
+    gpa_t gpa[2];
+    void *host;
+    unsigned access = write ? RT_WRITE : RT_READ;
+    if (!resolve_page(jv, idx, va, access, &host, &gpa[0]) ||
+        (first < size && !resolve_page(jv, idx, va + first, access, &host, &gpa[1]))) {
+        return false;
+    }
+    uint8_t *bytes = val;
+    if (write) {
+        write_phys(jv, gpa[0], first, bytes);
+        if (first < size) {
+            write_phys(jv, gpa[1], size - first, bytes + first);
+        }
+    } else {
+        read_phys(jv->v, gpa[0], first, bytes);
+        if (first < size) {
+            read_phys(jv->v, gpa[1], size - first, bytes + first);
+        }
+    }
+    return true;
+}
+
+static bool slow_read(struct rt_env *env, uint64_t va, unsigned size, void *val)
+{
+    jit_of(env->vcpu)->stats.slow_reads++;
+    return access_in(env, env->mmu_idx, va, size, val, false);
+}
+
+static bool slow_write(struct rt_env *env, uint64_t va, unsigned size, const void *val)
+{
+    uint8_t copy[64];
+    jit_of(env->vcpu)->stats.slow_writes++;
+    memcpy(copy, val, size);
+    return access_in(env, env->mmu_idx, va, size, copy, true);
+}
+
+static void lock_begin(struct rt_env *env)
+{
+    jit_exclusive_begin(jit_of(env->vcpu));
+}
+
+static void lock_end(struct rt_env *env)
+{
+    jit_exclusive_end(jit_of(env->vcpu));
+}
+
+static bool run_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in, uint64_t *result)
+{
+    const struct ir_host *h = jit_of(env->vcpu)->host;
+    if (!h || !h->vec_run(env, vec, mem, in, result)) {
+        env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
+        return false;
+    }
+    return true;
+}
+
+static void fpu_get(struct rt_env *env, uint8_t fx[512])
+{
+    const struct ir_host *h = jit_of(env->vcpu)->host;
+    if (h) {
+        h->fpu_get(env, fx);
+    } else {
+        memset(fx, 0, 512);
+    }
+}
+
+static void fpu_set(struct rt_env *env, const uint8_t fx[512])
+{
+    const struct ir_host *h = jit_of(env->vcpu)->host;
+    if (h) {
+        h->fpu_set(env, fx);
+    }
+}
+
+const struct rt_mem_ops jit_mem_ops = {
+    .resolve = resolve, .slow_read = slow_read, .slow_write = slow_write, .lock_begin = lock_begin,
+    .lock_end = lock_end, .vec = run_vec, .fpu_get = fpu_get, .fpu_set = fpu_set,
+};
+
+bool vmem_read(struct vcpu *v, gva_t va, unsigned idx, unsigned size, void *val)
+{
+    void *host;
+    struct rt_tlb_entry *e = rt_tlb_slot(v->env, idx, va);
+    if ((va ^ e->tag_r) <= RT_PAGE_SIZE - size) {
+        memcpy(val, (char *)(uintptr_t)e->host + (va & (RT_PAGE_SIZE - 1)), size);
+        return true;
+    }
+    if (!resolve_in(v->env, idx, va, size, RT_READ, &host)) {
+        return false;
+    }
+    if (host) {
+        memcpy(val, host, size);
+        return true;
+    }
+    return access_in(v->env, idx, va, size, val, false);
+}
+
+bool vmem_write(struct vcpu *v, gva_t va, unsigned idx, unsigned size, const void *val)
+{
+    void *host;
+    uint8_t copy[64];
+    struct rt_tlb_entry *e = rt_tlb_slot(v->env, idx, va);
+    if ((va ^ e->tag_w) <= RT_PAGE_SIZE - size) {
+        memcpy((char *)(uintptr_t)e->host + (va & (RT_PAGE_SIZE - 1)), val, size);
+        return true;
+    }
+    if (!resolve_in(v->env, idx, va, size, RT_WRITE, &host)) {
+        return false;
+    }
+    if (host) {
+        memcpy(host, val, size);
+        return true;
+    }
+    memcpy(copy, val, size);
+    return access_in(v->env, idx, va, size, copy, true);
+}
+
+int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned access, void **host)
+{
+    unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1)), n = len < left ? len : left;
+    struct rt_tlb_entry *e = rt_tlb_slot(v->env, idx, va);
+    uint64_t tag = access & RT_WRITE ? e->tag_w : e->tag_r;
+    if ((va ^ tag) < RT_PAGE_SIZE) {
+        *host = (char *)(uintptr_t)e->host + (va & (RT_PAGE_SIZE - 1));
+        return (int)n;
+    }
+    if (!resolve_in(v->env, idx, va, 1, access, host)) {
+        return -1;
+    }
+    return *host ? (int)n : 0;
+}
+
+bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
+{
+    struct mem_hit hit;
+    if (!mem_lookup(v->mem, gpa, &hit) || !hit.host || hit.last - gpa < 7) {
+        return false;
+    }
+    *val = __atomic_load_n((uint64_t *)(void *)hit.host, __ATOMIC_RELAXED);
+    return true;
+}
+
+bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
+{
+    struct mem_hit hit;
+    if (!mem_lookup(v->mem, gpa, &hit) || !hit.host || hit.last - gpa < 3) {
+        return false;
+    }
+    *val = __atomic_load_n((uint32_t *)(void *)hit.host, __ATOMIC_RELAXED);
+    return true;
+}
+
+bool pmem_or8(struct vcpu *v, gpa_t gpa, uint8_t bits)
+{
+    struct mem_hit hit;
+    if (!mem_lookup(v->mem, gpa, &hit) || hit.kind != MEM_KIND_RAM || !hit.writable) {
+        return false;
+    }
+    __atomic_fetch_or(hit.host, bits, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
+{
+    gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
+    unsigned idx = jv->mode & 3;
+    struct jit_itlb *it = &jv->itlb[va >> RT_PAGE_BITS & (ARRAY_LEN(jv->itlb) - 1)];
+    if (it->page == page && it->idx == idx) {
+        return it;
+    }
+    struct walk_result w;
+    struct mem_hit hit;
+    if (!jv->v->isa->walk(jv->v, va, RT_EXEC, idx, &w)) {
+        return NULL;
+    }
+    gpa_t first = w.gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
+    mem_lookup(jv->v->mem, first, &hit);
+    bool usable = (hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM) && hit.last >= first + RT_PAGE_SIZE - 1;
+    if (!usable) { /* code in device memory or in a hole: rule 4 */
+        jv->v->env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
+        return NULL;
+    }
+    *it = (struct jit_itlb){.page = page, .idx = idx, .off = hit.off, .host = hit.host, .ram = hit.ram};
+    if (w.page_bits > RT_PAGE_BITS) {
+        note_large(&jv->fills[idx], va, w.page_bits);
+    }
+    return it;
+}
