@@ -83,6 +83,9 @@ struct ir_host {
      */
     bool (*vec_run)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in,
                     uint64_t *result);
+    /* rt_mem_ops.fpu_get, fpu_set. */
+    void (*fpu_get)(struct rt_env *, uint8_t fx[512]);
+    void (*fpu_set)(struct rt_env *, const uint8_t fx[512]);
 };
 
 /* The host this program was built for, or NULL: only the interpreter then. */

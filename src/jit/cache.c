@@ -103,7 +103,7 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
     }
     b->incoming = NULL;
     for (unsigned i = 0; i < b->code.nlinks; i++) {
-        struct ir_link *l = &b->code.links[i];
+        struct ir_link *l = b->code.links[i];
         if (l->to) {
             *l->prev = l->next;
             if (l->next) {
@@ -308,7 +308,7 @@ static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block
         jv->arenas[a] = b;
         jv->stats.host_bytes += b->code.hot_size + b->code.cold_size;
         for (unsigned i = 0; i < b->code.nlinks; i++) {
-            b->code.links[i].from = b;
+            b->code.links[i]->from = b;
         }
     } else {
         b->code = (struct ir_code){0};

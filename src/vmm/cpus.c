@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "base/near.h"
+#include "core/machine.h"
 #include "isa/x86/cpu.h"
 #include "jit/jit.h"
 

@@ -60,9 +60,9 @@ static bool swap_pair(struct x86_cpu *c, void *host, unsigned half, bool *same)
     uint64_t *r = c->rt.reg;
     if (half == 8) {
         unsigned __int128 old = (unsigned __int128)r[RDX] << 64 | r[RAX];
-        unsigned __int128 new = (unsigned __int128)r[RCX] << 64 | r[RBX], seen = old;
-        *same = __atomic_compare_exchange_n((unsigned __int128 *)host, &seen, new, false,
-                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        unsigned __int128 new = (unsigned __int128)r[RCX] << 64 | r[RBX];
+        unsigned __int128 seen = __sync_val_compare_and_swap((unsigned __int128 *)host, old, new);
+        *same = seen == old;
         if (!*same) {
             r[RAX] = (uint64_t)seen;
             r[RDX] = (uint64_t)(seen >> 64);

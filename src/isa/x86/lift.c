@@ -261,6 +261,23 @@ static bool decode_next(const struct tr_ctx *t, unsigned off, bool first, struct
     return first || *status != X86_DECODE_OK || off + in->len <= t->avail;
 }
 
+/* Does the CPU model have it? Some encodings mean an older instruction where it does not. */
+static bool available(const struct vcpu *v, struct x86_insn *in)
+{
+    static const struct { uint16_t op, older; } fallback[] = {
+        {X86_TZCNT, X86_BSF}, {X86_LZCNT, X86_BSR}, {X86_WBNOINVD, X86_WBINVD}};
+    if (x86_model_has(v, x86_form_feature(in->form))) {
+        return true;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(fallback); i++) {
+        if (fallback[i].op == in->op) {
+            in->op = fallback[i].older;
+            return true;
+        }
+    }
+    return false;
+}
+
 enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
 {
     struct x86_insn in;
@@ -288,7 +305,7 @@ enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
         l.next = wrap(t->mode, l.pc + len);
         unsigned nops = b->nops;
         ir_ref flags = b->flags;
-        bool known = status == X86_DECODE_OK && x86_model_has(t->vcpu, x86_form_feature(in.form));
+        bool known = status == X86_DECODE_OK && available(t->vcpu, &in);
         if (!known || !lift_one(&l)) {
             illegal(&l, nops, flags, status);
         }
