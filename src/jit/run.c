@@ -228,7 +228,7 @@ static size_t pages_size(const struct jit_machine *jm)
 static int open_host(struct jit_vcpu *jv, struct err *err)
 {
     jv->host = ir_host_native();
-    if (!jv->host || !jv->tier) {
+    if (!jv->host) {
         jv->tier = 0;
         return 0;
     }
