@@ -2,7 +2,7 @@
  * Real-time clock: Motorola MC146818 data sheet, as in a PC/AT with 128 bytes of CMOS memory
  * (century in byte 32h).
  *
- * Time is kept as an offset to the machine's clock; nothing ticks unless the guest asked for
+ * Time is kept as what it was at one moment of the machine's clock; nothing ticks unless the guest asked for
  * periodic, alarm or update interrupts. The update-in-progress bit is up in the last 244 us of
  * each second, as on the chip.
  *
@@ -43,16 +43,29 @@ struct rtc {
     struct clock *clock;
     struct irq irq;
     uint8_t cmos[128], index;
-    int64_t offset_ns; /* shown time minus the clock's */
+    int64_t set_s;     /* the time shown when the clock stood at `set_ns` */
+    uint64_t set_ns;
     struct timer second, periodic;
     uint64_t periodic_at; /* when the last period ended */
 };
 
 /* ---- Time ---- */
 
-static int64_t rtc_now_ns(const struct rtc *r)
+static uint64_t rtc_since_set(const struct rtc *r)
 {
-    return (int64_t)clock_ns(r->clock) + r->offset_ns;
+    return clock_ns(r->clock) - r->set_ns;
+}
+
+/* From now to the next change of the seconds. */
+static uint64_t rtc_left_ns(const struct rtc *r)
+{
+    return NS_PER_SEC - rtc_since_set(r) % NS_PER_SEC;
+}
+
+static void rtc_set_time(struct rtc *r, int64_t s)
+{
+    r->set_s = s;
+    r->set_ns = clock_ns(r->clock);
 }
 
 static bool rtc_runs(const struct rtc *r)
@@ -91,7 +104,7 @@ static int rtc_decode_hour(const struct rtc *r, uint8_t v)
 static void rtc_fill(struct rtc *r)
 {
     struct tm tm;
-    time_t s = (time_t)(rtc_now_ns(r) / (int64_t)NS_PER_SEC);
+    time_t s = (time_t)(r->set_s + (int64_t)(rtc_since_set(r) / NS_PER_SEC));
     if (!rtc_runs(r) || !gmtime_r(&s, &tm)) {
         return;
     }
@@ -117,8 +130,7 @@ static void rtc_take(struct rtc *r)
         .tm_mon = rtc_decode(r, r->cmos[R_MON]) - 1,
         .tm_year = rtc_decode(r, r->cmos[R_YEAR]) + rtc_decode(r, r->cmos[R_CENTURY]) * 100 - 1900,
     };
-    int64_t s = timegm(&tm);
-    r->offset_ns = s * (int64_t)NS_PER_SEC - (int64_t)clock_ns(r->clock);
+    rtc_set_time(r, timegm(&tm));
 }
 
 /* ---- Interrupts ---- */
@@ -143,8 +155,7 @@ static void rtc_arm_second(struct rtc *r)
         timer_unset(&r->second);
         return;
     }
-    int64_t now = rtc_now_ns(r), sec = (int64_t)NS_PER_SEC;
-    timer_set(&r->second, clock_ns(r->clock) + (uint64_t)(sec - (now % sec + sec) % sec));
+    timer_set(&r->second, clock_ns(r->clock) + rtc_left_ns(r));
 }
 
 static void rtc_second(void *opaque)
@@ -250,11 +261,9 @@ static void rtc_write_reg(struct rtc *r, unsigned n, uint8_t val)
 static uint8_t rtc_read_reg(struct rtc *r, unsigned n)
 {
     uint8_t val;
-    int64_t left;
     switch (n) {
     case R_A:
-        left = (int64_t)NS_PER_SEC - rtc_now_ns(r) % (int64_t)NS_PER_SEC;
-        return r->cmos[R_A] | (rtc_runs(r) && left <= UIP_NS ? A_UIP : 0);
+        return r->cmos[R_A] | (rtc_runs(r) && rtc_left_ns(r) <= UIP_NS ? A_UIP : 0);
     case R_C:
         val = r->cmos[R_C];
         r->cmos[R_C] = 0;
@@ -302,7 +311,7 @@ struct rtc *rtc_new(struct clock *clock, int64_t base_s)
     struct rtc *r = alloc_zero(sizeof(*r));
     pthread_mutex_init(&r->lock, NULL);
     r->clock = clock;
-    r->offset_ns = base_s * (int64_t)NS_PER_SEC - (int64_t)clock_ns(clock);
+    rtc_set_time(r, base_s);
     timer_init(&r->second, clock, rtc_second, r);
     timer_init(&r->periodic, clock, rtc_periodic, r);
     r->cmos[R_A] = A_DV_RUN | 6;
