@@ -111,10 +111,30 @@ static void pair(struct t1 *t, ir_ref f, ir_ref v)
 
 #define FUSE_REACH 10
 
+/* `or [m], r`: flags LOGIC of a value op that repeats what rmw op does belong to the latter. */
+static bool fuse_rmw_logic(struct t1 *t, ir_ref i)
+{
+    const struct ir_op *f = &t->b->op[i];
+    if (f->aux != IR_FL_LOGIC || t->b->op[f->a].op == IR_const || i - f->a > FUSE_REACH) {
+        return false;
+    }
+    unsigned op = t->b->op[f->a].op;
+    ir_ref m = op == IR_and || op == IR_or || op == IR_xor ? t->b->op[f->a].a : IR_NONE;
+    if (m == IR_NONE || t->b->op[m].type != f->type || t->v[m].fuse != IR_NONE ||
+        t->v[m].next != t->v[i].next || !matches_rmw(t, f, &t->b->op[m], m)) {
+        return false;
+    }
+    pair(t, i, m);
+    return true;
+}
+
 static void fuse_one(struct t1 *t, ir_ref i)
 {
     const struct ir_block *b = t->b;
     const struct ir_op *f = &b->op[i];
+    if (fuse_rmw_logic(t, i)) {
+        return;
+    }
     for (unsigned j = i; j-- > 0 && i - j <= FUSE_REACH;) {
         const struct ir_op *v = &b->op[j];
         unsigned props = ir_op_info[v->op].props;

@@ -68,6 +68,7 @@ unsigned t1_dest(struct t1 *, ir_ref reuse, ir_ref avoid1, ir_ref avoid2);
 unsigned t1_home(const struct t1 *);           /* home the result may be written to, or X_NONE */
 bool t1_steal(struct t1 *, ir_ref v, unsigned *reg); /* temporary of a value that dies here */
 void t1_bind(struct t1 *, unsigned reg, unsigned zx); /* result of op i is in this register */
+void t1_bind_value(struct t1 *, ir_ref v, unsigned temp); /* any value, in a temporary */
 bool t1_alias_of(struct t1 *, ir_ref v);       /* result of op i is that of v, in a guest register */
 void t1_release(struct t1 *);                 /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);

@@ -153,10 +153,24 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsig
     return x_mx(temps[0], temps[1], 0, 0);
 }
 
-static bool load(struct t1 *t, const struct ir_op *op, unsigned access)
+/* The store of this instruction to where op (an ldw) loads from, or IR_NONE. */
+static ir_ref store_of(const struct t1 *t, const struct ir_op *op)
 {
-    unsigned temps[2], d = X_NONE;
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), access, temps);
+    const struct ir_block *b = t->b;
+    for (unsigned k = t->i + 1; k < b->nops && b->op[k].op != IR_insn; k++) {
+        const struct ir_op *s = &b->op[k];
+        if (s->op == IR_st && s->a == op->a && s->b == op->b && s->imm == op->imm &&
+            s->type == op->type && s->aux == op->aux) {
+            return (ir_ref)k;
+        }
+    }
+    return IR_NONE;
+}
+
+static bool load(struct t1 *t, const struct ir_op *op)
+{
+    unsigned temps[2], d;
+    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_READ, temps);
     if (t->fail) {
         return false;
     }
@@ -168,6 +182,26 @@ static bool load(struct t1 *t, const struct ir_op *op, unsigned access)
         x_movzx(&t->hot, op->type, temps[1], m);
         t1_bind(t, temps[1], ir_type_bits(op->type));
     }
+    return true;
+}
+
+/* The host address stays as the value of the store that follows: it needs no check then. */
+static bool load_for_write(struct t1 *t, const struct ir_op *op)
+{
+    unsigned temps[2];
+    ir_ref st = store_of(t, op);
+    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_READ | RT_WRITE, temps);
+    if (t->fail) {
+        return false;
+    }
+    if (st != IR_NONE) {
+        x_lea(&t->hot, IR_I64, temps[0], m);
+        m = x_m(temps[0], 0);
+        t->v[st].last = st;
+        t1_bind_value(t, st, temps[0]);
+    }
+    x_movzx(&t->hot, op->type, temps[1], m);
+    t1_bind(t, temps[1], ir_type_bits(op->type));
     return true;
 }
 
@@ -191,9 +225,13 @@ static bool store(struct t1 *t, const struct ir_op *op)
 {
     unsigned temps[2], reg = 0;
     int32_t imm;
-    t1_clobber(t, true); /* before operands are fetched: it may need rax */
+    bool checked = t->v[t->i].loc != L_NONE; /* by load_for_write */
+    if (!checked) {
+        t1_clobber(t, true); /* before operands are fetched: it may need rax */
+    }
     bool is_imm = source(t, op, &imm, &reg);
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    struct x_rm m = checked ? x_m(t1_reg(t, (ir_ref)t->i), 0)
+                            : t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
     if (is_imm) {
         x_mov_rm_i(&t->hot, op->type, m, imm);
     } else {
@@ -209,15 +247,17 @@ static void lock(struct t1 *t, const struct ir_op *op)
     }
 }
 
-/* Old value wanted: XADD and XCHG give it; else it is loaded first, which no LOCK allows. */
-static bool rmw_old(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_ref f)
+static const uint8_t rmw_alu[IR_RMWS] = {
+    [IR_RMW_ADD] = X_ADD, [IR_RMW_SUB] = X_SUB, [IR_RMW_AND] = X_AND, [IR_RMW_OR] = X_OR,
+    [IR_RMW_XOR] = X_XOR, [IR_RMW_ADC] = X_ADC, [IR_RMW_SBB] = X_SBB, [IR_RMW_ANDN] = X_AND,
+};
+
+/* XADD and XCHG give the old value. */
+static bool rmw_exchange(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_ref f)
 {
     unsigned temps[2];
     struct enc *e = &t->hot;
     t1_clobber(t, true);
-    if (what != IR_RMW_ADD && what != IR_RMW_XCHG) {
-        return false;
-    }
     unsigned r = t1_temp(t);
     t1_copy_to(t, op->type, r, op->c);
     struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
@@ -232,10 +272,62 @@ static bool rmw_old(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_r
     return true;
 }
 
-static const uint8_t rmw_alu[IR_RMWS] = {
-    [IR_RMW_ADD] = X_ADD, [IR_RMW_SUB] = X_SUB, [IR_RMW_AND] = X_AND, [IR_RMW_OR] = X_OR,
-    [IR_RMW_XOR] = X_XOR, [IR_RMW_ADC] = X_ADC, [IR_RMW_SBB] = X_SBB, [IR_RMW_ANDN] = X_AND,
-};
+static void rmw_compute(struct t1 *t, const struct ir_op *op, enum ir_rmw what, unsigned d)
+{
+    int32_t imm;
+    enum ir_type w = op->type < IR_I32 ? IR_I32 : op->type;
+    if (what == IR_RMW_NOT || what == IR_RMW_NEG) {
+        x_unary_rm(&t->hot, what == IR_RMW_NEG ? X_NEG : X_NOT, w, x_r(d));
+    } else if (what == IR_RMW_ANDN) { /* old & ~c = ~(~old | c) */
+        x_unary_rm(&t->hot, X_NOT, w, x_r(d));
+        if (t1_imm(t, op->c, op->type, &imm)) {
+            x_alu_rm_i(&t->hot, X_OR, w, x_r(d), imm);
+        } else {
+            x_alu_r_rm(&t->hot, X_OR, w, d, t1_rm(t, op->c));
+        }
+        x_unary_rm(&t->hot, X_NOT, w, x_r(d));
+    } else if (t1_imm(t, op->c, op->type, &imm)) {
+        x_alu_rm_i(&t->hot, rmw_alu[what], w, x_r(d), imm);
+    } else {
+        x_alu_r_rm(&t->hot, rmw_alu[what], w, d, t1_rm(t, op->c));
+    }
+}
+
+/* Old value wanted, or no single instruction: load, compute, store; a CMPXCHG loop when locked. */
+static bool rmw_loop(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_ref f)
+{
+    unsigned temps[2];
+    uint64_t k;
+    int32_t imm;
+    struct enc *e = &t->hot;
+    bool wide = t1_const(t, op->c, &k) && !t1_imm(t, op->c, op->type, &imm);
+    if (f != IR_NONE || what == IR_RMW_ADC || what == IR_RMW_SBB || wide) {
+        return false;
+    }
+    t1_clobber(t, true);
+    if (!t1_take(t, X_RAX)) {
+        return false;
+    }
+    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    if (t->fail) {
+        return false;
+    }
+    x_lea(e, IR_I64, temps[0], m);
+    m = x_m(temps[0], 0);
+    x_movzx(e, op->type, X_RAX, m);
+    uint8_t *again = e->p;
+    x_mov_r_rm(e, IR_I64, temps[1], x_r(X_RAX));
+    rmw_compute(t, op, what, temps[1]);
+    if (op->aux & IR_AUX_LOCK) {
+        x_lock(e);
+        x_cmpxchg_rm_r(e, op->type, m, temps[1]);
+        x_patch(x_jcc(e, IR_CC_NE), again);
+    } else {
+        x_mov_rm_r(e, op->type, m, temps[1]);
+    }
+    t1_bind(t, X_RAX, 64);
+    return true;
+}
 
 static bool rmw_alu_op(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_ref f)
 {
@@ -291,8 +383,12 @@ static bool rmw(struct t1 *t, const struct ir_op *op)
 {
     enum ir_rmw what = IR_AUX_RMW(op->aux);
     ir_ref f = t1_wanted_flags(t, (ir_ref)t->i);
-    if (t->v[t->i].last || what == IR_RMW_XCHG) {
-        return rmw_old(t, op, what, f);
+    bool old = t->v[t->i].last;
+    if (what == IR_RMW_XCHG || (old && what == IR_RMW_ADD)) {
+        return rmw_exchange(t, op, what, f);
+    }
+    if (old || what == IR_RMW_ANDN) {
+        return rmw_loop(t, op, what, f);
     }
     if (what == IR_RMW_NEG || what == IR_RMW_NOT) {
         return rmw_unary(t, op, what, f);
@@ -300,7 +396,7 @@ static bool rmw(struct t1 *t, const struct ir_op *op)
     if (f != IR_NONE && (t->b->op[f].aux == IR_FL_INC || t->b->op[f].aux == IR_FL_DEC)) {
         return rmw_incdec(t, op, f);
     }
-    return what != IR_RMW_ANDN && rmw_alu_op(t, op, what, f);
+    return rmw_alu_op(t, op, what, f);
 }
 
 static bool cmpxchg(struct t1 *t, const struct ir_op *op)
@@ -342,8 +438,8 @@ bool t1_mem_op(struct t1 *t, const struct ir_op *op)
 {
     unsigned temps[2];
     switch (op->op) {
-    case IR_ld: return load(t, op, RT_READ);
-    case IR_ldw: return load(t, op, RT_READ | RT_WRITE);
+    case IR_ld: return load(t, op);
+    case IR_ldw: return load_for_write(t, op);
     case IR_st: return store(t, op);
     case IR_probew: t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps); return true;
     case IR_rmw: return rmw(t, op);

@@ -326,16 +326,24 @@ bool t1_alias_of(struct t1 *t, ir_ref v)
     return true;
 }
 
+void t1_bind_value(struct t1 *t, ir_ref v, unsigned temp)
+{
+    int k = temp_index(temp);
+    t->v[v].loc = L_TEMP;
+    t->v[v].reg = (uint8_t)temp;
+    t->v[v].zx = 64;
+    t->temp_val[k] = v;
+    t->temp_busy[k] = false;
+}
+
 void t1_bind(struct t1 *t, unsigned reg, unsigned zx)
 {
     struct val *x = &t->v[t->i];
-    x->zx = (uint8_t)zx;
     int k = temp_index(reg);
+    x->zx = (uint8_t)zx;
     if (k >= 0) {
-        x->loc = L_TEMP;
-        x->reg = (uint8_t)reg;
-        t->temp_val[k] = (ir_ref)t->i;
-        t->temp_busy[k] = false;
+        t1_bind_value(t, (ir_ref)t->i, reg);
+        x->zx = (uint8_t)zx;
         return;
     }
     t->alias[x->home - 1u] = IR_NONE; /* t1_dest saw that nobody needs them */

@@ -459,6 +459,31 @@ static void gen_rmw(struct gen *g)
     set_flags(g, f, d);
 }
 
+/* ldw .. st of the same place, and atomic ops whose old value is wanted */
+static void gen_ldw(struct gen *g)
+{
+    enum ir_type w = any_width();
+    struct ir_addr m = address(g);
+    ir_ref c = operand(g, w);
+    if (below(2)) {
+        static const uint8_t ops[] = {IR_RMW_AND, IR_RMW_OR, IR_RMW_XOR, IR_RMW_ANDN, IR_RMW_SUB};
+        ir_ref old = ir_rmw(g->b, ops[below(5)], w, m, c, IR_NONE, below(2));
+        ir_ref of = ir_get_flags(g->b);
+        if (w == IR_I8 || below(2)) {
+            ir_setreg(g->b, w, below(16), old);
+            return;
+        }
+        ir_ref f = ir_flags(g->b, IR_FL_BT, w, old, operand(g, w), of, IR_NONE);
+        set_flags(g, f, KEEPS(FLAG_CF));
+        return;
+    }
+    ir_ref a = ir_ldw(g->b, w, m), n = ir_const(g->b, 1 + below(7));
+    ir_ref v = ir_bin(g->b, IR_shl, w, a, n);
+    ir_ref f = ir_flags(g->b, IR_FL_SHL, w, a, n, IR_NONE, IR_NONE);
+    ir_st(g->b, w, m, v);
+    set_flags(g, f, FLAG_ALL & ~(uint32_t)(FLAG_AF | FLAG_OF));
+}
+
 static void gen_cmpxchg(struct gen *g)
 {
     enum ir_type w = any_width();
@@ -582,7 +607,7 @@ static void gen_flagop(struct gen *g)
 
 static void (*const gens[])(struct gen *) = {
     gen_alu, gen_alu, gen_alu, gen_cmp, gen_cmp, gen_incdec, gen_unary, gen_shift, gen_shiftd, gen_mul, gen_div,
-    gen_load, gen_load, gen_load_alu, gen_store, gen_store, gen_push, gen_pop, gen_rmw, gen_cmpxchg, gen_xchg,
+    gen_load, gen_load, gen_load_alu, gen_store, gen_store, gen_push, gen_pop, gen_rmw, gen_cmpxchg, gen_ldw, gen_xchg,
     gen_cond, gen_cond, gen_cond, gen_misc, gen_misc, gen_flagop,
 };
 
