@@ -203,6 +203,13 @@ void jit_drop_all(struct jit_vcpu *jv)
     jit_free_zombies(jv);
 }
 
+static void forget_jumps(struct rt_env *env)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {
+        env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
+    }
+}
+
 /* Everything in the arena that comes next dies; its memory is then used again. */
 static void evict_arena(struct jit_vcpu *jv)
 {
@@ -224,7 +231,7 @@ static void evict_arena(struct jit_vcpu *jv)
         free(b);
     }
     codemem_advance(&jv->mem);
-    memset(jv->v->env->jump, 0xff, sizeof(jv->v->env->jump));
+    forget_jumps(jv->v->env);
     jit_code_moved(jv);
 }
 

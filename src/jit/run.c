@@ -86,6 +86,9 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     if (!to || !to->code.entry || from->dead || from->mode != to->mode || l->to || log_on(LOG_EXEC)) {
         return to;
     }
+    if (to->off2 != RAM_OFF_NONE && !l->cross_page) {
+        return to; /* its second page may be mapped anew, and only links across pages notice */
+    }
     codemem_begin_write(&jv->mem);
     jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
     codemem_end_write(&jv->mem);
@@ -103,7 +106,7 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
 static void cache_jump(struct jit_vcpu *jv, const struct jit_block *b)
 {
     struct rt_env *env = jv->v->env;
-    struct rt_jump_entry *e = &env->jump[b->pc & (ARRAY_LEN(env->jump) - 1)];
+    struct rt_jump_entry *e = rt_jump_slot(env, b->pc);
     e->key = b->pc ^ env->jump_salt;
     e->code = (void *)(uintptr_t)b->code.entry;
 }
@@ -276,7 +279,6 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     if (getrandom(&jv->salt_secret, 8, 0) != 8) {
         jv->salt_secret = (uint64_t)(uintptr_t)jv;
     }
-    memset(v->env->jump, 0xff, sizeof(v->env->jump));
     jit_tlb_init(jv);
     int ret = isa->cpu_init(v, m->config.cpu ? m->config.cpu : m->board->default_cpu, err);
     return ret ? ret : open_host(jv, err);

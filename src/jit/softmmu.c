@@ -45,10 +45,15 @@ static void clear_fills(struct jit_fills *f)
     f->large_hi[0] = f->large_hi[1] = 0;
 }
 
-static void clear_entry(struct rt_tlb_entry *e)
+static void clear_entry(struct rt_tlb_entry *e, unsigned slot)
 {
-    e->tag_r = e->tag_w = RT_TLB_INVALID;
+    e->tag_r = e->tag_w = rt_tlb_invalid(slot);
     e->host = 0;
+}
+
+static unsigned slot_of(gva_t va)
+{
+    return va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1);
 }
 
 static void flush_mode(struct jit_vcpu *jv, unsigned idx)
@@ -57,7 +62,8 @@ static void flush_mode(struct jit_vcpu *jv, unsigned idx)
     struct rt_tlb_entry *tlb = jv->v->env->tlb[idx];
     unsigned n = f->count <= JIT_FILL_LOG ? f->count : RT_TLB_SIZE;
     for (unsigned i = 0; i < n; i++) {
-        clear_entry(&tlb[f->count <= JIT_FILL_LOG ? f->log[i] : i]);
+        unsigned slot = f->count <= JIT_FILL_LOG ? f->log[i] : i;
+        clear_entry(&tlb[slot], slot);
     }
     clear_fills(f);
 }
@@ -111,7 +117,7 @@ void tlb_flush_page(struct vcpu *v, gva_t va)
         }
         struct rt_tlb_entry *e = rt_tlb_slot(v->env, idx, va);
         if (e->tag_r == page || e->tag_w == page) {
-            clear_entry(e);
+            clear_entry(e, slot_of(va));
         }
     }
     struct jit_itlb *it = &jv->itlb[va >> RT_PAGE_BITS & (ARRAY_LEN(jv->itlb) - 1)];
@@ -126,8 +132,8 @@ void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
             struct rt_tlb_entry *e = &env->tlb[idx][i];
-            if (e->tag_w != RT_TLB_INVALID && e->ram_off == page) {
-                e->tag_w = RT_TLB_INVALID;
+            if (e->tag_w != rt_tlb_invalid(i) && e->ram_off == page) {
+                e->tag_w = rt_tlb_invalid(i);
             }
         }
     }
@@ -157,14 +163,14 @@ static void fill(struct jit_vcpu *jv, unsigned idx, gva_t va, const struct walk_
     uint64_t in_page = va & (RT_PAGE_SIZE - 1);
     bool write = (w->perms & RT_WRITE) && hit->writable && !has_code(hit);
     if (f->count < JIT_FILL_LOG) {
-        f->log[f->count] = (uint16_t)(va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1));
+        f->log[f->count] = (uint16_t)slot_of(va);
     }
     f->count += f->count <= JIT_FILL_LOG;
     if (w->page_bits > RT_PAGE_BITS) {
         note_large(f, va, w->page_bits);
     }
-    e->tag_r = w->perms & RT_READ ? page : RT_TLB_INVALID;
-    e->tag_w = write ? page : RT_TLB_INVALID;
+    e->tag_r = w->perms & RT_READ ? page : rt_tlb_invalid(slot_of(va));
+    e->tag_w = write ? page : rt_tlb_invalid(slot_of(va));
     e->host = (uint64_t)(uintptr_t)(hit->host - in_page);
     e->ram_off = hit->off - in_page;
 }
