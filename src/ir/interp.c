@@ -400,11 +400,6 @@ static uint64_t value_op(struct frame *f, const struct ir_op *op)
     }
 }
 
-static uint64_t vec_value(const struct ir_block *b, const struct ir_op *op, uint64_t out)
-{
-    return b->vec[op->imm].result == IR_VEC_RFLAGS ? rt_flags_unpack((uint16_t)out) : out;
-}
-
 /* Flags and CRCs do not have the width of their operands. */
 static uint64_t result_mask(const struct ir_op *op)
 {
@@ -449,7 +444,7 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
                 env->insns += insns - 1;
                 return RT_EXIT_FAULT;
             }
-            f.v[i] = op->op == IR_hostvec ? vec_value(b, op, out) : out & mask_low(ir_type_bits(op->type));
+            f.v[i] = op->op == IR_hostvec ? out : out & mask_low(ir_type_bits(op->type));
             break;
         case IR_brcc: case IR_brnz: case IR_brz: case IR_jump:
             if (branch_taken(&f, op)) {

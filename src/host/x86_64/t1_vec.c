@@ -33,6 +33,9 @@ static void encode(struct enc *e, const struct ir_vec *v, struct x_rm mem, unsig
     x.reg = (uint8_t)(h->ext != HV_NO_FIELD ? h->ext : number(v->reg_kind, v->reg, int_reg));
     struct x_rm rm = x_r(h->rm != HV_NO_FIELD ? h->rm : number(v->rm_kind, v->rm, int_reg));
     x_vec_rm(e, &x, v->size ? mem : rm);
+    if (h->map == 1 && h->opcode == 0x77) { /* EMMS, VZEROUPPER, VZEROALL: no ModRM byte */
+        e->p--;
+    }
     if (h->flags & (HVF_IMM8 | HVF_IS4)) {
         x_byte(e, v->imm8);
     }
