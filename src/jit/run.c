@@ -83,7 +83,8 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     struct ir_link *l = (struct ir_link *)(uintptr_t)env->link_site;
     struct jit_block *from = l->from;
     struct jit_block *to = jit_find(jv, env->pc);
-    if (!to || !to->code.entry || from->dead || from->mode != to->mode || l->to || log_on(LOG_EXEC)) {
+    if (!to || !to->code.entry || from->dead || from->mode != to->mode || (l->to && l->to != to) ||
+        l->pc != env->pc || log_on(LOG_EXEC)) {
         return to;
     }
     if (to->off2 != RAM_OFF_NONE && !l->cross_page) {
@@ -93,6 +94,9 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
     codemem_end_write(&jv->mem);
     jv->stats.links++;
+    if (l->to) {
+        return to; /* only its epoch was old */
+    }
     l->to = to;
     l->next = to->incoming;
     l->prev = &to->incoming;
@@ -144,8 +148,11 @@ static void run(struct jit_vcpu *jv)
             why = RT_EXIT_JUMP;
             stop = !env->hold_irq;
         }
-        if ((stop || atomic_load_explicit(&env->exit, memory_order_relaxed)) && !env->hold_irq && !look_around(jv)) {
-            return;
+        if ((stop || atomic_load_explicit(&env->exit, memory_order_relaxed)) && !env->hold_irq) {
+            if (!look_around(jv)) {
+                return;
+            }
+            why = RT_EXIT_JUMP; /* an interrupt may have moved pc: no link is to be made */
         }
         struct jit_block *b = why == RT_EXIT_LINK ? link_next(jv) : jit_find(jv, env->pc);
         if (!b) {
