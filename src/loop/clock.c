@@ -12,9 +12,26 @@
 #include "base/cleanup.h"
 #include "loop/tsc.h"
 
+/* Shorter gaps between looks are the guest's own; longer ones that the host was away. */
+#define SMOOTH_TIGHT_NS 20000
+#define SMOOTH_GAP_NS 50000
+#define SMOOTH_MAX_GAP_NS 200000000
+#define SMOOTH_POLLS 4     /* tight looks in a row that make it polling */
+#define SMOOTH_OTHER 3     /* looks at the clock without one at the device: polling has ended */
+
+/* Written by the polling thread only, but for `forbidden`. */
+struct smooth {
+    _Atomic bool on, forbidden;
+    pthread_t thread;
+    uint64_t last; /* host TSC at the last look */
+    unsigned polls, other;
+};
+
 struct clock {
     bool virtual;
     _Atomic uint64_t virtual_ns;
+    _Atomic uint64_t hidden_ns, hidden_tsc; /* left out of guest time */
+    struct smooth smooth;
     int fd;
     pthread_mutex_t lock; /* all below */
     uint64_t armed;       /* deadline in the timerfd; UINT64_MAX: none */
@@ -67,9 +84,87 @@ void clock_free(struct clock *clock)
     free(clock);
 }
 
-uint64_t clock_ns(const struct clock *clock)
+static uint64_t smooth_tsc_of(uint64_t ns)
 {
-    return clock->virtual ? atomic_load(&clock->virtual_ns) : clock_now_ns();
+    return muldiv64(ns, tsc_host_hz(), NS_PER_SEC);
+}
+
+static bool smooth_mine(const struct clock *c)
+{
+    return atomic_load_explicit(&c->smooth.on, memory_order_acquire) &&
+           pthread_equal(c->smooth.thread, pthread_self());
+}
+
+/* Leaves out what the polling thread lost since its last look. */
+static void smooth_look(struct clock *c)
+{
+    if (++c->smooth.other > SMOOTH_OTHER) {
+        clock_polled_end(c);
+        return;
+    }
+    uint64_t now = tsc_host_read(), gap = now - c->smooth.last;
+    c->smooth.last = now;
+    if (gap > smooth_tsc_of(SMOOTH_GAP_NS) && gap < smooth_tsc_of(SMOOTH_MAX_GAP_NS) &&
+        !c->smooth.forbidden) {
+        c->hidden_tsc += gap;
+        c->hidden_ns += muldiv64(gap, NS_PER_SEC, tsc_host_hz());
+    }
+}
+
+static void smooth_start(struct smooth *s)
+{
+    s->thread = pthread_self();
+    s->other = 0;
+    atomic_store_explicit(&s->on, true, memory_order_release);
+}
+
+void clock_polled(struct clock *c)
+{
+    struct smooth *s = &c->smooth;
+    if (c->virtual || s->forbidden) {
+        return;
+    }
+    if (smooth_mine(c)) {
+        s->other = 0;
+        return;
+    }
+    uint64_t now = tsc_host_read();
+    s->polls = now - s->last < smooth_tsc_of(SMOOTH_TIGHT_NS) ? s->polls + 1 : 0;
+    s->last = now;
+    if (s->polls >= SMOOTH_POLLS) {
+        smooth_start(s);
+    }
+}
+
+void clock_polled_begin(struct clock *c)
+{
+    if (!c->virtual && !c->smooth.forbidden && !smooth_mine(c)) {
+        c->smooth.last = tsc_host_read();
+        smooth_start(&c->smooth);
+    }
+}
+
+void clock_polled_end(struct clock *c)
+{
+    c->smooth.polls = 0;
+    atomic_store(&c->smooth.on, false);
+}
+
+void clock_forbid_smooth(struct clock *c)
+{
+    atomic_store(&c->smooth.forbidden, true);
+    atomic_store(&c->smooth.on, false);
+}
+
+uint64_t clock_ns(struct clock *c)
+{
+    if (c->virtual) {
+        return atomic_load(&c->virtual_ns);
+    }
+    if (smooth_mine(c)) {
+        smooth_look(c);
+    }
+    return clock_now_ns() - atomic_load_explicit(&c->hidden_ns, memory_order_relaxed);
 }
 
 uint64_t clock_tsc_hz(const struct clock *clock)
@@ -77,9 +172,15 @@ uint64_t clock_tsc_hz(const struct clock *clock)
     return clock->virtual ? 2 * NS_PER_SEC : tsc_host_hz();
 }
 
-uint64_t clock_tsc(const struct clock *clock)
+uint64_t clock_tsc(struct clock *c)
 {
-    return clock->virtual ? clock_ns(clock) * 2 : tsc_host_read();
+    if (c->virtual) {
+        return clock_ns(c) * 2;
+    }
+    if (smooth_mine(c)) {
+        smooth_look(c);
+    }
+    return tsc_host_read() - atomic_load_explicit(&c->hidden_tsc, memory_order_relaxed);
 }
 
 int clock_fd(const struct clock *clock)
@@ -154,7 +255,8 @@ static void clock_arm(struct clock *c)
         return;
     }
     c->armed = c->heap[1]->deadline;
-    uint64_t at = c->armed ? c->armed : 1;
+    uint64_t at = c->armed + atomic_load(&c->hidden_ns);
+    at = at ? at : 1;
     struct itimerspec its = {.it_value = {(time_t)(at / NS_PER_SEC), (long)(at % NS_PER_SEC)}};
     timerfd_settime(c->fd, TFD_TIMER_ABSTIME, &its, NULL);
 }

@@ -30,14 +30,26 @@ struct clock;
 struct clock *clock_new_host(void);
 struct clock *clock_new_virtual(void);
 void clock_free(struct clock *clock); /* every timer must be gone or unset */
-uint64_t clock_ns(const struct clock *clock);
+uint64_t clock_ns(struct clock *clock);
 /* Virtual only: moves on, running each timer that falls due at its own time. */
 void clock_advance(struct clock *clock, uint64_t ns);
 
 /* Frequency of the time-stamp counter, in Hz. Host: from CPUID if it says, else measured once. */
 uint64_t clock_tsc_hz(const struct clock *clock);
 /* The counter itself, before any guest's offset. */
-uint64_t clock_tsc(const struct clock *clock);
+uint64_t clock_tsc(struct clock *clock);
+
+/*
+ * Smooth time. A guest that measures one time source by polling another (Linux: the TSC by the
+ * PIT) fails when the host takes the processor away in the middle. So a device that is polled
+ * says so, and while it is, time the polling thread has lost between two looks at the clock is
+ * left out of guest time altogether: of clock_ns() and clock_tsc() alike. A guest with one
+ * running vcpu cannot tell; with several it is forbidden.
+ */
+void clock_polled_begin(struct clock *clock);    /* the guest has set up what it will poll */
+void clock_polled(struct clock *clock);          /* a look at a register that follows the clock */
+void clock_polled_end(struct clock *clock);      /* the guest does something else with it */
+void clock_forbid_smooth(struct clock *clock);   /* for good: another vcpu is about to run */
 
 /* For the loop that runs a host clock: a timerfd that is readable when timers are due. */
 int clock_fd(const struct clock *clock);

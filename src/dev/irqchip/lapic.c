@@ -272,6 +272,7 @@ static bool lapic_take(struct lapic *l, const struct apic_msg *m)
         lapic_post(l, VCPU_EV_INIT, 0);
         return true;
     case APIC_SIPI:
+        clock_forbid_smooth(l->bus->clock);
         lapic_post(l, VCPU_EV_SIPI, m->vector);
         return true;
     case APIC_EXTINT: /* from an I/O APIC pin: the PIC's output, which LINT0 has too */

@@ -1,9 +1,12 @@
 #include "dev/irqchip/lapic.h"
 
+#include <stdlib.h>
+
 #include "base/unit_test.h"
 #include "core/irq_ctrl.h"
 #include "core/vcpu.h"
 #include "dev/irqchip/ioapic.h"
+#include "ir/rt.h"
 #include "loop/clock.h"
 
 struct rig {
@@ -48,6 +51,7 @@ static int rig_up(void **state)
     for (unsigned i = 0; i < 2; i++) {
         struct lapic *l = lapic_new(r->bus, i);
         vcpu_init(&r->vcpu[i], i);
+        r->vcpu[i].env = calloc(1, sizeof(struct rt_env));
         lapic_set_vcpu(l, &r->vcpu[i]);
         r->ic[i] = lapic_ctrl(l);
         rig_write(r, i, LAPIC_BASE + 0xf0, 0x1ff);
@@ -61,6 +65,8 @@ static int rig_down(void **state)
 {
     struct rig *r = *state;
     irq_ctrl_enter(NULL);
+    free(r->vcpu[0].env);
+    free(r->vcpu[1].env);
     vcpu_fini(&r->vcpu[0]);
     vcpu_fini(&r->vcpu[1]);
     ioapic_free(r->io);

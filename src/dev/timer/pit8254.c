@@ -270,10 +270,14 @@ static enum mem_result pit_write(void *dev, uint64_t off, unsigned size, uint64_
 {
     struct pit *pit = dev;
     AUTO_LOCK(&pit->lock);
+    clock_polled_end(pit->clock);
     if (off == 3) {
         pit_control(pit, (uint8_t)val);
     } else {
         counter_write(pit, &pit->counter[off], (uint8_t)val);
+        if (off == 2 && pit->counter[2].running && pit->counter[2].mode == 0) {
+            clock_polled_begin(pit->clock); /* kernels measure the TSC that way */
+        }
     }
     if (off == 0 || off == 3) {
         pit_update(pit);
@@ -285,6 +289,7 @@ static enum mem_result pit_read(void *dev, uint64_t off, unsigned size, uint64_t
 {
     struct pit *pit = dev;
     AUTO_LOCK(&pit->lock);
+    clock_polled(pit->clock);
     *val = off == 3 ? 0xff : counter_read(pit, &pit->counter[off]);
     return MEM_OK;
 }
@@ -293,6 +298,7 @@ static enum mem_result speaker_read(void *dev, uint64_t off, unsigned size, uint
 {
     struct pit *pit = dev;
     AUTO_LOCK(&pit->lock);
+    clock_polled(pit->clock);
     uint64_t refresh = clock_ns(pit->clock) / 15085 & 1; /* toggles every 15.085 us */
     *val = pit->speaker | refresh << 4 | (uint64_t)counter_out(pit, &pit->counter[2]) << 5;
     return MEM_OK;
@@ -302,6 +308,7 @@ static enum mem_result speaker_write(void *dev, uint64_t off, unsigned size, uin
 {
     struct pit *pit = dev;
     AUTO_LOCK(&pit->lock);
+    clock_polled_end(pit->clock);
     pit->speaker = val & 3;
     counter_set_gate(pit, &pit->counter[2], val & 1);
     return MEM_OK;
