@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "base/near.h"
 
-unsigned log_mask;
+unsigned log_mask = LOG_ALWAYS;
 
 static struct {
     pthread_mutex_t lock;

@@ -30,6 +30,7 @@ enum log_cat {
     LOG_DEV = 1 << 15,
     LOG_TIMER = 1 << 16,
     LOG_LOCKSTEP = 1 << 17,
+    LOG_ALWAYS = 1 << 30, /* reports that nobody has to ask for */
 };
 
 extern unsigned log_mask;

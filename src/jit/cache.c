@@ -228,6 +228,7 @@ static void evict_arena(struct jit_vcpu *jv)
         if (*z) {
             *z = b->hash_next;
         }
+        free(b->ir);
         free(b);
     }
     codemem_advance(&jv->mem);
@@ -331,11 +332,14 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (!ir) {
         return NULL;
     }
+    if (jv->lockstep && ir->ninsns > 1 && ir->op[ir->nops - 1].op == IR_helper) {
+        ir = lift(jv, pc, va, ir->ninsns - 1u, s); /* lockstep compares up to the helper */
+    }
     struct err err;
     if (ir_verify(ir, &err)) {
         struct strbuf sb = {0};
         ir_print(&sb, ir);
-        log_put(~0u, "internal: %s\n%s", err.text, strbuf_text(&sb));
+        log_put(LOG_ALWAYS, "internal: %s\n%s", err.text, strbuf_text(&sb));
         abort();
     }
     struct jit_block *b = alloc_zero(sizeof(*b));
@@ -347,7 +351,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (jv->tier) {
         emit(jv, b, ir);
     }
-    if (!b->code.entry) {
+    if (!b->code.entry || jv->lockstep) {
         b->ir = ir_block_copy(ir);
     }
     struct jit_block **head = &jv->hash[hash_of(pc, b->mode, b->off)];

@@ -85,6 +85,7 @@ struct jit_vcpu {
     struct jit_mail *mail;
     size_t mail_count, mail_room;
     bool stop;
+    struct lockstep *lockstep; /* NULL: off */
     struct jit_stats stats;
 };
 
@@ -100,7 +101,7 @@ struct jit_machine {
     unsigned running;         /* vCPUs between jit_enter_run and jit_leave_run */
     bool exclusive;           /* somebody is in, or waits for, an exclusive section */
     bool parked;              /* the loop thread wants everybody out */
-    bool stats;
+    bool stats, lockstep;
 };
 
 static inline struct jit_vcpu *jit_of(const struct vcpu *v)

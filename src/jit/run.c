@@ -25,6 +25,7 @@
 #include "core/tlb_ops.h"
 #include "jit/internal.h"
 #include "jit/jit.h"
+#include "jit/lockstep.h"
 
 #define CODE_SIZE (64u << 20)
 
@@ -66,6 +67,9 @@ static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
 {
     if (log_on(LOG_EXEC)) {
         log_exec(jv, b);
+    }
+    if (jv->lockstep) {
+        return lockstep_run(jv->lockstep, b);
     }
     if (b->code.entry) {
         jv->stats.enters++;
@@ -154,13 +158,13 @@ static void run(struct jit_vcpu *jv)
             }
             why = RT_EXIT_JUMP; /* an interrupt may have moved pc: no link is to be made */
         }
-        struct jit_block *b = why == RT_EXIT_LINK ? link_next(jv) : jit_find(jv, env->pc);
+        struct jit_block *b = why == RT_EXIT_LINK && !jv->lockstep ? link_next(jv) : jit_find(jv, env->pc);
         if (!b) {
             deliver(jv);
             why = RT_EXIT_JUMP;
             continue;
         }
-        if (b->code.entry && why == RT_EXIT_JUMP) {
+        if (b->code.entry && why == RT_EXIT_JUMP && !jv->lockstep) {
             cache_jump(jv, b);
         }
         why = run_block(jv, b);
@@ -180,7 +184,7 @@ void *jit_thread(void *opaque)
         irq_ctrl_enter(jv->v->ic);
     }
     if (jv->ctx && jv->host->attach(jv->ctx, jv->v->env, &err)) {
-        log_put(~0u, "vcpu %u: %s; interpreting\n", jv->v->index, err.text);
+        log_put(LOG_ALWAYS, "vcpu %u: %s; interpreting\n", jv->v->index, err.text);
         jv->tier = 0;
     }
     jit_enter_run(jv);
@@ -209,6 +213,7 @@ static struct jit_machine *new_machine(struct machine *m, const struct isa *isa)
     if (args && strstr(args, "tier=0")) {
         jm->tier = 0;
     }
+    jm->lockstep = args && strstr(args, "lockstep=on");
     jm->stats = args && strstr(args, "stats=on");
     pthread_mutex_init(&jm->lock, NULL);
     pthread_cond_init(&jm->changed, NULL);
@@ -280,6 +285,9 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     jv->v = v;
     jv->jm = jm;
     jv->tier = jm->tier;
+    if (jm->lockstep) {
+        jv->lockstep = lockstep_new(jv);
+    }
     jm->cpu[jm->count++] = jv;
     pthread_mutex_init(&jv->mail_lock, NULL);
     jv->pages = big_zero(pages_size(jm));
@@ -352,7 +360,7 @@ static void print_stats(const struct jit_vcpu *jv)
 {
     const struct jit_stats *s = &jv->stats;
 #define N(name) (unsigned long long)s->name
-    log_put(~0u,
+    log_put(LOG_ALWAYS,
             "{\"vcpu\": %u, \"blocks\": %llu, \"guest_insns\": %llu, \"guest_bytes\": %llu, \"host_bytes\": %llu, "
             "\"translate_ns\": %llu, \"enters\": %llu, \"links\": %llu, \"faults\": %llu, \"steps\": %llu, "
             "\"walks\": %llu, \"flushes\": %llu, \"page_flushes\": %llu, \"invalidated\": %llu, \"evicted\": %llu, "
@@ -378,6 +386,7 @@ static void free_vcpu(struct jit_vcpu *jv)
         jv->host->close(jv->ctx);
         codemem_close(&jv->mem);
     }
+    lockstep_free(jv->lockstep);
     free(jv->arenas);
     free(jv->mail);
     v->isa->cpu_fini(v);

@@ -250,7 +250,7 @@ static void triple_fault(struct x86_cpu *c)
     struct strbuf sb = {0};
     strbuf_add(&sb, "triple fault on vcpu %u; the machine resets\n", c->rt.vcpu->index);
     c->rt.vcpu->isa->dump(c->rt.vcpu, &sb);
-    log_put(~0u, "%s", strbuf_text(&sb));
+    log_put(LOG_ALWAYS, "%s", strbuf_text(&sb));
     strbuf_free(&sb);
     machine_ask(c->rt.vcpu->machine, MACHINE_REQ_CRASH, 0);
     c->rt.vcpu->state = VCPU_HALTED;

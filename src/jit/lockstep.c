@@ -1,0 +1,352 @@
+/*
+ * Lockstep: every block is first interpreted on a shadow of the guest's state, with stores kept in
+ * an overlay, then run by tier 1 for real; registers, flags, pc and stored bytes must agree.
+ *
+ * For one vCPU. Blocks end before an instruction that calls a helper; those instructions, accesses
+ * to devices, and instructions tier 1 leaves to tier 0 are counted as not compared, by reason.
+ * Flags are compared by the mask of what the manual defines for the last flag setter.
+ */
+#include "jit/lockstep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "core/machine.h"
+#include "core/tlb_ops.h"
+
+#define BYTES 8192 /* stored bytes of one block */
+
+struct stored {
+    uint64_t va;
+    uint8_t old, new;
+    bool valid; /* `new` counts in this run */
+};
+
+struct lockstep {
+    struct jit_vcpu *jv;
+    struct rt_env *shadow; /* a whole guest state; its soft TLB stays empty */
+    uint8_t *before;       /* guest state before the block */
+    size_t tail;           /* bytes of guest state behind struct rt_env */
+    struct stored store[BYTES];
+    unsigned count;
+    bool device;           /* an access went to a device: no verdict */
+    uint64_t compared, skipped_helper, skipped_device, skipped_step;
+};
+
+#define HEAD offsetof(struct rt_env, host_sp)
+
+static struct lockstep *of(struct rt_env *shadow)
+{
+    return jit_of(shadow->vcpu)->lockstep;
+}
+
+static struct stored *find(struct lockstep *l, uint64_t va)
+{
+    for (unsigned i = l->count; i-- > 0;) {
+        if (l->store[i].va == va) {
+            return &l->store[i];
+        }
+    }
+    return NULL;
+}
+
+static bool plain(struct lockstep *l, uint64_t va, unsigned size, unsigned access)
+{
+    struct vcpu *v = l->jv->v;
+    void *host;
+    unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
+    int n = vmem_span(v, va, v->env->mmu_idx, size, access & RT_WRITE ? RT_WRITE : RT_READ, &host);
+    if (n == 0) { /* pages with code are RAM all the same */
+        n = vmem_span(v, va, v->env->mmu_idx, 1, RT_READ, &host);
+    }
+    if (n >= 0 && size > left) {
+        int m = vmem_span(v, va + left, v->env->mmu_idx, 1, access & RT_WRITE ? RT_WRITE : RT_READ, &host);
+        n = m < 0 ? m : m == 0 ? 0 : n;
+    }
+    l->device |= n == 0;
+    if (n < 0) {
+        l->shadow->fault = v->env->fault;
+    }
+    return n > 0;
+}
+
+static bool ls_resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned access, void **host)
+{
+    *host = NULL;
+    return plain(of(env), va, size, access);
+}
+
+static bool ls_read(struct rt_env *env, uint64_t va, unsigned size, void *val)
+{
+    struct lockstep *l = of(env);
+    struct vcpu *v = l->jv->v;
+    uint8_t *out = val;
+    if (l->device || !vmem_read(v, va, v->env->mmu_idx, size, out)) {
+        return false;
+    }
+    for (unsigned i = 0; l->count && i < size; i++) {
+        struct stored *s = find(l, va + i);
+        if (s) {
+            out[i] = s->valid ? s->new : s->old;
+        }
+    }
+    return true;
+}
+
+static bool ls_write(struct rt_env *env, uint64_t va, unsigned size, const void *val)
+{
+    struct lockstep *l = of(env);
+    struct vcpu *v = l->jv->v;
+    const uint8_t *in = val;
+    for (unsigned i = 0; i < size; i++) {
+        struct stored *s = find(l, va + i);
+        if (!s) {
+            if (l->count == BYTES) {
+                l->device = true;
+                return false;
+            }
+            s = &l->store[l->count++];
+            s->va = va + i;
+            vmem_read(v, va + i, v->env->mmu_idx, 1, &s->old);
+        }
+        s->new = in[i];
+        s->valid = true;
+    }
+    return true;
+}
+
+static void ls_lock(struct rt_env *env)
+{
+}
+
+static bool ls_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in, uint64_t *result)
+{
+    return jit_mem_ops.vec(env, vec, mem, in, result);
+}
+
+static void ls_fpu_get(struct rt_env *env, uint8_t fx[512])
+{
+    jit_mem_ops.fpu_get(env, fx);
+}
+
+static void ls_fpu_set(struct rt_env *env, const uint8_t fx[512])
+{
+    jit_mem_ops.fpu_set(env, fx);
+}
+
+static const struct rt_mem_ops lockstep_ops = {
+    .resolve = ls_resolve, .slow_read = ls_read, .slow_write = ls_write, .lock_begin = ls_lock,
+    .lock_end = ls_lock, .vec = ls_vec, .fpu_get = ls_fpu_get, .fpu_set = ls_fpu_set,
+};
+
+struct lockstep *lockstep_new(struct jit_vcpu *jv)
+{
+    struct lockstep *l = alloc_zero(sizeof(*l));
+    size_t size = jv->v->isa->env_size;
+    l->jv = jv;
+    l->shadow = aligned_alloc(64, round_up(size, 64));
+    if (!l->shadow) {
+        abort();
+    }
+    memset(l->shadow, 0, size);
+    l->tail = size - sizeof(struct rt_env);
+    l->before = alloc_zero(HEAD + l->tail);
+    l->shadow->vcpu = jv->v;
+    l->shadow->mem = &lockstep_ops;
+    for (unsigned i = 0; i < RT_MODES; i++) {
+        for (unsigned k = 0; k < RT_TLB_SIZE; k++) {
+            l->shadow->tlb[i][k].tag_r = l->shadow->tlb[i][k].tag_w = RT_TLB_INVALID;
+        }
+    }
+    return l;
+}
+
+void lockstep_free(struct lockstep *l)
+{
+    if (!l) {
+        return;
+    }
+    uint64_t skipped = l->skipped_helper + l->skipped_device + l->skipped_step;
+    log_put(LOG_ALWAYS, "lockstep: %llu blocks compared, not compared: %llu helper, %llu device, %llu left to tier 0 (%.3f %% compared)\n",
+            (unsigned long long)l->compared, (unsigned long long)l->skipped_helper,
+            (unsigned long long)l->skipped_device, (unsigned long long)l->skipped_step,
+            100.0 * (double)l->compared / (double)(l->compared + skipped + 1));
+    free(l->before);
+    free(l->shadow);
+    free(l);
+}
+
+static void load_before(struct lockstep *l)
+{
+    memcpy(l->shadow, l->before, HEAD);
+    memcpy((char *)l->shadow + sizeof(struct rt_env), l->before + HEAD, l->tail);
+    l->shadow->host = l->jv->v->env->host;
+    l->shadow->mmu_idx = l->jv->v->env->mmu_idx;
+    l->shadow->fp_live = 0;
+}
+
+/* Instructions of the block before the one at pc; -1 when it is none of the block's. */
+static int index_of(const struct ir_block *b, uint64_t pc)
+{
+    int n = 0;
+    for (unsigned i = 0; i < b->nops; i++) {
+        if (b->op[i].op == IR_insn) {
+            if (b->target[b->op[i].imm] == pc) {
+                return n;
+            }
+            n++;
+        }
+    }
+    return -1;
+}
+
+static bool ends_in_helper(const struct ir_block *b)
+{
+    return b->op[b->nops - 1].op == IR_helper;
+}
+
+static enum rt_exit interpret(struct lockstep *l, const struct ir_block *b, unsigned steps)
+{
+    uint8_t fx[512] __attribute__((aligned(16)));
+    jit_mem_ops.fpu_get(l->jv->v->env, fx);
+    load_before(l);
+    l->device = false;
+    l->shadow->step_insns = steps;
+    for (unsigned i = 0; i < l->count; i++) {
+        l->store[i].valid = false;
+    }
+    enum rt_exit why = ir_interp(l->shadow, b);
+    jit_mem_ops.fpu_set(l->jv->v->env, fx);
+    return why;
+}
+
+static void report(struct lockstep *l, const struct ir_block *b, const char *what)
+{
+    struct strbuf sb = {0};
+    const struct vcpu *v = l->jv->v;
+    strbuf_add(&sb, "lockstep: %s differs after block %llx\n", what, (unsigned long long)b->pc);
+    const struct jit_itlb *it = jit_fetch(l->jv, v->isa->fetch_address(v, b->pc));
+    for (unsigned off = 0; it && off < b->bytes && (b->pc & 0xfff) + off < 0x1000;) {
+        strbuf_add(&sb, "%llx: ", (unsigned long long)(b->pc + off));
+        off += (unsigned)v->isa->disas(&sb, it->host + (b->pc & 0xfff) + off, 15, b->pc + off, b->mode);
+        strbuf_add(&sb, "\n");
+    }
+    ir_print(&sb, b);
+    const struct rt_env *was = (const struct rt_env *)(const void *)l->before;
+    for (unsigned i = 0; i < b->guest->nregs; i++) {
+        uint32_t off = b->guest->regs[i].off;
+        uint64_t x, y, z = 0;
+        memcpy(&x, (char *)l->shadow + off, 8);
+        memcpy(&y, (char *)v->env + off, 8);
+        memcpy(&z, l->before + (off < HEAD ? off : off - sizeof(struct rt_env) + HEAD), 8);
+        strbuf_add(&sb, "%-10s before %016llx T0 %016llx T1 %016llx%s\n", b->guest->regs[i].name,
+                   (unsigned long long)z, (unsigned long long)x, (unsigned long long)y, x == y ? "" : "  <--");
+    }
+    strbuf_add(&sb, "pc T0 %llx T1 %llx flags before %04x T0 %04x T1 %04x\n", (unsigned long long)l->shadow->pc,
+               (unsigned long long)v->env->pc, was->flags, l->shadow->flags, v->env->flags);
+    for (unsigned i = 0; i < l->count; i++) {
+        uint8_t now = 0;
+        vmem_read(l->jv->v, l->store[i].va, v->env->mmu_idx, 1, &now);
+        if (l->store[i].valid && now != l->store[i].new) {
+            strbuf_add(&sb, "byte %llx old %02x T0 %02x T1 %02x\n", (unsigned long long)l->store[i].va,
+                       l->store[i].old, l->store[i].new, now);
+        }
+    }
+    log_put(LOG_ALWAYS, "%s", strbuf_text(&sb));
+    abort();
+}
+
+static bool stores_agree(struct lockstep *l)
+{
+    struct vcpu *v = l->jv->v;
+    for (unsigned i = 0; i < l->count; i++) {
+        const struct stored *s = &l->store[i];
+        uint8_t now = 0;
+        if (!vmem_read(v, s->va, v->env->mmu_idx, 1, &now) || now != (s->valid ? s->new : s->old)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Which flags the manual defines at the end of the block: those of the last setflags. */
+static uint16_t flags_mask(const struct ir_block *b)
+{
+    for (unsigned i = b->nops; i-- > 0;) {
+        if (b->op[i].op != IR_setflags) {
+            continue;
+        }
+        const struct ir_op *f = &b->op[b->op[i].a];
+        switch (f->op == IR_flags ? f->aux : IR_FL_ADD) {
+        case IR_FL_LOGIC: case IR_FL_AND: case IR_FL_LOGICC: return (uint16_t)~0x1000; /* AF */
+        case IR_FL_SHL: case IR_FL_SHR: case IR_FL_SAR: case IR_FL_SHLD: case IR_FL_SHRD:
+            return (uint16_t)~0x1001; /* AF, OF */
+        case IR_FL_ROL: case IR_FL_ROR: case IR_FL_RCL: case IR_FL_RCR: return (uint16_t)~0x0001;
+        case IR_FL_MULU: case IR_FL_MULS: return 0x0101;
+        case IR_FL_ZERO: return 0x4000;
+        case IR_FL_BT: return (uint16_t)~0x9401;
+        case IR_FL_ZCNT: return 0x4100;
+        default: return 0xffff;
+        }
+    }
+    return 0xffff;
+}
+
+static void compare(struct lockstep *l, const struct ir_block *b)
+{
+    const struct rt_env *x = l->shadow, *y = l->jv->v->env;
+    if (x->pc != y->pc) {
+        report(l, b, "pc");
+    }
+    if (memcmp(x->reg, y->reg, sizeof(x->reg))) {
+        report(l, b, "a register");
+    }
+    if ((x->flags ^ y->flags) & flags_mask(b) & 0xd5ff & ~0x00fe) {
+        report(l, b, "a flag");
+    }
+    if (memcmp((const char *)x + sizeof(*x), (const char *)y + sizeof(*y), l->tail)) {
+        report(l, b, "other state");
+    }
+    if (!stores_agree(l)) {
+        report(l, b, "memory");
+    }
+    l->compared++;
+}
+
+enum rt_exit lockstep_run(struct lockstep *l, const struct jit_block *block)
+{
+    struct jit_vcpu *jv = l->jv;
+    struct rt_env *env = jv->v->env;
+    const struct ir_block *b = block->ir;
+    if (ends_in_helper(b) || !block->code.entry) {
+        l->skipped_helper++;
+        return block->code.entry ? jv->host->enter(jv->ctx, env, block->code.entry) : ir_interp(env, b);
+    }
+    l->count = 0;
+    memcpy(l->before, env, HEAD);
+    memcpy(l->before + HEAD, (char *)env + sizeof(struct rt_env), l->tail);
+    enum rt_exit first = interpret(l, b, 0);
+    if (l->device) {
+        l->skipped_device++;
+        return jv->host->enter(jv->ctx, env, block->code.entry);
+    }
+    enum rt_exit why = jv->host->enter(jv->ctx, env, block->code.entry);
+    if (why == RT_EXIT_STEP) { /* compare what was done before the instruction it stands at */
+        int n = index_of(b, env->pc);
+        if (n <= 0) {
+            l->skipped_step += n == 0;
+            return why;
+        }
+        interpret(l, b, (unsigned)n);
+    } else if ((first == RT_EXIT_FAULT) != (why == RT_EXIT_FAULT)) {
+        report(l, b, "faulting");
+    }
+    if (why != RT_EXIT_POLL) {
+        compare(l, b);
+    }
+    return why;
+}
