@@ -409,7 +409,7 @@ static void begin(struct t1 *t, struct ir_host_ctx *c, const struct ir_block *b)
 {
     t->c = c;
     t->b = b;
-    t->fail = t->vec_ready = t->skip_next = t->flags_seen = false;
+    t->fail = t->vec_ready = t->skip_next = t->flags_seen = t->aligned = false;
     t->nlinks = t->nfails = 0;
     t->fl = (struct flag_state){.host = IR_NONE, .env = IR_NONE, .arch = IR_NONE};
     for (unsigned k = 0; k < NTEMPS; k++) {

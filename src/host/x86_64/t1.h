@@ -47,6 +47,7 @@ struct t1 {
     ir_ref alias[MAX_GUEST_REGS]; /* first value living in that guest register */
     bool vec_ready;      /* guest vectors are known to be live */
     bool skip_next;      /* the next op was emitted together with this one */
+    bool aligned;        /* the access being emitted must be aligned */
     bool flags_seen;     /* the flags at entry were needed */
     uint8_t *fails[32];  /* jumps to the instruction's fail path */
     unsigned nfails;

@@ -223,7 +223,8 @@ static uint8_t *entry_of(const struct ir_host_ctx *c, const struct ir_code *code
 void link_make(struct ir_host_ctx *c, struct ir_link *l, const struct ir_code *to, uint32_t epoch)
 {
     uint8_t *entry = entry_of(c, to);
-    bool bare = !l->has_flags || to->flags_dead;
+    /* Behind a guard that fails another block may come, which wants the flags. */
+    bool bare = !l->has_flags || (to->flags_dead && !l->cross_page);
     x_patch(l->slot, entry);
     if (l->epoch) {
         memcpy(l->epoch, &epoch, 4);

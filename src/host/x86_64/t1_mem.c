@@ -120,6 +120,9 @@ static void miss(struct t1 *t, uint8_t *branch, struct x_rm tag, const unsigned 
     x_push_i8(e, (int8_t)(size << 2 | access));
     x_patch(x_call(e), t->c->miss[temp_number(temps[0])][temp_number(temps[1])]);
     x_patch(x_jmp(e), back);
+    if (t->aligned) {
+        x_mov_r_i64(e, X_R11, RT_EXIT_STEP); /* misalignment comes before what the page says */
+    }
     if (t->nfails == sizeof(t->fails) / sizeof(t->fails[0])) {
         t->fail = true;
         return;

@@ -15,6 +15,7 @@
 #include "base/strbuf.h"
 #include "ir/build.h"
 #include "ir/host.h"
+#include "ir/hostvec.h"
 #include "ir/interp.h"
 #include "jit/codemem.h"
 
@@ -114,7 +115,12 @@ static void t_lock(struct rt_env *env)
 {
 }
 
-static const struct rt_mem_ops mem_ops = {t_resolve, t_read, t_write, t_lock, t_lock, NULL};
+static bool t_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in, uint64_t *result)
+{
+    return ir_host_native()->vec_run(env, v, mem, in, result);
+}
+
+static const struct rt_mem_ops mem_ops = {t_resolve, t_read, t_write, t_lock, t_lock, t_vec};
 
 /* Random numbers. */
 static uint64_t rng;
@@ -605,10 +611,86 @@ static void gen_flagop(struct gen *g)
     }
 }
 
+#define VEC_NOT (HVF_VSIB | HVF_FLAGS_IN | HVF_RDI | HVF_AXDX | HVF_CX_W | HVF_X87 | HVF_MMX)
+
+static bool vec_form(struct ir_vec *v)
+{
+    const struct hostvec_info *h = &hostvec_info[v->id];
+    bool kinds_ok = h->reg_kind != HVK_MMX && h->rm_kind != HVK_MMX;
+    if (!h->name || (h->flags & VEC_NOT) || !kinds_ok) {
+        return false;
+    }
+    unsigned forms[3], n = 0;
+    if (h->flags & HVF_LEGACY) {
+        forms[n++] = 0;
+    }
+    if (h->flags & HVF_VEX128) {
+        forms[n++] = 1;
+    }
+    if (h->flags & HVF_VEX256) {
+        forms[n++] = 2;
+    }
+    if (n == 0) {
+        return false;
+    }
+    unsigned form = forms[below(n)];
+    v->vex = form > 0;
+    v->l = form == 2;
+    bool can_mem = h->flags & HVF_RM_MEM, can_reg = h->flags & HVF_RM_REG;
+    if (!can_mem && !can_reg && !(h->flags & HVF_ALL)) {
+        return false;
+    }
+    bool mem = can_mem && (!can_reg || below(2));
+    static const uint8_t kind[] = {[HVK_NONE] = IR_VEC_NO, [HVK_VEC] = IR_VEC_REG, [HVK_MMX] = IR_VEC_MMX, [HVK_ST] = IR_VEC_ST, [HVK_INT] = IR_VEC_INT};
+    v->w = h->w == HV_W_OPERAND ? below(2) : h->w;
+    v->reg_kind = kind[h->reg_kind];
+    v->rm_kind = mem ? IR_VEC_MEM : kind[h->rm_kind];
+    v->reg = (uint8_t)below(16);
+    v->rm = (uint8_t)below(16);
+    v->vvvv = (uint8_t)below(16);
+    v->imm8 = (uint8_t)rnd();
+    v->has_imm = h->flags & (HVF_IMM8 | HVF_IS4);
+    if (mem && (h->opcode == 0x10 || h->opcode == 0x11) && h->map == 1) {
+        v->vvvv = 0; /* MOVSS, MOVSD merge between registers only */
+    }
+    if (mem) {
+        v->size = h->mem_size[v->l] ? h->mem_size[v->l] : v->w ? 8 : 4;
+        v->store = h->flags & HVF_STORE;
+        v->load = h->flags & HVF_LOAD;
+        v->aligned = h->flags & (v->vex ? HVF_VALIGN : HVF_ALIGN);
+    }
+    return true;
+}
+
+static void gen_vec(struct gen *g)
+{
+    struct ir_vec v = {0};
+    do {
+        v = (struct ir_vec){.id = (uint16_t)(1 + below(HV_COUNT - 1))};
+    } while (!vec_form(&v));
+    const struct hostvec_info *h = &hostvec_info[v.id];
+    bool is_int = v.reg_kind == IR_VEC_INT || v.rm_kind == IR_VEC_INT;
+    struct ir_addr m = {.base = IR_NONE, .index = IR_NONE};
+    if (v.size) {
+        m = address(g);
+        if (v.aligned && below(8)) {
+            m = (struct ir_addr){.base = ir_const(g->b, MEM_BASE + 64 * below(5 * 64)), .index = IR_NONE};
+        }
+    }
+    ir_ref in = is_int && (h->flags & HVF_INT_IN) ? ir_getreg(g->b, IR_I64, below(16)) : IR_NONE;
+    v.result = h->flags & HVF_FLAGS ? IR_VEC_RFLAGS : is_int && (h->flags & HVF_INT_OUT) ? IR_VEC_RINT : IR_VEC_RNONE;
+    ir_ref r = ir_vec_op(g->b, &v, m, in);
+    if (v.result == IR_VEC_RINT) {
+        ir_setreg(g->b, IR_I64, below(16), r);
+    } else if (v.result == IR_VEC_RFLAGS) {
+        set_flags(g, r, FLAG_ALL);
+    }
+}
+
 static void (*const gens[])(struct gen *) = {
     gen_alu, gen_alu, gen_alu, gen_cmp, gen_cmp, gen_incdec, gen_unary, gen_shift, gen_shiftd, gen_mul, gen_div,
     gen_load, gen_load, gen_load_alu, gen_store, gen_store, gen_push, gen_pop, gen_rmw, gen_cmpxchg, gen_ldw, gen_xchg,
-    gen_cond, gen_cond, gen_cond, gen_misc, gen_misc, gen_flagop,
+    gen_cond, gen_cond, gen_cond, gen_misc, gen_misc, gen_flagop, gen_vec, gen_vec,
 };
 
 static void gen_end(struct gen *g)
@@ -675,6 +757,10 @@ static void init_state(struct machine *m, uint64_t seed)
             m->cpu->env.tlb[k][i].tag_r = m->cpu->env.tlb[k][i].tag_w = rt_tlb_invalid(i);
         }
     }
+    for (unsigned i = 0; i < 16 * 32; i++) {
+        m->cpu->vec[i / 32][i % 32] = (uint8_t)(rnd() >> 40);
+    }
+    m->cpu->mxcsr = 0x1f80 | (below(4) << 13);
     for (unsigned i = 0; i < PAGES * RT_PAGE_SIZE; i++) {
         m->mem[i] = (uint8_t)(rnd() >> 40);
     }
@@ -751,6 +837,14 @@ static bool differ(const struct machine *a, const struct machine *b, enum rt_exi
         if (x->reg[i] != y->reg[i]) {
             SAY("  %s: %lx, T1 %lx\n", regs[i].name, x->reg[i], y->reg[i]);
         }
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        if (memcmp(a->cpu->vec[i], b->cpu->vec[i], 32) != 0) {
+            SAY("  vector register %u\n", i);
+        }
+    }
+    if (a->cpu->mxcsr != b->cpu->mxcsr) {
+        SAY("  mxcsr %lx, T1 %lx\n", a->cpu->mxcsr, b->cpu->mxcsr);
     }
     if (memcmp(a->cpu->extra, b->cpu->extra, 16) != 0) {
         SAY("  extra registers\n");
@@ -849,6 +943,7 @@ int main(int argc, char **argv)
     codemem_keep(&bn->cm);
     struct machine m0 = new_machine(), m1 = new_machine();
     assert(ir_host_signals(&err) == 0 && bn->host->attach(bn->ctx, &m1.cpu->env, &err) == 0);
+    m0.cpu->env.host = bn->ctx;
     unsigned bad = 0;
     for (uint64_t s = first; s < first + count && bad < 3; s++) {
         if (one(bn, &m0, &m1, s, insns, false)) {

@@ -93,7 +93,9 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
         reg = t1_const(t, op->c, &k) ? t1_rm(t, op->c).reg : t1_reg(t, op->c);
     }
     if (v->size) {
+        t->aligned = v->aligned;
         m = t1_address(t, op, 0, v->size, v->store ? RT_WRITE : RT_READ, temps);
+        t->aligned = false;
     }
     bool out = v->result == IR_VEC_RINT;
     if (out && (h->flags & HVF_X87)) {
