@@ -402,7 +402,8 @@ static bool lift_mxcsr(struct lift *l)
         lift_helper(l, HELPER_ldmxcsr, va, lift_const(l, 1), IR_NONE);
         return true;
     }
-    lift_helper(l, HELPER_ldmxcsr, wide(l, 0), IR_NONE, IR_NONE);
+    ir_ref v = wide(l, 0);
+    lift_helper(l, HELPER_ldmxcsr, v, lift_const(l, 0), IR_NONE);
     return true;
 }
 

@@ -56,7 +56,7 @@ static const struct feature features[] = {
     {"avx", LEAF_1_ECX, 28, X86_FEATURE_AVX, IN_V3 | HOST},
     {"f16c", LEAF_1_ECX, 29, X86_FEATURE_F16C, IN_V3 | HOST},
     {"rdrand", LEAF_1_ECX, 30, X86_FEATURE_RDRAND, 0}, {"hypervisor", LEAF_1_ECX, 31, 0, BASE},
-    {"fsgsbase", LEAF_7_EBX, 0, X86_FEATURE_FSGSBASE, 0}, {"tsc-adjust", LEAF_7_EBX, 1, 0, 0},
+    {"fsgsbase", LEAF_7_EBX, 0, X86_FEATURE_FSGSBASE, 0}, {"tsc-adjust", LEAF_7_EBX, 1, 0, BASE},
     {"bmi1", LEAF_7_EBX, 3, X86_FEATURE_BMI1, IN_V3},
     {"avx2", LEAF_7_EBX, 5, X86_FEATURE_AVX2, IN_V3 | HOST}, {"smep", LEAF_7_EBX, 7, 0, 0},
     {"bmi2", LEAF_7_EBX, 8, X86_FEATURE_BMI2, IN_V3}, {"erms", LEAF_7_EBX, 9, 0, 0},
