@@ -94,7 +94,8 @@ void machine_free(struct machine *m)
 void machine_ask(struct machine *m, enum machine_request request, int exit_status)
 {
     AUTO_LOCK(&m->lock);
-    if (m->request == MACHINE_REQ_NONE) {
+    bool reset = m->request == MACHINE_REQ_RESET || m->request == MACHINE_REQ_CRASH;
+    if (m->request == MACHINE_REQ_NONE || (reset && request == MACHINE_REQ_QUIT)) {
         m->request = request;
         m->exit_status = exit_status;
     }

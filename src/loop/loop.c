@@ -198,7 +198,7 @@ static unsigned loop_events_of(uint32_t got)
 void loop_run(struct loop *loop)
 {
     struct epoll_event got[16];
-    while (!atomic_load(&loop->stop)) {
+    do { /* once in any case: whoever stops it all the time must not starve the rest */
         int n = epoll_wait(loop->epoll, got, 16, -1);
         for (int i = 0; i < n; i++) {
             struct loop_fd *f = got[i].data.ptr;
@@ -208,7 +208,7 @@ void loop_run(struct loop *loop)
         }
         loop_run_jobs(loop);
         loop_drop_gone(loop);
-    }
+    } while (!atomic_load(&loop->stop));
     atomic_store(&loop->stop, false);
 }
 
