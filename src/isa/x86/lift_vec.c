@@ -113,7 +113,7 @@ struct ir_vec lift_vec_record(const struct lift *l)
         v.load = info->flags & HVF_LOAD;
         v.aligned = x86_form_flags(in->form) & X86_FORM_ALIGN;
     }
-    bool out = (info->flags & HVF_INT_OUT) && !(mem && mem == integer);
+    bool out = (info->flags & HVF_INT_OUT) && !v.store;
     v.result = out ? IR_VEC_RINT : info->flags & HVF_FLAGS ? IR_VEC_RFLAGS : IR_VEC_RNONE;
     return v;
 }
@@ -125,7 +125,7 @@ static ir_ref vec_input(struct lift *l, const struct hostvec_info *info)
     if (info->flags & HVF_FLAGS_IN) {
         return ir_un(l->b, IR_flagbits, IR_I64, ir_get_flags(l->b));
     }
-    if ((info->flags & HVF_INT_IN) && integer->kind == X86_OPND_GPR) {
+    if ((info->flags & HVF_INT_IN) && integer && integer->kind == X86_OPND_GPR) {
         return lift_gpr(l, integer->reg, integer->size);
     }
     return IR_NONE;
