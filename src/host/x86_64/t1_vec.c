@@ -121,6 +121,11 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
 /* Thunk: the instruction with memory at [r11] and integer rax, flags packed if asked for, RET. */
 static void thunk(struct enc *e, const struct ir_vec *v)
 {
+    if (info_of(v)->flags & HVF_FLAGS_IN) { /* FCMOVcc: EFLAGS image in eax; xchg al, ah; sahf */
+        x_byte(e, 0x86);
+        x_byte(e, 0xe0);
+        x_sahf(e);
+    }
     encode(e, v, x_m(X_R11, 0), X_RAX);
     if (v->result == IR_VEC_RFLAGS) {
         x_lahf(e);
@@ -144,7 +149,7 @@ bool vec_run(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in,
     struct ir_host_ctx *c = env->host;
     uint8_t code[THUNK_BYTES] = {0};
     struct enc e = {.p = code};
-    if ((info_of(v)->flags & NOT_DONE) || (v->vex && !c->avx)) {
+    if ((info_of(v)->flags & NOT_DONE & ~HVF_FLAGS_IN) || (v->vex && !c->avx)) {
         return false;
     }
     thunk(&e, v);

@@ -320,6 +320,28 @@ static unsigned tag_of(const uint8_t *st)
     return exp == 0 || exp == 0x7fff || !(m >> 63) ? 2 : 0;
 }
 
+/* Changes TOP in an image whose registers are in stack order; the registers themselves stay. */
+void x86_fx_move_top(uint8_t fx[512], unsigned top)
+{
+    uint8_t st[128];
+    unsigned by = top - (word_at(fx, 2) >> 11 & 7);
+    memcpy(st, fx + FX_ST, 128);
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(fx + FX_ST + i * 16, st + ((i + by) & 7) * 16, 16);
+    }
+    put_word(fx, 2, (word_at(fx, 2) & ~0x3800u) | top << 11);
+}
+
+/* FNINIT: all registers are empty, but keep what they held. */
+static void fninit(struct x86_cpu *c, uint8_t fx[512])
+{
+    x86_fx_move_top(fx, 0);
+    put_word(fx, 0, 0x37f);
+    put_word(fx, 2, 0);
+    fx[4] = 0;
+    set_x87(c, fx);
+}
+
 /* The environment: seven words of 2 or 4 bytes. */
 static void make_env(const uint8_t *fx, uint8_t *out, unsigned word)
 {
@@ -345,6 +367,7 @@ static void take_env(uint8_t *fx, const uint8_t *in, unsigned word)
     for (unsigned i = 0; i < 8; i++) {
         abridged |= (tags >> 2 * i & 3) != 3 ? 1u << i : 0;
     }
+    x86_fx_move_top(fx, word_at(in, word) >> 11 & 7);
     put_word(fx, 0, word_at(in, 0));
     put_word(fx, 2, word_at(in, word));
     fx[4] = (uint8_t)abridged;
@@ -369,7 +392,7 @@ enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t w
     get_x87(c, fx);
     switch ((enum x86_fpu_env)what) {
     case FPU_INIT:
-        init_x87(c);
+        fninit(c, fx);
         return IR_HELPER_NEXT;
     case FPU_LDCW:
         if (!vmem_read(env->vcpu, va, env->mmu_idx, 2, fx)) {
@@ -389,7 +412,7 @@ enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t w
             return IR_HELPER_FAULT;
         }
         if (what == FPU_SAVE) {
-            init_x87(c);
+            fninit(c, fx);
         } else { /* FNSTENV masks all exceptions */
             put_word(fx, 0, word_at(fx, 0) | 0x3f);
             set_x87(c, fx);

@@ -22,16 +22,10 @@ static bool sign_of(const uint8_t *element, unsigned size)
     return element[size - 1] & 0x80;
 }
 
-/* An MMX instruction makes TOP 0 and all registers valid: moves ST(i) to where MM(i) then is. */
+/* An MMX instruction makes TOP 0 and all registers valid. */
 static void fx_to_mmx(uint8_t fx[512])
 {
-    uint8_t st[128];
-    unsigned top = fx[3] >> 3 & 7;
-    memcpy(st, fx + FX_ST, 128);
-    for (unsigned i = 0; i < 8; i++) {
-        memcpy(fx + FX_ST + i * 16, st + ((i - top) & 7) * 16, 16);
-    }
-    fx[3] &= 0xc7;
+    x86_fx_move_top(fx, 0);
     fx[4] = 0xff;
 }
 

@@ -51,6 +51,9 @@ enum ir_helper_result x86_far_call(struct x86_cpu *, uint16_t sel, uint64_t pc, 
 enum ir_helper_result x86_far_ret(struct x86_cpu *, unsigned opsize, unsigned release);
 enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize);
 
+/* help_fpu.c */
+void x86_fx_move_top(uint8_t fx[512], unsigned top);
+
 /* isa.c: limits and rights of a segment that is not flat; false: env->fault is filled. */
 bool x86_seg_check(struct x86_cpu *, unsigned seg, uint64_t off, unsigned size, unsigned access);
 

@@ -1,0 +1,179 @@
+/* What must be equal, what the manual leaves undefined, and how differences are printed. */
+#include <string.h>
+
+#include "base/strbuf.h"
+#include "isa/x86/disas.h"
+#include "isa/x86/table.h"
+#include "tests/isa/x86/diff.h"
+
+/* Flags undefined after an instruction whatever its operands (Intel SDM Vol. 2). */
+static const struct { uint16_t op, flags; } undefined[] = {
+    {X86_AND, FLAG_AF}, {X86_OR, FLAG_AF}, {X86_XOR, FLAG_AF}, {X86_TEST, FLAG_AF},
+    {X86_MUL, FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF}, {X86_IMUL, FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF},
+    {X86_DIV, FLAG_ALL}, {X86_IDIV, FLAG_ALL},
+    {X86_BSF, FLAG_ALL & ~FLAG_ZF}, {X86_BSR, FLAG_ALL & ~FLAG_ZF},
+    {X86_BT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF}, {X86_BTS, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_BTR, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF}, {X86_BTC, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_LZCNT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF}, {X86_TZCNT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_ANDN, FLAG_AF | FLAG_PF}, {X86_BEXTR, FLAG_AF | FLAG_SF | FLAG_PF},
+    {X86_BLSI, FLAG_AF | FLAG_PF}, {X86_BLSR, FLAG_AF | FLAG_PF}, {X86_BLSMSK, FLAG_AF | FLAG_PF},
+    {X86_BZHI, FLAG_AF | FLAG_PF},
+    {X86_AAA, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF}, {X86_AAS, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
+    {X86_DAA, FLAG_OF}, {X86_DAS, FLAG_OF},
+    {X86_AAM, FLAG_OF | FLAG_AF | FLAG_CF}, {X86_AAD, FLAG_OF | FLAG_AF | FLAG_CF},
+};
+
+/* Count of a shift or rotate, masked as the processor does. */
+static unsigned count_of(const struct diff_case *c, unsigned bits)
+{
+    const struct x86_opnd *o = &c->insn.opnd[c->insn.nopnd - 1];
+    uint64_t n = o->kind == X86_OPND_GPR ? c->in.gpr[RCX] : (uint64_t)c->insn.imm;
+    return (unsigned)n & (bits == 64 ? 63 : 31);
+}
+
+static unsigned undefined_by_count(const struct diff_case *c)
+{
+    unsigned bits = c->insn.opnd[0].size * 8u, n = count_of(c, bits);
+    unsigned of = n == 1 ? 0 : FLAG_OF;
+    if (n == 0) {
+        return 0;
+    }
+    switch (c->insn.op) {
+    case X86_ROL: case X86_ROR: case X86_RCL: case X86_RCR: return of;
+    case X86_SHL: case X86_SHR:
+        return FLAG_AF | of | (n >= bits ? FLAG_CF : 0);
+    case X86_SAR: return FLAG_AF | of;
+    case X86_SHLD: case X86_SHRD: return n > bits ? FLAG_ALL : FLAG_AF | of;
+    default: return 0;
+    }
+}
+
+static uint64_t compared_flags(const struct diff_case *c)
+{
+    uint64_t mask = DIFF_FLAGS & ~(uint64_t)undefined_by_count(c);
+    for (unsigned i = 0; i < ARRAY_LEN(undefined); i++) {
+        if (undefined[i].op == c->insn.op) {
+            mask &= ~(uint64_t)undefined[i].flags;
+        }
+    }
+    return mask;
+}
+
+/* 16-bit SHLD and SHRD by more than 16: the result is undefined. */
+static bool result_undefined(const struct diff_case *c)
+{
+    bool doubles = c->insn.op == X86_SHLD || c->insn.op == X86_SHRD;
+    return doubles && c->insn.opnd[0].size == 2 && count_of(c, 16) > 16;
+}
+
+static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                      "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+
+static void number(struct strbuf *t, const char *name, uint64_t before, uint64_t want, uint64_t got)
+{
+    if (want != got) {
+        strbuf_add(t, "  %-6s was %016llx, host %016llx, here %016llx\n", name, (unsigned long long)before,
+                   (unsigned long long)want, (unsigned long long)got);
+    }
+}
+
+static void hex(struct strbuf *t, const uint8_t *p, unsigned n)
+{
+    for (unsigned i = n; i-- > 0;) {
+        strbuf_add(t, "%02x%s", p[i], i % 8 == 0 && i ? "'" : "");
+    }
+}
+
+static void bytes(struct strbuf *t, const char *name, unsigned k, const uint8_t *before,
+                  const uint8_t *want, const uint8_t *got, unsigned n)
+{
+    if (memcmp(want, got, n) == 0) {
+        return;
+    }
+    strbuf_add(t, "  %s%u was ", name, k);
+    hex(t, before, n);
+    strbuf_add(t, "\n       host ");
+    hex(t, want, n);
+    strbuf_add(t, "\n       here ");
+    hex(t, got, n);
+    strbuf_add(t, "\n");
+}
+
+static void compare_x87(const struct diff_case *c, const struct diff_state *want,
+                        const struct diff_state *got, struct strbuf *t)
+{
+    uint16_t w[3][2];
+    memcpy(w[0], c->in.fx, 4);
+    memcpy(w[1], want->fx, 4);
+    memcpy(w[2], got->fx, 4);
+    number(t, "fcw", w[0][0], w[1][0], w[2][0]);
+    number(t, "fsw", w[0][1], w[1][1], w[2][1]);
+    number(t, "ftw", c->in.fx[4], want->fx[4], got->fx[4]);
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned at = 32 + i * 16;
+        bytes(t, "st", i, c->in.fx + at, want->fx + at, got->fx + at, 10);
+    }
+}
+
+/*
+ * An address that is not canonical: the manual has #SS for stack accesses where we have #GP, and
+ * #GP at a branch to one where we have it at the fetch behind the branch.
+ */
+static bool not_canonical(const struct diff_case *c, const struct diff_state *want, const struct diff_state *got)
+{
+    bool branch = c->insn.op == X86_CALL || c->insn.op == X86_JMP || c->insn.op == X86_RET;
+    return c->insn.mode == 8 && ((want->fault == EXC_SS && got->fault == EXC_GP) ||
+                                 (branch && want->fault == EXC_GP && got->fault == DIFF_NO_FAULT));
+}
+
+bool diff_same(const struct diff_case *c, const struct diff_state *want, const struct diff_state *got,
+               struct strbuf *t)
+{
+    size_t before = t->len;
+    if (not_canonical(c, want, got)) {
+        return true;
+    }
+    if (want->fault != got->fault) {
+        strbuf_add(t, "  fault: host %d, here %d\n", want->fault, got->fault);
+        return false;
+    }
+    if (result_undefined(c)) {
+        return true;
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        number(t, names[i], c->in.gpr[i], want->gpr[i], got->gpr[i]);
+    }
+    uint64_t flags = want->fault == DIFF_NO_FAULT ? compared_flags(c) : DIFF_FLAGS;
+    number(t, "rip", c->in.pc, want->pc, got->pc);
+    number(t, "flags", c->in.flags, want->flags & flags, got->flags & flags);
+    number(t, "mxcsr", c->in.mxcsr, want->mxcsr, got->mxcsr);
+    compare_x87(c, want, got, t);
+    for (unsigned i = 0; i < 16; i++) {
+        bytes(t, "ymm", i, c->in.vec[i], want->vec[i], got->vec[i], 32);
+    }
+    for (unsigned i = 0; i < DIFF_MEM_SIZE; i += 16) {
+        bytes(t, "mem ", i, c->in.mem + i, want->mem + i, got->mem + i, 16);
+    }
+    return t->len == before;
+}
+
+void diff_print_case(const struct diff_case *c, struct strbuf *t)
+{
+    char form[64];
+    uint64_t ea;
+    x86_form_name(c->insn.form, form, sizeof(form));
+    for (unsigned i = 0; i < c->insn.len; i++) {
+        strbuf_add(t, "%02x ", c->code[i]);
+    }
+    strbuf_add(t, "   ");
+    x86_disas(t, &c->insn, c->in.pc);
+    strbuf_add(t, "   (%s, line %u, %u-bit)\n", form, x86_form_line(c->insn.form), c->insn.mode * 8);
+    for (unsigned i = 0; i < 16; i++) {
+        strbuf_add(t, "  %-4s%016llx%s", names[i], (unsigned long long)c->in.gpr[i], i % 4 == 3 ? "\n" : "");
+    }
+    strbuf_add(t, "  flags %llx mxcsr %x fcw %02x%02x fsw %02x%02x ftw %02x\n", (unsigned long long)c->in.flags,
+               c->in.mxcsr, c->in.fx[1], c->in.fx[0], c->in.fx[3], c->in.fx[2], c->in.fx[4]);
+    if (diff_address(&c->insn, &c->in, &ea)) {
+        strbuf_add(t, "  memory operand at %llx\n", (unsigned long long)ea);
+    }
+}

@@ -1,0 +1,221 @@
+/* Random x86 instructions on the host and on the engines: options, counting, reports. */
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/strbuf.h"
+#include "isa/x86/model.h"
+#include "isa/x86/randinsn.h"
+#include "isa/x86/table.h"
+#include "tests/isa/x86/diff.h"
+
+struct run {
+    uint64_t count, seed, rng;
+    unsigned seconds, each, mode, max_failures, form;
+    const char *only, *resume, *engine;
+    bool quiet;
+    uint64_t done[X86_FORM_COUNT], faulted[X86_FORM_COUNT], failed[X86_FORM_COUNT];
+    uint64_t total, failures, before; /* before: instructions of earlier runs (--resume) */
+    unsigned forms[X86_FORM_COUNT], nforms;
+    struct diff_host *host;
+    struct diff_guest *guest;
+    struct diff_case c;
+    struct diff_state want, got;
+};
+
+static void usage(void)
+{
+    puts("usage: x86_diff [--count N] [--seconds N] [--each N] [--seed N] [--mode 32|64] [--only NAME]\n"
+         "                [--engine NAME] [--resume FILE] [--max-failures N] [--quiet]\n"
+         "  --count N    that many instructions (default 200000)\n"
+         "  --seconds N  stop after N seconds\n"
+         "  --each N     every form N times, in turn, instead of --count\n"
+         "  --only NAME  forms of this instruction alone; --form N this row of the table\n"
+         "  --resume F   adds counts to those in F and goes on with the sequence where it stopped");
+}
+
+static void parse(struct run *r, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"count", 1, 0, 'c'}, {"seconds", 1, 0, 't'}, {"each", 1, 0, 'e'}, {"seed", 1, 0, 's'},
+        {"mode", 1, 0, 'm'}, {"only", 1, 0, 'o'}, {"form", 1, 0, 'n'}, {"engine", 1, 0, 'g'}, {"resume", 1, 0, 'r'},
+        {"max-failures", 1, 0, 'f'}, {"quiet", 0, 0, 'q'}, {"help", 0, 0, 'h'}, {0}};
+    for (int k; (k = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (k) {
+        case 'c': r->count = strtoull(optarg, NULL, 0); break;
+        case 't': r->seconds = (unsigned)atoi(optarg); break;
+        case 'e': r->each = (unsigned)atoi(optarg); break;
+        case 's': r->seed = strtoull(optarg, NULL, 0); break;
+        case 'm': r->mode = atoi(optarg) == 32 ? 4 : 8; break;
+        case 'o': r->only = optarg; break;
+        case 'n': r->form = (unsigned)atoi(optarg); break;
+        case 'g': r->engine = optarg; break;
+        case 'r': r->resume = optarg; break;
+        case 'f': r->max_failures = (unsigned)atoi(optarg); break;
+        case 'q': r->quiet = true; break;
+        default: usage(); exit(k == 'h' ? 0 : 2);
+        }
+    }
+}
+
+static void choose_forms(struct run *r)
+{
+    const struct x86_model *m = diff_guest_cpu(r->guest)->model;
+    for (unsigned f = 0; f < X86_FORM_COUNT; f++) {
+        uint64_t rng = f;
+        bool named = !r->only || strcmp(r->only, x86_op_name(x86_forms[f].op)) == 0;
+        named = named && (r->form == X86_FORM_COUNT || r->form == f);
+        if (named && diff_wants_form(m, f) && diff_make_insn(&r->c, &rng, f, r->mode)) {
+            r->forms[r->nforms++] = f;
+        }
+    }
+    if (r->nforms == 0) {
+        fprintf(stderr, "no such form\n");
+        exit(2);
+    }
+}
+
+static void report(struct run *r, const struct diff_engine *e, uint64_t seed, struct strbuf *text)
+{
+    struct strbuf out = {0};
+    strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name, r->mode * 8,
+               r->c.insn.form, (unsigned long long)seed);
+    diff_print_case(&r->c, &out);
+    strbuf_add_bytes(&out, strbuf_text(text), text->len);
+    ir_print(&out, diff_guest_block(r->guest));
+    puts(strbuf_text(&out));
+    strbuf_free(&out);
+}
+
+/* One instruction of a form on the host and all engines. */
+static void one(struct run *r, unsigned form)
+{
+    uint64_t seed = r->rng;
+    if (!diff_make_insn(&r->c, &r->rng, form, r->mode)) {
+        return;
+    }
+    diff_make_case(&r->c, &r->rng);
+    diff_host_run(r->host, &r->c, &r->want);
+    r->total++;
+    r->done[form]++;
+    r->faulted[form] += r->want.fault != DIFF_NO_FAULT;
+    for (unsigned i = 0; i < diff_engine_count; i++) {
+        struct strbuf text = {0};
+        if (r->engine && strcmp(r->engine, diff_engines[i].name)) {
+            continue;
+        }
+        diff_guest_run(r->guest, &diff_engines[i], &r->c, &r->got);
+        if (!diff_same(&r->c, &r->want, &r->got, &text)) {
+            r->failures++;
+            if (r->failed[form]++ < 2) {
+                report(r, &diff_engines[i], seed, &text);
+            }
+        }
+        strbuf_free(&text);
+    }
+}
+
+static bool over(const struct run *r, time_t start)
+{
+    if (r->seconds && time(NULL) - start >= (time_t)r->seconds) {
+        return true;
+    }
+    return r->max_failures && r->failures >= r->max_failures;
+}
+
+static void loop(struct run *r)
+{
+    time_t start = time(NULL);
+    for (unsigned k = 0; r->each && k < r->each; k++) {
+        for (unsigned i = 0; i < r->nforms && !over(r, start); i++) {
+            one(r, r->forms[i]);
+        }
+    }
+    while (!r->each && r->total < r->count && !over(r, start)) {
+        uint64_t pick = ~r->rng; /* not part of the sequence that is printed */
+        one(r, r->forms[x86_random_next(&pick) % r->nforms]);
+    }
+}
+
+/* A line with the totals and the sequence's state, then "form number: count" for each form. */
+static void load_counts(struct run *r)
+{
+    FILE *f = r->resume ? fopen(r->resume, "r") : NULL;
+    unsigned long long total, rng, n;
+    unsigned line;
+    if (!f) {
+        return;
+    }
+    if (fscanf(f, "total %llu sequence %llx\n", &total, &rng) == 2) {
+        r->before = total;
+        r->rng = rng;
+    }
+    while (fscanf(f, "%u %llu\n", &line, &n) == 2) {
+        if (line < X86_FORM_COUNT) {
+            r->done[line] = n;
+        }
+    }
+    fclose(f);
+}
+
+static void save_counts(const struct run *r)
+{
+    FILE *f = r->resume ? fopen(r->resume, "w") : NULL;
+    if (!f) {
+        return;
+    }
+    fprintf(f, "total %llu sequence %llx\n", (unsigned long long)(r->before + r->total), (unsigned long long)r->rng);
+    for (unsigned i = 0; i < r->nforms; i++) {
+        fprintf(f, "%u %llu\n", r->forms[i], (unsigned long long)r->done[r->forms[i]]);
+    }
+    fclose(f);
+}
+
+static void summary(const struct run *r)
+{
+    uint64_t least = UINT64_MAX, faults = 0;
+    unsigned always = 0;
+    char name[64];
+    for (unsigned i = 0; i < r->nforms; i++) {
+        unsigned f = r->forms[i];
+        least = r->done[f] < least ? r->done[f] : least;
+        faults += r->faulted[f];
+        if (r->faulted[f] == r->done[f] && r->done[f] > 20) {
+            always++;
+            x86_form_name(f, name, sizeof(name));
+            if (!r->quiet) {
+                printf("always faults: %s (line %u)\n", name, x86_form_line(f));
+            }
+        }
+        if (r->failed[f]) {
+            x86_form_name(f, name, sizeof(name));
+            printf("FAILED %s (line %u): %llu of %llu\n", name, x86_form_line(f),
+                   (unsigned long long)r->failed[f], (unsigned long long)r->done[f]);
+        }
+    }
+    printf("%llu instructions (%llu with earlier runs), %llu faults, %u forms (%u of them only fault), each at least "
+           "%llu times, %llu mismatches\n", (unsigned long long)r->total, (unsigned long long)(r->before + r->total),
+           (unsigned long long)faults, r->nforms, always, (unsigned long long)least, (unsigned long long)r->failures);
+}
+
+int main(int argc, char **argv)
+{
+    struct run *r = calloc(1, sizeof(*r));
+    r->count = 200000;
+    r->mode = 8;
+    r->form = X86_FORM_COUNT;
+    r->seed = 1;
+    parse(r, argc, argv);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    r->rng = r->seed;
+    load_counts(r);
+    printf("seed 0x%llx, %u-bit code\n", (unsigned long long)r->rng, r->mode * 8);
+    r->host = diff_host_open();
+    r->guest = diff_guest_open(r->mode);
+    choose_forms(r);
+    loop(r);
+    save_counts(r);
+    summary(r);
+    return r->failures != 0;
+}
