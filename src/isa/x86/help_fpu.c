@@ -358,6 +358,7 @@ static void make_env(const uint8_t *fx, uint8_t *out, unsigned word)
         put_word(out, 2, 0xffff);
         put_word(out, 6, 0xffff);
         put_word(out, 10, 0xffff);
+        put_word(out, 26, 0xffff);
     }
 }
 

@@ -255,7 +255,6 @@ static bool lift_cmpxchg(struct lift *l)
     } else {
         old = lift_read(l, 0);
         f = ir_flags(l->b, IR_FL_SUB, t, acc, old, IR_NONE, IR_NONE);
-        lift_write(l, 0, ir_select(l->b, t, IR_CC_E, f, new, old));
     }
     /* The accumulator changes only on failure: a 32-bit success keeps its upper half. */
     ir_ref full = ir_getreg(l->b, IR_I64, RAX);
@@ -264,6 +263,9 @@ static bool lift_cmpxchg(struct lift *l)
         ir_setreg(l->b, IR_I64, RAX, ir_select(l->b, IR_I64, IR_CC_E, f, full, wide));
     } else {
         lift_set_gpr(l, RAX, size, ir_select(l->b, t, IR_CC_E, f, acc, old));
+    }
+    if (l->in->opnd[0].kind != X86_OPND_MEM) { /* last: it may be the accumulator itself */
+        lift_write(l, 0, ir_select(l->b, t, IR_CC_E, f, new, old));
     }
     ir_set_flags(l->b, f);
     return true;
@@ -391,6 +393,13 @@ static bool lift_fence(struct lift *l)
 
 #define CONDITIONS(name, fn) [name ... name + 15] = fn
 
+/* CLFLUSH and its kin fault as a load does. */
+static bool lift_flush(struct lift *l)
+{
+    ir_ld(l->b, IR_I8, lift_mem(l, 1, RT_READ));
+    return true;
+}
+
 x86_lift_fn *const x86_lift_int[X86_OP_COUNT] = {
     [X86_ADD] = lift_alu, [X86_OR] = lift_alu, [X86_ADC] = lift_alu, [X86_SBB] = lift_alu,
     [X86_AND] = lift_alu, [X86_SUB] = lift_alu, [X86_XOR] = lift_alu, [X86_CMP] = lift_cmp,
@@ -406,7 +415,7 @@ x86_lift_fn *const x86_lift_int[X86_OP_COUNT] = {
     [X86_PAUSE] = lift_nop, [X86_ENDBR64] = lift_nop, [X86_ENDBR32] = lift_nop,
     [X86_PREFETCHW] = lift_nop, [X86_PREFETCHWT1] = lift_nop, [X86_PREFETCHNTA] = lift_nop,
     [X86_PREFETCHT0] = lift_nop, [X86_PREFETCHT1] = lift_nop, [X86_PREFETCHT2] = lift_nop,
-    [X86_CLFLUSH] = lift_nop, [X86_CLFLUSHOPT] = lift_nop, [X86_CLWB] = lift_nop,
+    [X86_CLFLUSH] = lift_flush, [X86_CLFLUSHOPT] = lift_flush, [X86_CLWB] = lift_flush,
     [X86_LAHF] = lift_lahf, [X86_SAHF] = lift_sahf, [X86_CLC] = lift_carry, [X86_STC] = lift_carry,
     [X86_CMC] = lift_carry, [X86_CLD] = lift_direction, [X86_STD] = lift_direction,
     [X86_SALC] = lift_salc, [X86_DAA] = lift_bcd, [X86_DAS] = lift_bcd, [X86_AAA] = lift_bcd,

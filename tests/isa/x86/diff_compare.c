@@ -147,7 +147,9 @@ bool diff_same(const struct diff_case *c, const struct diff_state *want, const s
     number(t, "rip", c->in.pc, want->pc, got->pc);
     number(t, "flags", c->in.flags, want->flags & flags, got->flags & flags);
     number(t, "mxcsr", c->in.mxcsr, want->mxcsr, got->mxcsr);
-    compare_x87(c, want, got, t);
+    if (want->fault == DIFF_NO_FAULT || !(x86_form_flags(c->insn.form) & X86_FORM_MMX)) {
+        compare_x87(c, want, got, t); /* some MMX stores change TOP before they fault */
+    }
     for (unsigned i = 0; i < 16; i++) {
         bytes(t, "ymm", i, c->in.vec[i], want->vec[i], got->vec[i], 32);
     }
