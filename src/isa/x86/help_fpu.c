@@ -98,11 +98,16 @@ static enum ir_helper_result fxsave(struct x86_cpu *c, uint64_t va)
     if (va & 15) {
         return x86_raise_error(c, EXC_GP, 0);
     }
+    void *host;
+    if (vmem_span(c->rt.vcpu, va + 511, c->rt.mmu_idx, 1, RT_WRITE, &host) < 0) {
+        return IR_HELPER_FAULT; /* the unused end must be there, too */
+    }
     get_x87(c, fx);
     memset(fx + FX_XMM, 0, 512 - FX_XMM);
     put_mxcsr(c, fx);
     get_sse(c, fx);
-    return write_area(c, va, fx, 0, 416) ? IR_HELPER_NEXT : IR_HELPER_FAULT;
+    /* registers that the mode does not have are left out */
+    return write_area(c, va, fx, 0, x86_long_code(c) ? 416 : 288) ? IR_HELPER_NEXT : IR_HELPER_FAULT;
 }
 
 static enum ir_helper_result fxrstor(struct x86_cpu *c, uint64_t va)

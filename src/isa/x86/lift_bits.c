@@ -129,11 +129,12 @@ static bool lift_bt(struct lift *l)
     return true;
 }
 
-/* BSF, BSR: the destination keeps its value when the source is zero. */
+/* BSF, BSR: the destination keeps its value, all 64 bits, when the source is zero. */
 static bool lift_scan(struct lift *l)
 {
     enum ir_type t = type_of(l, 0);
-    ir_ref src = lift_read(l, 1), old = lift_read(l, 0);
+    unsigned reg = l->in->opnd[0].reg;
+    ir_ref src = lift_read(l, 1), old = ir_getreg(l->b, t == IR_I16 ? IR_I16 : IR_I64, reg);
     ir_ref r;
     if (l->in->op == X86_BSF) {
         r = ir_un(l->b, IR_ctz, t, src);
@@ -142,7 +143,11 @@ static bool lift_scan(struct lift *l)
     }
     ir_ref some = ir_bin(l->b, IR_setltu, t, lift_const(l, 0), src);
     ir_ref f = ir_flags(l->b, IR_FL_ZERO, t, src, IR_NONE, ir_get_flags(l->b), IR_NONE);
-    lift_write(l, 0, ir_tri(l->b, IR_selnz, t, some, r, old));
+    if (t == IR_I32) {
+        r = ir_ext(l->b, IR_zext, IR_I64, IR_I32, r);
+        t = IR_I64;
+    }
+    ir_setreg(l->b, t, reg, ir_tri(l->b, IR_selnz, t, some, r, old));
     ir_set_flags(l->b, f);
     return true;
 }

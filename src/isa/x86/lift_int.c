@@ -256,15 +256,24 @@ static bool lift_cmpxchg(struct lift *l)
         old = lift_read(l, 0);
         f = ir_flags(l->b, IR_FL_SUB, t, acc, old, IR_NONE, IR_NONE);
     }
-    /* The accumulator changes only on failure: a 32-bit success keeps its upper half. */
-    ir_ref full = ir_getreg(l->b, IR_I64, RAX);
+    /* The accumulator changes only on failure: a 32-bit success keeps its upper half. The manual
+     * leaves the upper halves open; this is what Intel's processors do. */
+    bool in_reg = l->in->opnd[0].kind != X86_OPND_MEM;
+    ir_ref full = ir_getreg(l->b, IR_I64, RAX), keep = IR_NONE;
+    if (in_reg && size == 4) {
+        keep = ir_getreg(l->b, IR_I64, l->in->opnd[0].reg);
+    }
     ir_ref wide = size == 4 ? ir_ext(l->b, IR_zext, IR_I64, IR_I32, old) : old;
     if (size >= 4) {
         ir_setreg(l->b, IR_I64, RAX, ir_select(l->b, IR_I64, IR_CC_E, f, full, wide));
     } else {
         lift_set_gpr(l, RAX, size, ir_select(l->b, t, IR_CC_E, f, acc, old));
     }
-    if (l->in->opnd[0].kind != X86_OPND_MEM) { /* last: it may be the accumulator itself */
+    /* Last: the destination may be the accumulator itself. It, too, changes only on success. */
+    if (keep != IR_NONE) {
+        new = ir_ext(l->b, IR_zext, IR_I64, IR_I32, new);
+        ir_setreg(l->b, IR_I64, l->in->opnd[0].reg, ir_select(l->b, IR_I64, IR_CC_E, f, new, keep));
+    } else if (in_reg) {
         lift_write(l, 0, ir_select(l->b, t, IR_CC_E, f, new, old));
     }
     ir_set_flags(l->b, f);

@@ -107,6 +107,9 @@ struct ir_vec lift_vec_record(const struct lift *l)
     v.w = info->w == HV_W_OPERAND ? integer && integer->size == 8 : info->w;
     v.has_imm = info->flags & (HVF_IMM8 | HVF_IS4);
     v.imm8 = v.has_imm ? (uint8_t)in->imm : 0;
+    if (in->mode != 8 && (info->flags & HVF_IS4)) {
+        v.imm8 &= 0x7f; /* there are eight registers */
+    }
     if (mem) {
         v.size = mem->size;
         v.store = info->flags & HVF_STORE;
