@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""One whole-machine test.  usage: boot.py LODGE GUESTDIR CASE
+
+Exit status 0 passed, 1 failed, 77 skipped (no guest files: tools/guest.py makes them)."""
+import base64
+import os
+import subprocess
+import sys
+import tempfile
+
+LODGE, GUEST, CASE = sys.argv[1:4]
+
+
+def lodge(args, timeout=120, stdin=b""):
+    """Status and output; a hang is status 'timeout'."""
+    try:
+        r = subprocess.run([LODGE] + args, input=stdin, capture_output=True, timeout=timeout)
+        return r.returncode, (r.stdout + r.stderr).decode("utf-8", "replace")
+    except subprocess.TimeoutExpired as e:
+        return "timeout", ((e.stdout or b"") + (e.stderr or b"")).decode("utf-8", "replace")
+
+
+def linux(command, kernel="vmlinux", more=(), timeout=120, append=""):
+    """Boots the kernel, runs a command in it; the command's status and what it printed."""
+    code = base64.b64encode(command.encode()).decode()
+    status, out = lodge(["-M", "microvm", "-m", "512M", "-kernel", f"{GUEST}/{kernel}",
+                         "-initrd", f"{GUEST}/initrd.gz", "-nographic", "-no-reboot",
+                         "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+                         "-append", f"console=ttyS0 {append} lodge.run={code}"] + list(more), timeout)
+    assert status != "timeout", "hangs:\n" + out[-3000:]
+    assert "LODGE-BEGIN" in out, f"status {status}, no command run:\n" + out[-3000:]
+    body = out.replace("\r", "").split("LODGE-BEGIN\n", 1)[1].split("LODGE-END", 1)[0]
+    assert status & 1, f"status {status}\n" + out[-3000:]
+    return status >> 1, body, out
+
+
+def clean(out):
+    """What a healthy kernel does not say."""
+    for bad in ("Call Trace", "BUG:", "WARNING:", "Oops", "unstable", "rcu_sched detected", "soft lockup",
+                "MCE", "Unable to calibrate"):
+        assert bad not in out, f"kernel says '{bad}':\n" + out[-6000:]
+
+
+def boots(**kw):
+    status, body, out = linux("uname -m; exit 7", **kw)
+    assert (status, body) == (7, "x86_64\n"), (status, body)
+    clean(out)
+
+
+def poweroff():
+    status, out = lodge(["-m", "512M", "-kernel", f"{GUEST}/vmlinuz", "-initrd", f"{GUEST}/initrd.gz",
+                         "-nographic", "-append", "console=ttyS0 lodge.run=" +
+                         base64.b64encode(b"poweroff -f; sleep 100").decode()])
+    assert status == 0 and "Power down" in out, (status, out[-2000:])
+
+
+def smp(n):
+    status, body, out = linux(f"grep -c ^processor /proc/cpuinfo; for i in 1 2 3 4 5 6 7 8; do "
+                              "(j=0; while [ $j -lt 2000 ]; do j=$((j+1)); done; echo done) & done; wait",
+                              more=["-smp", str(n), "-cpu", "max"])
+    assert status == 0 and body == f"{n}\n" + "done\n" * 8, (status, body)
+    clean(out)
+
+
+def shell_work():
+    """Processes, pipes, files, floating point of awk, checksums known beforehand."""
+    status, body, out = linux(
+        "seq 1 2000 | awk '{s += $1 * 1.5} END {print s}'; seq 1 5000 | sha256sum | cut -c1-16; "
+        "seq 1 5000 | gzip | gunzip | md5sum | cut -c1-16; "
+        "i=0; while [ $i -lt 50 ]; do /bin/true; i=$((i+1)); done; echo $i", more=["-cpu", "max"])
+    assert status == 0, (status, body)
+    want = ["3001500"]
+    for tool in ("sha256sum", "md5sum"):
+        want.append(subprocess.run(f"seq 1 5000 | {tool} | cut -c1-16", shell=True, capture_output=True,
+                                   text=True).stdout.strip())
+    assert body.split() == want + ["50"], body
+    clean(out)
+
+
+def idle():
+    """An idle guest uses next to no host CPU."""
+    p = subprocess.Popen([LODGE, "-m", "256M", "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz",
+                          "-append", "quiet", "-display", "none", "-serial", "null"], stdin=subprocess.DEVNULL)
+    try:
+        import time
+        def cpu():
+            f = open(f"/proc/{p.pid}/stat").read().rsplit(")", 1)[1].split()
+            return (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
+        for _ in range(60): # until it has calmed down
+            a = cpu()
+            time.sleep(1)
+            if cpu() - a < 0.1:
+                break
+        a = cpu()
+        time.sleep(5)
+        used = cpu() - a
+        assert used < 0.25, f"{used} s of 5 s"
+    finally:
+        p.terminate()
+        assert p.wait(10) == 0
+
+
+def virtio():
+    """A disk read and written, random numbers, and what was written is in the file."""
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(b"from the host\n")
+        f.truncate(1 << 20)
+        f.flush()
+        status, body, out = linux(
+            "head -c 14 /dev/vda; echo from the guest | dd of=/dev/vda bs=512 seek=1 conv=notrunc,sync 2>/dev/null; "
+            "sync; blockdev --getsize64 /dev/vda; cat /sys/class/misc/hw_random/rng_current; "
+            "head -c 64 /dev/hwrng | wc -c",
+            more=["-drive", f"if=none,id=d,format=raw,file={f.name}", "-device", "virtio-blk-device,drive=d",
+                  "-device", "virtio-rng-device"])
+        assert body.splitlines() == ["from the host", "1048576", "virtio_rng.0", "64"], body
+        clean(out)
+        f.seek(512)
+        assert f.read(14) == b"from the guest"
+
+
+def refuses(data, word):
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(data)
+        f.flush()
+        status, out = lodge(["-kernel", f.name, "-nographic"], timeout=20)
+        assert status == 1 and f.name in out and word in out, (status, out)
+
+
+def bad_kernels():
+    elf = open(f"{GUEST}/vmlinux", "rb").read(1 << 20)
+    bz = open(f"{GUEST}/vmlinuz", "rb").read()
+    arm = bytearray(elf)
+    arm[18] = 183
+    for data in (b"", elf[:40], elf[:5000], bz[:600], bz[:20000], bytes(arm), os.urandom(100000)):
+        refuses(data, "kernel")
+    status, out = lodge(["-kernel", "/nonexistent/kernel", "-nographic"], timeout=20)
+    assert status == 1 and "/nonexistent/kernel" in out, out
+
+
+def bad_options():
+    for args, words in ((["-kernle", "x"], ["-kernle", "-kernel"]), (["-cpu", "qemu46"], ["qemu46", "qemu64"]),
+                        (["-M", "microvn"], ["microvn", "microvm"]), (["-cpu", "max,+avx9"], ["avx9", "avx"]),
+                        (["-m", "1000000T"], ["memory"]), (["-smp", "99"], ["-smp"])):
+        status, out = lodge(args, timeout=20)
+        assert status == 1 and all(w in out for w in words) and out.count("\n") <= 2, (args, status, out)
+
+
+def name_of_program():
+    with tempfile.TemporaryDirectory() as d:
+        os.symlink(os.path.abspath(LODGE), f"{d}/qemu-system-x86_64")
+        r = subprocess.run([f"{d}/qemu-system-x86_64", "-version"], capture_output=True, text=True)
+        assert r.returncode == 0 and "version" in r.stdout, r
+
+
+CASES = {
+    "pvh": lambda: boots(), "bzimage": lambda: boots(kernel="vmlinuz"), "poweroff": poweroff,
+    "cpu-max": lambda: boots(more=["-cpu", "max"]), "cpu-v3": lambda: boots(more=["-cpu", "x86-64-v3"]),
+    "interpreter": lambda: boots(more=["-accel", "jit,tier=0"], timeout=400),
+    "smp2": lambda: smp(2), "smp4": lambda: smp(4), "shell-work": shell_work, "idle": idle, "virtio": virtio,
+    "bad-kernels": bad_kernels, "bad-options": bad_options, "name": name_of_program,
+}
+
+if not os.path.exists(f"{GUEST}/initrd.gz") and CASE not in ("bad-options", "name"):
+    sys.exit(77)
+try:
+    CASES[CASE]()
+except AssertionError as e:
+    print(e)
+    sys.exit(1)

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""House rules that a compiler does not know.  usage: lint.py layers|sizes|globals BUILDDIR
+
+layers   includes follow docs/layers.md; every header compiles alone
+sizes    no file over 1500 lines, no function over 120 (unless marked "lint: flat table")
+globals  no mutable data at file scope outside the allow-list below
+"""
+import glob
+import os
+import re
+import subprocess
+import sys
+
+# symbol: why it may be mutable and global
+GLOBALS = {
+    "log_mask": "tested on hot paths",
+    "term": "the terminal's settings, restored however the process ends",
+    "irq_ctrl_here": "thread-local: the interrupt controller of the vCPU whose thread this is",
+}
+GLOBAL_FILES = {
+    "log.c": "the log is the process's", "signals.c": "signal handlers are the process's",
+    "tsc_x86.c": "the host's TSC frequency, measured once",
+}
+MAX_FILE, MAX_FUNCTION = 1500, 120
+
+
+def sources():
+    return sorted(glob.glob("src/**/*.[ch]", recursive=True))
+
+
+def folder(path):
+    return os.path.dirname(os.path.relpath(path, "src"))
+
+
+def rules():
+    table = {}
+    for line in open("docs/layers.md"):
+        cells = [c.strip() for c in line.strip().strip("|").split("|")]
+        if line.startswith("| ") and cells[0] != "folder" and not cells[0].startswith("-"):
+            table[cells[0]] = cells[1].split()
+    return table
+
+
+def matches(name, pattern):
+    return pattern == "*" or name == pattern or (pattern.endswith("/*") and name.startswith(pattern[:-1]))
+
+
+def check_includes():
+    table, bad = rules(), []
+    for path in sources():
+        own = folder(path)
+        row = [v for k, v in table.items() if matches(own, k)]
+        if not row:
+            bad.append(f"{path}: folder {own} has no row in docs/layers.md")
+            continue
+        if path.endswith("_test.c"):
+            continue
+        for n, line in enumerate(open(path), 1):
+            m = re.match(r'#include "([^"]+)"', line)
+            if m:
+                other = os.path.dirname(m.group(1))
+                if other != own and not any(matches(other, p) for p in row[0]):
+                    bad.append(f"{path}:{n}: {own} may not include {other}")
+    return bad
+
+
+def check_headers(build):
+    bad = []
+    for path in sources():
+        if path.endswith(".h"):
+            r = subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-fsyntax-only", "-Isrc", f"-I{build}/src",
+                                "-x", "c", "-include", path[4:], "/dev/null"], capture_output=True, text=True)
+            if r.returncode:
+                bad.append(f"{path} does not compile alone:\n{r.stderr[:400]}")
+    return bad
+
+
+def layers(build):
+    return check_includes() + check_headers(build)
+
+
+def functions(lines):
+    """(name, first line, length) of functions: a brace alone in column 0 opens, another closes."""
+    start = name = None
+    for n, line in enumerate(lines, 1):
+        if line.startswith("{"):
+            start = n
+        elif line.startswith("}") and start:
+            yield name, start, n - start
+            start = None
+        elif re.match(r"[a-zA-Z].*\(", line) and not start:
+            m = re.search(r"(\w+)\(", line)
+            name = m.group(1) if m else None
+
+
+def sizes(build):
+    bad = []
+    for path in sources() + sorted(glob.glob("tools/*.py")):
+        lines = open(path).read().splitlines()
+        if len(lines) > MAX_FILE:
+            bad.append(f"{path}: {len(lines)} lines, at most {MAX_FILE}")
+        if path.endswith(".c"):
+            for name, first, length in functions(lines):
+                flat = any("lint: flat table" in l for l in lines[max(0, first - 4):first])
+                if length > MAX_FUNCTION and not flat:
+                    bad.append(f"{path}:{first}: {name} has {length} lines, at most {MAX_FUNCTION}")
+    return bad
+
+
+def globals_(build):
+    bad = []
+    for archive in glob.glob(f"{build}/src/**/*.a", recursive=True):
+        out = subprocess.run(["nm", "-A", "--defined-only", archive], capture_output=True, text=True).stdout
+        for line in out.splitlines():
+            parts = line.split()
+            where, kind, symbol = parts[0], parts[-2], parts[-1]
+            if kind not in "dDbBC" or symbol.startswith((".", "__")) or "@" in symbol:
+                continue
+            name = re.sub(r"\.\d+$", "", symbol)
+            file = where.split(":")[1].replace(".o", "").split("_")[-1] if ":" in where else ""
+            if name not in GLOBALS and not any(f in where for f in GLOBAL_FILES):
+                if not is_relro(archive, symbol):
+                    bad.append(f"{os.path.basename(archive)} {where.split(':')[1]}: mutable global '{name}'")
+    return bad
+
+
+def is_relro(archive, symbol):
+    """Constant tables with pointers land in .data.rel.ro and are listed as 'd'."""
+    out = subprocess.run(["objdump", "-t", archive], capture_output=True, text=True).stdout
+    return any(l.endswith(" " + symbol) and ".data.rel.ro" in l for l in out.splitlines())
+
+
+def main():
+    bad = {"layers": layers, "sizes": sizes, "globals": globals_}[sys.argv[1]](sys.argv[2])
+    for line in bad:
+        print(line)
+    print(f"lint {sys.argv[1]}: {len(bad)} finding(s)")
+    return 1 if bad else 0
+
+
+sys.exit(main())
