@@ -29,6 +29,7 @@ struct diff_host {
     const struct diff_case *c;
     struct diff_state *out;
     unsigned steps;
+    struct sigaction earlier[NSIG]; /* the handlers of generated code */
     greg_t back[NGREG];
     uint8_t back_fp[FP_BYTES];
     uint8_t stack[65536];
@@ -126,6 +127,10 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
     struct diff_host *h = (struct diff_host *)CONTEXT;
     switch (h->phase) {
     case PHASE_IDLE: /* our own bug */
+        if (h->earlier[sig].sa_sigaction) {
+            h->earlier[sig].sa_sigaction(sig, info, arg);
+            break;
+        }
         dprintf(2, "signal %d outside of an instruction under test, at %llx, address %p\n", sig,
                 ((ucontext_t *)arg)->uc_mcontext.gregs[REG_RIP], info->si_addr);
         signal(sig, SIG_DFL);
@@ -161,7 +166,7 @@ struct diff_host *diff_host_open(void)
     sigaltstack(&stack, NULL);
     struct sigaction act = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
-        sigaction(signals[i], &act, NULL);
+        sigaction(signals[i], &act, &h->earlier[signals[i]]);
     }
     /* 64-bit code leaves these null; 32-bit code needs them */
     __asm__ volatile("movl %0, %%ds; movl %0, %%es" ::"r"(0x2b));

@@ -211,8 +211,8 @@ int main(int argc, char **argv)
     r->rng = r->seed;
     load_counts(r);
     printf("seed 0x%llx, %u-bit code\n", (unsigned long long)r->rng, r->mode * 8);
+    r->guest = diff_guest_open(r->mode); /* its handlers come first */
     r->host = diff_host_open();
-    r->guest = diff_guest_open(r->mode);
     choose_forms(r);
     loop(r);
     save_counts(r);
