@@ -196,11 +196,23 @@ static bool lift_bls(struct lift *l)
     return true;
 }
 
+/* Shifts whose count `n` may pass the width, which IR shifts do not take. */
+static ir_ref over_width(struct lift *l, enum ir_type t, ir_ref n)
+{
+    return ir_bin(l->b, IR_setltu, t, lift_const(l, ir_type_bits(t) - 1), n);
+}
+
+static ir_ref below_width(struct lift *l, enum ir_type t, ir_ref n)
+{
+    return ir_bin(l->b, IR_and, t, n, lift_const(l, ir_type_bits(t) - 1));
+}
+
 /* Low `n` bits set, for n that may reach or pass the width. */
 static ir_ref low_mask(struct lift *l, enum ir_type t, ir_ref n)
 {
-    ir_ref one = ir_bin(l->b, IR_shl, t, lift_const(l, 1), n);
-    return ir_bin(l->b, IR_sub, t, one, lift_const(l, 1));
+    ir_ref one = ir_bin(l->b, IR_shl, t, lift_const(l, 1), below_width(l, t, n));
+    ir_ref mask = ir_bin(l->b, IR_sub, t, one, lift_const(l, 1));
+    return ir_tri(l->b, IR_selnz, t, over_width(l, t, n), lift_const(l, ~0ull), mask);
 }
 
 static bool lift_bzhi(struct lift *l)
@@ -208,7 +220,7 @@ static bool lift_bzhi(struct lift *l)
     enum ir_type t = type_of(l, 0);
     ir_ref src = lift_read(l, 1);
     ir_ref n = ir_bin(l->b, IR_and, t, lift_read(l, 2), lift_const(l, 0xff));
-    ir_ref over = ir_bin(l->b, IR_setltu, t, lift_const(l, ir_type_bits(t) - 1), n);
+    ir_ref over = over_width(l, t, n);
     result_logic(l, t, ir_bin(l->b, IR_and, t, src, low_mask(l, t, n)), over);
     return true;
 }
@@ -219,7 +231,8 @@ static bool lift_bextr(struct lift *l)
     ir_ref src = lift_read(l, 1), ctl = lift_read(l, 2);
     ir_ref start = ir_bin(l->b, IR_and, t, ctl, lift_const(l, 0xff));
     ir_ref len = ir_bin(l->b, IR_and, t, ir_bin(l->b, IR_shr, t, ctl, lift_const(l, 8)), lift_const(l, 0xff));
-    ir_ref r = ir_bin(l->b, IR_shr, t, src, start);
+    ir_ref r = ir_bin(l->b, IR_shr, t, src, below_width(l, t, start));
+    r = ir_tri(l->b, IR_selnz, t, over_width(l, t, start), lift_const(l, 0), r);
     result_logic(l, t, ir_bin(l->b, IR_and, t, r, low_mask(l, t, len)), IR_NONE);
     return true;
 }
