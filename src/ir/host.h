@@ -83,6 +83,10 @@ struct ir_host {
      */
     bool (*vec_run)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in,
                     uint64_t *result);
+    /* Can it run vector ops of this set ("avx2", "fma" ... as guests name them)? */
+    bool (*has)(const char *set);
+    /* Its names, for guests that want to look like it: vendor, brand, family and model. */
+    void (*identify)(char vendor[13], char brand[49], uint32_t *signature);
     /* rt_mem_ops.fpu_get, fpu_set. */
     void (*fpu_get)(struct rt_env *, uint8_t fx[512]);
     void (*fpu_set)(struct rt_env *, const uint8_t fx[512]);

@@ -76,6 +76,9 @@ void mark_emit(struct enc *, const uint8_t *continuation);
 int signals_attach(struct ir_host_ctx *, struct err *);
 void signals_detach(struct ir_host_ctx *);
 
+/* caps.c */
+bool caps_has(const char *name);
+void caps_identify(char vendor[13], char brand[49], uint32_t *signature);
 /* x87.c */
 void x87_get(struct rt_env *, uint8_t fx[512]);
 void x87_set(struct rt_env *, const uint8_t fx[512]);

@@ -6,7 +6,6 @@
  */
 #include "isa/x86/model.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "base/keyval.h"
 #include "base/near.h"
 #include "core/vcpu.h"
+#include "ir/host.h"
 #include "isa/x86/cpu.h"
 
 enum { IN_V1 = 1, IN_V2 = 2, IN_V3 = 4, IN_QEMU64 = 8, HOST = 16 /* needs the host's */ };
@@ -76,20 +76,10 @@ static const struct feature features[] = {
     {"invtsc", LEAF_87_EDX, 8, 0, BASE},
 };
 
-/* Leaves the host is asked for, in the order of enum x86_leaf. */
-static const struct { uint32_t leaf, sub; uint8_t reg; } leaf_source[X86_LEAVES] = {
-    {1, 0, 3}, {1, 0, 2}, {7, 0, 1}, {7, 0, 2}, {7, 0, 3}, {0xd, 1, 0}, {0x80000001, 0, 3},
-    {0x80000001, 0, 2}, {0x80000007, 0, 3}, {0x80000008, 0, 1},
-};
-
 static bool host_has(const struct feature *f)
 {
-    uint32_t r[4] = {0};
-    if (__get_cpuid_max(leaf_source[f->leaf].leaf & 0x80000000u, NULL) < leaf_source[f->leaf].leaf) {
-        return false;
-    }
-    __cpuid_count(leaf_source[f->leaf].leaf, leaf_source[f->leaf].sub, r[0], r[1], r[2], r[3]);
-    return r[leaf_source[f->leaf].reg] >> f->bit & 1;
+    const struct ir_host *h = ir_host_native();
+    return h && h->has(f->name);
 }
 
 struct model_def {
@@ -144,17 +134,8 @@ static void name_model(struct x86_model *m, bool host)
     memcpy(m->vendor, "AuthenticAMD", 13);
     m->signature = 0x00060fb1; /* family 15, model 107, stepping 1 */
     snprintf(m->brand, sizeof(m->brand), "Lodge virtual CPU (%s)", m->name);
-    if (host) {
-        uint32_t r[12] = {0}, a, b, c, d;
-        __cpuid(0, a, b, c, d);
-        memcpy(m->vendor, &b, 4);
-        memcpy(m->vendor + 4, &d, 4);
-        memcpy(m->vendor + 8, &c, 4);
-        __cpuid(1, m->signature, b, c, d);
-        for (unsigned i = 0; i < 3; i++) {
-            __cpuid(0x80000002 + i, r[i * 4], r[i * 4 + 1], r[i * 4 + 2], r[i * 4 + 3]);
-        }
-        memcpy(m->brand, r, 48);
+    if (host && ir_host_native()) {
+        ir_host_native()->identify(m->vendor, m->brand, &m->signature);
     }
 }
 
