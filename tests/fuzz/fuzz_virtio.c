@@ -1,0 +1,207 @@
+/*
+ * Virtio devices behind the MMIO transport, driven by a guest that means no good. Input: which
+ * device, then a program: register writes, memory writes, queue set-up, kicks.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/keyval.h"
+#include "block/block.h"
+#include "chardev/chardev.h"
+#include "core/machine.h"
+#include "dev/virtio/virtio_devices.h"
+#include "dev/virtio/virtio_mmio.h"
+#include "loop/clock.h"
+#include "loop/loop.h"
+#include "tests/fuzz/fuzz.h"
+
+#define RAM_SIZE 0x10000
+enum { DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x4000 };
+
+struct fuzz_board {
+    struct virtio_mmio slot[3];
+};
+
+static int board_init(struct machine *m, struct err *err)
+{
+    struct fuzz_board *b = m->board_data;
+    struct ram *ram = ram_set_add(&m->ram, "ram", RAM_SIZE, err);
+    mem_map_add_ram(m->mem, 0, ram, 0, RAM_SIZE);
+    for (unsigned i = 0; i < 3; i++) {
+        virtio_mmio_init(&b->slot[i], i, m->mem);
+        bus_add(m, &b->slot[i].bus);
+    }
+    return 0;
+}
+
+static const struct prop no_props[] = {{0}};
+static const struct board_type board = {
+    .name = "fuzz", .max_vcpus = 1, .props = no_props, .size = sizeof(struct fuzz_board),
+    .init = board_init,
+};
+
+static void add_device(struct machine *m, const struct dev_type *type, const char *key,
+                       const char *value)
+{
+    struct keyval kv = {0};
+    struct err err;
+    if (key) {
+        keyval_add(&kv, key, value);
+    }
+    if (!dev_new(m, type, &kv, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        abort();
+    }
+    keyval_free(&kv);
+}
+
+/* A drive of 64 KiB in memory. */
+static struct block *new_drive(int *fd)
+{
+    char path[32];
+    struct keyval kv = {0};
+    struct err err;
+    *fd = memfd_create("drive", MFD_CLOEXEC);
+    if (*fd < 0 || ftruncate(*fd, 0x10000)) {
+        abort();
+    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
+    keyval_add(&kv, "file", path);
+    keyval_add(&kv, "format", "raw");
+    struct block *b = block_open(&kv, &err);
+    keyval_free(&kv);
+    return b;
+}
+
+static struct machine *new_machine(struct loop *loop, struct clock *clock, unsigned which, int *fd)
+{
+    struct machine_config config = {.board = &board, .ram_size = RAM_SIZE, .vcpus = 1};
+    struct err err;
+    struct machine *m = machine_new(&config, loop, clock, NULL);
+    machine_build(m, &err);
+    if (which == 0) {
+        machine_add_backend(m, "drive", "d", new_drive(fd), block_close);
+        add_device(m, &virtio_blk_type, "drive", "d");
+    } else if (which == 1) {
+        machine_add_backend(m, "chardev", "c", chardev_new_legacy(loop, "null", &err), chardev_free);
+        add_device(m, &virtio_serial_type, NULL, NULL);
+        add_device(m, &virtconsole_type, "chardev", "c");
+    } else {
+        add_device(m, &virtio_rng_type, NULL, NULL);
+    }
+    return m;
+}
+
+static struct virtio_mmio *used_slot(struct machine *m)
+{
+    struct fuzz_board *b = m->board_data;
+    for (unsigned i = 0; i < 3; i++) {
+        if (b->slot[i].vdev) {
+            return &b->slot[i];
+        }
+    }
+    abort();
+}
+
+static void reg(struct virtio_mmio *t, uint64_t off, uint32_t val)
+{
+    virtio_mmio_regs.write(t, off, 4, val);
+}
+
+/* What a driver does first, with queues at fixed places. */
+static void set_up(struct virtio_mmio *t, unsigned size, uint32_t features)
+{
+    reg(t, 0x70, 0);
+    reg(t, 0x70, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
+    reg(t, 0x24, 0);
+    reg(t, 0x20, features);
+    reg(t, 0x24, 1);
+    reg(t, 0x20, 1);
+    reg(t, 0x70, 11);
+    for (unsigned q = 0; q < 2; q++) {
+        reg(t, 0x30, q);
+        reg(t, 0x38, size);
+        reg(t, 0x80, DESC);
+        reg(t, 0x90, AVAIL);
+        reg(t, 0xa0, USED);
+        reg(t, 0x44, 1);
+    }
+    reg(t, 0x70, 15);
+}
+
+static void put_desc(struct machine *m, struct fuzz_in *in)
+{
+    unsigned n = fuzz_u8(in);
+    uint64_t addr = DATA + fuzz_u16(in);
+    uint32_t len = fuzz_u16(in);
+    uint16_t tail[2] = {(uint16_t)(fuzz_u8(in) & 7), fuzz_u8(in)};
+    gmem_write(m->mem, DESC + 16 * n, &addr, 8);
+    gmem_write(m->mem, DESC + 16 * n + 8, &len, 4);
+    gmem_write(m->mem, DESC + 16 * n + 12, tail, 4);
+}
+
+static void put_bytes(struct machine *m, struct fuzz_in *in)
+{
+    gpa_t at = fuzz_u16(in);
+    for (unsigned n = fuzz_u8(in) & 31; n; n--) {
+        uint8_t b = fuzz_u8(in);
+        gmem_write(m->mem, at++, &b, 1);
+    }
+}
+
+/* One more entry of the available ring, and the kick. */
+static void offer(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in, unsigned size)
+{
+    uint16_t head = fuzz_u8(in), idx = 0;
+    gmem_read(m->mem, AVAIL + 2, &idx, 2);
+    gmem_write(m->mem, AVAIL + 4 + 2u * (idx % size), &head, 2);
+    idx++;
+    gmem_write(m->mem, AVAIL + 2, &idx, 2);
+    reg(t, 0x50, fuzz_u8(in) & 3);
+}
+
+static void program(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in)
+{
+    unsigned size = 8;
+    uint64_t v;
+    for (unsigned steps = 0; in->p < in->end && steps < 200; steps++) {
+        switch (fuzz_u8(in) % 8) {
+        case 0:
+            size = 1u << (fuzz_u8(in) % 9);
+            set_up(t, size, fuzz_u32(in));
+            break;
+        case 1: put_desc(m, in); break;
+        case 2: put_bytes(m, in); break;
+        case 3: offer(m, t, in, size); break;
+        case 4: v = fuzz_u8(in); reg(t, v * 4 % 0x200, fuzz_u32(in)); break;
+        case 5: v = fuzz_u16(in); virtio_mmio_regs.write(t, v % 0x200, 1u << (v >> 14), fuzz_u8(in)); break;
+        case 6: virtio_mmio_regs.read(t, fuzz_u16(in) % 0x200, 4, &v); break;
+        default: reg(t, 0x50, fuzz_u8(in)); break;
+        }
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct fuzz_in in = {data, data + size};
+    struct err err;
+    int fd = -1;
+    struct loop *loop = loop_new(&err);
+    struct clock *clock = clock_new_virtual();
+    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 3, &fd);
+    struct virtio_mmio *t = used_slot(m);
+    dev_reset_all(m, DEV_RESET_POWER);
+    set_up(t, 8, 0x30000000);
+    program(m, t, &in);
+    machine_free(m);
+    loop_free(loop);
+    clock_free(clock);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return 0;
+}
