@@ -15,6 +15,7 @@
 #include "isa/x86/cpu.h"
 #include "isa/x86/sys.h"
 #include "jit/codemem.h"
+#include "loop/clock.h"
 #include "loop/loop.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -157,6 +158,7 @@ static void open_box(void)
     v->io = mem_map_new("io", 0x10000);
     pthread_mutex_init(&box->machine.lock, NULL);
     box->machine.loop = loop_new(&err);
+    box->machine.clock = clock_new_virtual();
     log_open("/dev/null", &err); /* register dumps of triple faults */
     memset(v->env, 0, isa_x86.env_size);
     box->host = ir_host_native();
