@@ -36,7 +36,8 @@ if [ -n "$run" ]; then
 fi
 if grep -q lodge.root /proc/cmdline; then
     mkdir -p /newroot
-    mount -t ext4 /dev/vda /newroot && exec switch_root /newroot /sbin/init
+    init=$(sed -n 's/.*lodge\.init=\([^ ]*\).*/\1/p' /proc/cmdline)
+    mount -t ext4 /dev/vda /newroot && exec switch_root /newroot ${init:-/sbin/init}
     echo "the root file system on /dev/vda did not mount"
 fi
 echo
