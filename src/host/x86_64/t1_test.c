@@ -921,7 +921,11 @@ static void report(struct bench *bn, struct machine *m0, struct machine *m1, uin
 
 static struct machine new_machine(void)
 {
-    return (struct machine){.cpu = aligned_alloc(64, (sizeof(struct cpu) + 63) & ~63ul), .mem = aligned_alloc(4096, PAGES * RT_PAGE_SIZE)};
+    size_t size = (sizeof(struct cpu) + 63) & ~63ul;
+    struct machine m = {.cpu = aligned_alloc(64, size), .mem = aligned_alloc(4096, PAGES * RT_PAGE_SIZE)};
+    assert(m.cpu && m.mem);
+    memset(m.cpu, 0, size);
+    return m;
 }
 
 int main(int argc, char **argv)
