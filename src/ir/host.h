@@ -48,6 +48,7 @@ struct ir_code {
     unsigned nlinks;
     bool flags_dead;         /* the block does not look at the flags it is entered with */
     unsigned ninsns;         /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
+    uint8_t stop_op;         /* the op that was not lowered then */
 };
 
 /* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */

@@ -92,7 +92,7 @@ static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page
     }
 }
 
-static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
+static void unlink_incoming(struct jit_vcpu *jv, struct jit_block *b)
 {
     for (struct ir_link *l = b->incoming, *next; l; l = next) {
         next = l->next;
@@ -102,6 +102,18 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
         l->prev = NULL;
     }
     b->incoming = NULL;
+}
+
+void jit_unlink_all(struct jit_vcpu *jv, struct jit_block *b)
+{
+    codemem_begin_write(&jv->mem);
+    unlink_incoming(jv, b);
+    codemem_end_write(&jv->mem);
+}
+
+static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
+{
+    unlink_incoming(jv, b);
     for (unsigned i = 0; i < b->code.nlinks; i++) {
         struct ir_link *l = b->code.links[i];
         if (l->to) {
@@ -306,7 +318,7 @@ static bool open_source(struct jit_vcpu *jv, gva_t va, struct source *s)
 
 static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir)
 {
-    if (!codemem_has_room(&jv->mem)) {
+    if (!codemem_has_room(&jv->mem) || inject(&jv->inject, INJECT_EVICT)) {
         evict_arena(jv);
     }
     codemem_begin_write(&jv->mem);
@@ -314,7 +326,9 @@ static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block
         unsigned a = jv->mem.arena;
         b->arena_next = jv->arenas[a];
         jv->arenas[a] = b;
-        jv->stats.host_bytes += b->code.hot_size + b->code.cold_size;
+        jv->stats.hot_bytes += b->code.hot_size;
+        jv->stats.cold_bytes += b->code.cold_size;
+        jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
         for (unsigned i = 0; i < b->code.nlinks; i++) {
             b->code.links[i]->from = b;
         }
@@ -322,6 +336,17 @@ static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block
         b->code = (struct ir_code){0};
     }
     codemem_end_write(&jv->mem);
+}
+
+static void verify(const struct ir_block *ir)
+{
+    struct err err;
+    if (ir_verify(ir, &err)) {
+        struct strbuf sb = {0};
+        ir_print(&sb, ir);
+        log_put(LOG_ALWAYS, "internal: %s\n%s", err.text, strbuf_text(&sb));
+        abort();
+    }
 }
 
 static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va)
@@ -335,12 +360,8 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (jv->lockstep && ir->ninsns > 1 && ir->op[ir->nops - 1].op == IR_helper) {
         ir = lift(jv, pc, va, ir->ninsns - 1u, s); /* lockstep compares up to the helper */
     }
-    struct err err;
-    if (ir_verify(ir, &err)) {
-        struct strbuf sb = {0};
-        ir_print(&sb, ir);
-        log_put(LOG_ALWAYS, "internal: %s\n%s", err.text, strbuf_text(&sb));
-        abort();
+    if (jv->jm->opt.verify) {
+        verify(ir);
     }
     struct jit_block *b = alloc_zero(sizeof(*b));
     b->pc = pc;

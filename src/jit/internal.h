@@ -10,6 +10,9 @@
 #include "ir/host.h"
 #include "ir/interp.h"
 #include "jit/codemem.h"
+#include "jit/inject.h"
+#include "jit/options.h"
+#include "jit/stats.h"
 
 struct machine;
 
@@ -18,9 +21,24 @@ struct machine;
 #define JIT_ITLB_BITS 8
 #define RAM_OFF_NONE (~(ram_off_t)0)
 
+/* A page walk's result and where it leads: behind the soft TLB and the instruction TLB. */
+struct jit_walk {
+    gva_t page;
+    uint64_t gen;        /* valid while it is that of its kind */
+    uint32_t idx;
+    uint8_t perms, page_bits;
+    bool global, writable;
+    ram_off_t off;       /* these of the page's first byte */
+    uint8_t *host;
+    struct ram *ram;
+};
+#define JIT_WALK_BITS 12
+
 /* Where an instruction page lies: virtual page to RAM. Cleared with the soft TLB. */
 struct jit_itlb {
     gva_t page;          /* RT_TLB_INVALID: empty */
+    bool global;
+    bool lost;           /* another page was here since the code mappings last changed */
     uint32_t idx;        /* MMU index */
     ram_off_t off;       /* of the page */
     const uint8_t *host;
@@ -51,15 +69,11 @@ struct jit_mail {
     uint64_t len; /* 0: the page of `off` got translations: forget that it is writable */
 };
 
-struct jit_stats {
-    uint64_t blocks, guest_insns, guest_bytes, host_bytes, translate_ns, enters, links, faults, steps,
-        walks, flushes, page_flushes, invalidated, evicted, interrupts, slow_reads, slow_writes;
-};
-
 /* Fills of one soft TLB since its last flush, so that a flush costs what was used. */
 struct jit_fills {
     uint16_t log[JIT_FILL_LOG];
     unsigned count;
+    bool global;            /* there are fills that are not in the log: of global pages */
     gva_t large_lo[2], large_hi[2]; /* addresses covered by fills from large pages, per half */
 };
 
@@ -69,7 +83,10 @@ struct jit_vcpu {
     unsigned tier;
     uint32_t mode;            /* of the next instruction */
     uint64_t salt_secret;
-    uint64_t generation;      /* of code mappings */
+    uint64_t generation[2];   /* of code mappings: kernel's, user's */
+    bool local_code;          /* kernel code in a page that is not global was fetched since */
+    uint64_t walk_gen[2];     /* of entries in `walks`: [1] global ones */
+    struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_block *hash[1u << JIT_HASH_BITS];
@@ -86,13 +103,15 @@ struct jit_vcpu {
     size_t mail_count, mail_room;
     bool stop;
     struct lockstep *lockstep; /* NULL: off */
+    struct inject inject;
     struct jit_stats stats;
 };
 
 struct jit_machine {
     struct machine *m;
     const struct isa *isa;
-    unsigned count, tier;
+    struct jit_options opt;
+    unsigned count;
     struct jit_vcpu *cpu[8];
     ram_off_t ram_end;
     /* Exclusive sections and parking (smp.c). */
@@ -101,7 +120,6 @@ struct jit_machine {
     unsigned running;         /* vCPUs between jit_enter_run and jit_leave_run */
     bool exclusive;           /* somebody is in, or waits for, an exclusive section */
     bool parked;              /* the loop thread wants everybody out */
-    bool stats, lockstep;
 };
 
 static inline struct jit_vcpu *jit_of(const struct vcpu *v)
@@ -121,6 +139,7 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
 struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
 struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
+void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
 void jit_free_zombies(struct jit_vcpu *);
 void jit_drop_all(struct jit_vcpu *);
 /* A write by this vCPU, or by a device, to a page with translations. */

@@ -27,8 +27,6 @@
 #include "jit/jit.h"
 #include "jit/lockstep.h"
 
-#define CODE_SIZE (64u << 20)
-
 static void deliver(struct jit_vcpu *jv)
 {
     jv->stats.faults++;
@@ -68,12 +66,17 @@ static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
     if (log_on(LOG_EXEC)) {
         log_exec(jv, b);
     }
+    if (inject(&jv->inject, INJECT_EXIT)) {
+        atomic_store(&jv->v->env->exit, 1);
+    }
     if (jv->lockstep) {
         return lockstep_run(jv->lockstep, b);
     }
     if (b->code.entry) {
         jv->stats.enters++;
-        return jv->host->enter(jv->ctx, jv->v->env, b->code.entry);
+        enum rt_exit why = jv->host->enter(jv->ctx, jv->v->env, b->code.entry);
+        jv->stats.exits[why]++;
+        return why;
     }
     enum rt_exit why = ir_interp(jv->v->env, b->ir);
     jv->v->env->code_changed = false;
@@ -91,6 +94,10 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
         l->pc != env->pc || log_on(LOG_EXEC)) {
         return to;
     }
+    if (inject(&jv->inject, INJECT_LINK)) {
+        jit_unlink_all(jv, to);
+        return to;
+    }
     if (to->off2 != RAM_OFF_NONE && !l->cross_page) {
         return to; /* its second page may be mapped anew, and only links across pages notice */
     }
@@ -98,7 +105,12 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
     codemem_end_write(&jv->mem);
     jv->stats.links++;
+    if (log_on(LOG_LINK)) {
+        log_put(LOG_LINK, "cpu %u link %llx to %llx\n", jv->v->index, (unsigned long long)from->pc,
+                (unsigned long long)to->pc);
+    }
     if (l->to) {
+        jv->stats.links_stale++;
         return to; /* only its epoch was old */
     }
     l->to = to;
@@ -147,6 +159,7 @@ static void run(struct jit_vcpu *jv)
         bool stop = why == RT_EXIT_STOP;
         if (env->hold_irq) { /* the instruction behind STI or MOV SS */
             env->hold_irq = false;
+            jv->stats.steps_held++;
             step(jv);
             atomic_store(&env->exit, 1);
             why = RT_EXIT_JUMP;
@@ -203,18 +216,12 @@ static struct jit_machine *machine_of(struct machine *m)
     return m->cpus_data;
 }
 
-static struct jit_machine *new_machine(struct machine *m, const struct isa *isa)
+static struct jit_machine *new_machine(struct machine *m, const struct isa *isa, const struct jit_options *opt)
 {
     struct jit_machine *jm = alloc_zero(sizeof(*jm));
     jm->m = m;
     jm->isa = isa;
-    jm->tier = 1;
-    const char *args = m->config.accel_args;
-    if (args && strstr(args, "tier=0")) {
-        jm->tier = 0;
-    }
-    jm->lockstep = args && strstr(args, "lockstep=on");
-    jm->stats = args && strstr(args, "stats=on");
+    jm->opt = *opt;
     pthread_mutex_init(&jm->lock, NULL);
     pthread_cond_init(&jm->changed, NULL);
     for (struct ram *r = m->ram.first; r; r = r->next) {
@@ -247,7 +254,7 @@ static int open_host(struct jit_vcpu *jv, struct err *err)
         jv->tier = 0;
         return 0;
     }
-    int ret = codemem_open(&jv->mem, CODE_SIZE, err);
+    int ret = codemem_open(&jv->mem, (size_t)jv->jm->opt.code_mb << 20, err);
     if (ret) {
         return ret;
     }
@@ -262,8 +269,13 @@ static int open_host(struct jit_vcpu *jv, struct err *err)
 
 int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err *err)
 {
+    struct jit_options opt;
     if (!m->cpus_data) {
-        m->cpus_data = new_machine(m, isa);
+        int ret = jit_options_parse(&opt, m->config.accel_args, err);
+        if (ret) {
+            return ret;
+        }
+        m->cpus_data = new_machine(m, isa, &opt);
     }
     struct jit_machine *jm = machine_of(m);
     struct vcpu *v = alloc_zero(sizeof(*v));
@@ -284,8 +296,9 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     m->vcpu[index] = v;
     jv->v = v;
     jv->jm = jm;
-    jv->tier = jm->tier;
-    if (jm->lockstep) {
+    jv->tier = jm->opt.tier;
+    inject_init(&jv->inject, &jm->opt, index);
+    if (jm->opt.lockstep) {
         jv->lockstep = lockstep_new(jv);
     }
     jm->cpu[jm->count++] = jv;
@@ -356,21 +369,6 @@ void jit_unpark(struct machine *m)
     wake_all(jm);
 }
 
-static void print_stats(const struct jit_vcpu *jv)
-{
-    const struct jit_stats *s = &jv->stats;
-#define N(name) (unsigned long long)s->name
-    log_put(LOG_ALWAYS,
-            "{\"vcpu\": %u, \"blocks\": %llu, \"guest_insns\": %llu, \"guest_bytes\": %llu, \"host_bytes\": %llu, "
-            "\"translate_ns\": %llu, \"enters\": %llu, \"links\": %llu, \"faults\": %llu, \"steps\": %llu, "
-            "\"walks\": %llu, \"flushes\": %llu, \"page_flushes\": %llu, \"invalidated\": %llu, \"evicted\": %llu, "
-            "\"slow_reads\": %llu, \"slow_writes\": %llu, \"interpreted\": %llu}\n",
-            jv->v->index, N(blocks), N(guest_insns), N(guest_bytes), N(host_bytes), N(translate_ns), N(enters),
-            N(links), N(faults), N(steps), N(walks), N(flushes), N(page_flushes), N(invalidated), N(evicted),
-            N(slow_reads), N(slow_writes), (unsigned long long)jv->v->env->insns);
-#undef N
-}
-
 static void free_vcpu(struct jit_vcpu *jv)
 {
     struct vcpu *v = jv->v;
@@ -411,8 +409,9 @@ void jit_free(struct machine *m)
         if (jm->cpu[i]->v->thread_started) {
             pthread_join(jm->cpu[i]->v->thread, NULL);
         }
-        if (jm->stats) {
-            print_stats(jm->cpu[i]);
+        inject_report(&jm->cpu[i]->inject, i);
+        if (jm->opt.stats) {
+            jit_stats_print(&jm->cpu[i]->stats, &jm->opt, i, jm->cpu[i]->v->env->insns);
         }
     }
     for (struct ram *r = m->ram.first; r; r = r->next) {
@@ -426,6 +425,7 @@ void jit_free(struct machine *m)
         free((void *)r->code_pages);
         r->code_pages = NULL;
     }
+    jit_options_free(&jm->opt);
     free(jm);
     m->cpus_data = NULL;
 }

@@ -6,12 +6,16 @@
  *     of any vCPU.
  * M2: only the owner of a table writes it.
  *
- * Does not do: address-space slots (every flush empties all), a second level.
+ * M3: what a flush of non-global pages leaves (entries of the tables, links, jump targets of
+ *     kernel modes) was found through global pages only.
+ *
+ * Does not do: address-space slots (every change of address space forgets all non-global pages).
  */
 #include <stdatomic.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/log.h"
 #include "core/tlb_ops.h"
 #include "jit/internal.h"
 
@@ -22,11 +26,17 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+static bool is_user(unsigned idx)
+{
+    return idx == 1;
+}
+
 /* A pc's meaning hangs on the mode word and the code mappings: both are in the salt. */
 static void set_salt(struct jit_vcpu *jv)
 {
-    jv->v->env->jump_salt = mix(jv->salt_secret ^ jv->generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
-    jv->v->env->epoch = jv->generation;
+    uint64_t generation = jv->generation[is_user(jv->mode & 3)];
+    jv->v->env->jump_salt = mix(jv->salt_secret ^ generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
+    jv->v->env->epoch = generation;
 }
 
 void tlb_code_changed(struct vcpu *v)
@@ -41,6 +51,7 @@ void tlb_code_changed(struct vcpu *v)
 static void clear_fills(struct jit_fills *f)
 {
     f->count = 0;
+    f->global = false;
     f->large_lo[0] = f->large_lo[1] = ~0ull;
     f->large_hi[0] = f->large_hi[1] = 0;
 }
@@ -56,21 +67,41 @@ static unsigned slot_of(gva_t va)
     return va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1);
 }
 
-static void flush_mode(struct jit_vcpu *jv, unsigned idx)
+static void flush_logged(struct jit_vcpu *jv, unsigned idx)
 {
     struct jit_fills *f = &jv->fills[idx];
-    struct rt_tlb_entry *tlb = jv->v->env->tlb[idx];
-    unsigned n = f->count <= JIT_FILL_LOG ? f->count : RT_TLB_SIZE;
-    for (unsigned i = 0; i < n; i++) {
-        unsigned slot = f->count <= JIT_FILL_LOG ? f->log[i] : i;
-        clear_entry(&tlb[slot], slot);
+    for (unsigned i = 0; i < f->count; i++) {
+        clear_entry(&jv->v->env->tlb[idx][f->log[i]], f->log[i]);
     }
-    clear_fills(f);
+    f->count = 0;
+}
+
+/* All entries but those of global pages, if these can be told. */
+static void flush_some(struct jit_vcpu *jv, unsigned idx, bool global)
+{
+    struct jit_fills *f = &jv->fills[idx];
+    if (f->count <= JIT_FILL_LOG && !(global && f->global)) {
+        flush_logged(jv, idx);
+        return;
+    }
+    for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
+        clear_entry(&jv->v->env->tlb[idx][i], i);
+    }
+    f->count = 0;
+    f->global = false;
+}
+
+static void flush_mode(struct jit_vcpu *jv, unsigned idx)
+{
+    flush_some(jv, idx, true);
+    clear_fills(&jv->fills[idx]);
 }
 
 void jit_code_moved(struct jit_vcpu *jv)
 {
-    jv->generation++;
+    jv->stats.flushes_code++;
+    jv->generation[0]++;
+    jv->generation[1]++;
     set_salt(jv);
 }
 
@@ -78,16 +109,35 @@ static void flush_itlb(struct jit_vcpu *jv)
 {
     for (unsigned i = 0; i < ARRAY_LEN(jv->itlb); i++) {
         jv->itlb[i].page = RT_TLB_INVALID;
+        jv->itlb[i].lost = false;
     }
+    jv->local_code = false;
     jit_code_moved(jv);
+}
+
+/* Kernel code lies in global pages as a rule: then its links and jump targets live on (M3). */
+static void flush_itlb_nonglobal(struct jit_vcpu *jv)
+{
+    if (jv->local_code) {
+        flush_itlb(jv);
+        return;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(jv->itlb); i++) {
+        if (!jv->itlb[i].global) {
+            jv->itlb[i].page = RT_TLB_INVALID;
+        }
+    }
+    jv->generation[1]++;
+    set_salt(jv);
 }
 
 void jit_tlb_init(struct jit_vcpu *jv)
 {
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
-        jv->fills[idx].count = JIT_FILL_LOG + 1;
+        jv->fills[idx].global = true;
         flush_mode(jv, idx);
     }
+    jv->walk_gen[0] = jv->walk_gen[1] = 1;
     flush_itlb(jv);
 }
 
@@ -101,7 +151,31 @@ void tlb_flush(struct vcpu *v)
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         flush_mode(jv, idx);
     }
+    jv->walk_gen[0]++;
+    jv->walk_gen[1]++;
     flush_itlb(jv);
+    log_put(LOG_MMU, "cpu %u flush\n", v->index);
+}
+
+void tlb_flush_nonglobal(struct vcpu *v)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    if (!jv) {
+        return;
+    }
+    jv->stats.flushes_nonglobal++;
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        flush_some(jv, idx, false);
+    }
+    jv->walk_gen[0]++;
+    flush_itlb_nonglobal(jv);
+    log_put(LOG_MMU, "cpu %u flush of non-global pages\n", v->index);
+}
+
+static struct jit_walk *walk_slot(struct jit_vcpu *jv, unsigned idx, gva_t va)
+{
+    gva_t n = va >> RT_PAGE_BITS;
+    return &jv->walks[(n ^ n >> JIT_WALK_BITS ^ (gva_t)idx << (JIT_WALK_BITS - 2)) & (ARRAY_LEN(jv->walks) - 1)];
 }
 
 void tlb_flush_page(struct vcpu *v, gva_t va)
@@ -109,19 +183,24 @@ void tlb_flush_page(struct vcpu *v, gva_t va)
     struct jit_vcpu *jv = jit_of(v);
     gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
     unsigned half = va >> 63;
-    jv->stats.page_flushes++;
+    jv->stats.flushes_page++;
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         if (va >= jv->fills[idx].large_lo[half] && va <= jv->fills[idx].large_hi[half]) {
             tlb_flush(v);
             return;
         }
         struct rt_tlb_entry *e = rt_tlb_slot(v->env, idx, va);
+        struct jit_walk *k = walk_slot(jv, idx, va);
         if (e->tag_r == page || e->tag_w == page) {
             clear_entry(e, slot_of(va));
         }
+        if (k->page == page) {
+            k->gen = 0;
+        }
     }
+    log_put(LOG_MMU, "cpu %u flush of page %llx\n", v->index, (unsigned long long)page);
     struct jit_itlb *it = &jv->itlb[va >> RT_PAGE_BITS & (ARRAY_LEN(jv->itlb) - 1)];
-    if (it->page == page) { /* only then can links and jump targets hang on it */
+    if (it->page == page || it->lost) { /* only then can links and jump targets hang on it */
         flush_itlb(jv);
     }
 }
@@ -139,10 +218,9 @@ void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
     }
 }
 
-static bool has_code(const struct mem_hit *hit)
+static bool has_code(const struct jit_walk *k)
 {
-    return hit->ram->code_pages &&
-           atomic_load(&hit->ram->code_pages[(hit->off - hit->ram->base) >> RT_PAGE_BITS]);
+    return k->ram->code_pages && atomic_load(&k->ram->code_pages[(k->off - k->ram->base) >> RT_PAGE_BITS]);
 }
 
 static void note_large(struct jit_fills *f, gva_t va, unsigned bits)
@@ -153,49 +231,88 @@ static void note_large(struct jit_fills *f, gva_t va, unsigned bits)
     f->large_hi[half] = hi > f->large_hi[half] ? hi : f->large_hi[half];
 }
 
-static void fill(struct jit_vcpu *jv, unsigned idx, gva_t va, const struct walk_result *w,
-                 const struct mem_hit *hit)
+static void fill(struct jit_vcpu *jv, gva_t va, const struct jit_walk *k)
 {
-    struct rt_env *env = jv->v->env;
-    struct rt_tlb_entry *e = rt_tlb_slot(env, idx, va);
-    struct jit_fills *f = &jv->fills[idx];
-    gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
-    uint64_t in_page = va & (RT_PAGE_SIZE - 1);
-    bool write = (w->perms & RT_WRITE) && hit->writable && !has_code(hit);
-    if (f->count < JIT_FILL_LOG) {
-        f->log[f->count] = (uint16_t)slot_of(va);
+    struct rt_tlb_entry *e = rt_tlb_slot(jv->v->env, k->idx, va);
+    struct jit_fills *f = &jv->fills[k->idx];
+    bool write = (k->perms & RT_WRITE) && k->writable && !has_code(k);
+    if (k->global) {
+        f->global = true;
+    } else {
+        if (f->count < JIT_FILL_LOG) {
+            f->log[f->count] = (uint16_t)slot_of(va);
+        }
+        f->count += f->count <= JIT_FILL_LOG;
     }
-    f->count += f->count <= JIT_FILL_LOG;
-    if (w->page_bits > RT_PAGE_BITS) {
-        note_large(f, va, w->page_bits);
-    }
-    e->tag_r = w->perms & RT_READ ? page : rt_tlb_invalid(slot_of(va));
-    e->tag_w = write ? page : rt_tlb_invalid(slot_of(va));
-    e->host = (uint64_t)(uintptr_t)(hit->host - in_page);
-    e->ram_off = hit->off - in_page;
+    e->tag_r = k->perms & RT_READ ? k->page : rt_tlb_invalid(slot_of(va));
+    e->tag_w = write ? k->page : rt_tlb_invalid(slot_of(va));
+    e->host = (uint64_t)(uintptr_t)k->host;
+    e->ram_off = k->off;
 }
 
-/* Walks for one page of an access. *host: where its RAM is, NULL when it is not plain RAM. */
-static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, void **host,
-                         gpa_t *gpa)
+/* Where a whole page of RAM is mapped, or NULL when *gpa is something else. */
+static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va, const struct walk_result *w)
+{
+    struct mem_hit hit;
+    gpa_t first = w->gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
+    mem_lookup(jv->v->mem, first, &hit);
+    bool ram = hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM;
+    if (!ram || hit.last < first + RT_PAGE_SIZE - 1) {
+        return NULL;
+    }
+    if (w->page_bits > RT_PAGE_BITS) {
+        note_large(&jv->fills[idx], va, w->page_bits);
+    }
+    struct jit_walk *k = walk_slot(jv, idx, va);
+    *k = (struct jit_walk){.page = va & ~(gva_t)(RT_PAGE_SIZE - 1), .gen = jv->walk_gen[w->global], .idx = idx,
+                           .perms = w->perms, .page_bits = w->page_bits, .global = w->global,
+                           .writable = hit.writable, .off = hit.off, .host = hit.host, .ram = hit.ram};
+    return k;
+}
+
+/* Walks, or remembers. False: fault. *k: NULL when it is not plain RAM (then *gpa is set). */
+static bool translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, struct jit_walk **k, gpa_t *gpa)
 {
     struct walk_result w;
-    struct mem_hit hit;
+    *k = walk_slot(jv, idx, va);
+    if ((*k)->page == (va & ~(gva_t)(RT_PAGE_SIZE - 1)) && (*k)->idx == idx &&
+        (*k)->gen == jv->walk_gen[(*k)->global] && ((*k)->perms & access) == access) {
+        jv->stats.refills++;
+        return true;
+    }
     jv->stats.walks++;
-    *host = NULL;
     if (!jv->v->isa->walk(jv->v, va, access, idx, &w)) {
         return false;
     }
+    log_put(LOG_MMU, "cpu %u walk %llx to %llx\n", jv->v->index, (unsigned long long)va, (unsigned long long)w.gpa);
     *gpa = w.gpa;
-    mem_lookup(jv->v->mem, w.gpa, &hit);
-    bool whole = hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM;
-    gpa_t first = w.gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
-    if (!whole || hit.start > first || hit.last < first + RT_PAGE_SIZE - 1) {
+    *k = note_walk(jv, idx, va, &w);
+    return true;
+}
+
+/* For one page of an access. *host: where its RAM is, NULL when it is not plain RAM. */
+static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, void **host)
+{
+    struct jit_walk *k;
+    gpa_t gpa;
+    *host = NULL;
+    if (!translate(jv, idx, va, access, &k, &gpa)) {
+        return false;
+    }
+    if (!k) {
+        jv->stats.slow_device++;
         return true;
     }
-    fill(jv, idx, va, &w, &hit);
-    bool plain = !(access & RT_WRITE) || (hit.writable && !has_code(&hit));
-    *host = plain ? hit.host : NULL;
+    if (inject(&jv->inject, INJECT_TLB)) {
+        flush_mode(jv, idx);
+    } else {
+        fill(jv, va, k);
+    }
+    if (!(access & RT_WRITE) || (k->writable && !has_code(k))) {
+        *host = k->host + (va & (RT_PAGE_SIZE - 1));
+    } else {
+        jv->stats.slow_code++;
+    }
     return true;
 }
 
@@ -203,19 +320,23 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
 {
     struct jit_vcpu *jv = jit_of(env->vcpu);
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
-    gpa_t gpa;
     if (size <= left) {
-        return resolve_page(jv, idx, va, access, host, &gpa);
+        return resolve_page(jv, idx, va, access, host);
     }
-    bool ok = resolve_page(jv, idx, va, access, host, &gpa) &&
-              resolve_page(jv, idx, va + left, access, host, &gpa);
+    bool ok = resolve_page(jv, idx, va, access, host) && resolve_page(jv, idx, va + left, access, host);
+    jv->stats.slow_cross += ok;
     *host = NULL;
     return ok;
 }
 
 static bool resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned access, void **host)
 {
-    return resolve_in(env, env->mmu_idx, va, size, access, host);
+    bool ok = resolve_in(env, env->mmu_idx, va, size, access, host);
+    if (ok && *host && inject(&jit_of(env->vcpu)->inject, INJECT_CROSS)) {
+        clear_entry(rt_tlb_slot(env, env->mmu_idx, va), slot_of(va)); /* so that it comes again */
+        *host = NULL;
+    }
+    return ok;
 }
 
 /* Bytes of one page at a physical address, by pieces of at most eight. */
@@ -249,15 +370,23 @@ static void write_phys(struct jit_vcpu *jv, gpa_t gpa, unsigned size, const uint
     }
 }
 
+static bool gpa_of(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, gpa_t *gpa)
+{
+    struct walk_result w;
+    if (!jv->v->isa->walk(jv->v, va, access, idx, &w)) {
+        return false;
+    }
+    *gpa = w.gpa;
+    return true;
+}
+
 static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, void *val, bool write)
 {
     struct jit_vcpu *jv = jit_of(env->vcpu);
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1)), first = size < left ? size : left;
     gpa_t gpa[2];
-    void *host;
     unsigned access = write ? RT_WRITE : RT_READ;
-    if (!resolve_page(jv, idx, va, access, &host, &gpa[0]) ||
-        (first < size && !resolve_page(jv, idx, va + first, access, &host, &gpa[1]))) {
+    if (!gpa_of(jv, idx, va, access, &gpa[0]) || (first < size && !gpa_of(jv, idx, va + first, access, &gpa[1]))) {
         return false;
     }
     uint8_t *bytes = val;
@@ -423,21 +552,18 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
     if (it->page == page && it->idx == idx) {
         return it;
     }
-    struct walk_result w;
-    struct mem_hit hit;
-    if (!jv->v->isa->walk(jv->v, va, RT_EXEC, idx, &w)) {
+    struct jit_walk *k;
+    gpa_t gpa;
+    if (!translate(jv, idx, va, RT_EXEC, &k, &gpa)) {
         return NULL;
     }
-    gpa_t first = w.gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
-    mem_lookup(jv->v->mem, first, &hit);
-    bool usable = (hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM) && hit.last >= first + RT_PAGE_SIZE - 1;
-    if (!usable) { /* code in device memory or in a hole: rule 4 */
+    if (!k) { /* code in device memory or in a hole: rule 4 */
         jv->v->env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
         return NULL;
     }
-    *it = (struct jit_itlb){.page = page, .idx = idx, .off = hit.off, .host = hit.host, .ram = hit.ram};
-    if (w.page_bits > RT_PAGE_BITS) {
-        note_large(&jv->fills[idx], va, w.page_bits);
-    }
+    jv->local_code |= !k->global && !is_user(idx);
+    bool lost = it->lost || (it->page != RT_TLB_INVALID && it->page != page);
+    *it = (struct jit_itlb){.page = page, .global = k->global, .lost = lost, .idx = idx, .off = k->off,
+                            .host = k->host, .ram = k->ram};
     return it;
 }

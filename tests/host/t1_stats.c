@@ -23,6 +23,9 @@
 
 /* What the ISA would ask of an accelerator: never, as nothing runs. */
 #include "core/tlb_ops.h"
+void tlb_flush_nonglobal(struct vcpu *v)
+{
+}
 void tlb_flush(struct vcpu *v)
 {
 }

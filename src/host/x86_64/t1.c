@@ -482,6 +482,7 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     fuse(t);
     uses(t);
     out->ninsns = emit_ops(t, buf);
+    out->stop_op = t->i < b->nops ? b->op[t->i].op : IR_nop;
     out->flags_dead = !t->flags_seen;
     t->cold.p += -(uintptr_t)t->cold.p & 7;
     out->links = (struct ir_link **)t->cold.p;

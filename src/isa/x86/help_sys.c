@@ -63,7 +63,7 @@ static enum ir_helper_result write_cr3(struct x86_cpu *c, uint64_t v)
     bool same = c->cr3 == v;
     c->cr3 = v;
     if (!(keep && same)) {
-        tlb_flush(c->rt.vcpu);
+        tlb_flush_nonglobal(c->rt.vcpu);
     }
     return IR_HELPER_NEXT;
 }
@@ -268,8 +268,10 @@ enum ir_helper_result helper_invpcid(struct rt_env *env, uint64_t type, uint64_t
         if ((desc[0] & 0xfff) == (c->cr3 & 0xfff) || !(c->cr4 & CR4_PCIDE)) {
             tlb_flush_page(env->vcpu, desc[1]);
         }
-    } else {
+    } else if (type == 2) {
         tlb_flush(env->vcpu);
+    } else {
+        tlb_flush_nonglobal(env->vcpu);
     }
     return IR_HELPER_NEXT;
 }
