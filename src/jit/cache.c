@@ -66,12 +66,31 @@ static bool in_two_pages(const struct jit_block *b)
     return b->off2 != RAM_OFF_NONE && b->off2 != page_of(b->off);
 }
 
+/* Bits of the 64-byte granules from byte `first` to byte `last` of a page. */
+static uint64_t mask_granules(unsigned first, unsigned last)
+{
+    return ~0ull << (first >> 6) & ~0ull >> (63 - (last >> 6));
+}
+
 static void link_page(struct jit_vcpu *jv, struct jit_block *b, unsigned which)
 {
     ram_off_t off = which ? b->off2 : b->off;
     struct jit_block **head = &jv->pages[off >> RT_PAGE_BITS];
     b->page_next[which] = *head;
     *head = b;
+    unsigned first = (unsigned)(off & (RT_PAGE_SIZE - 1)), end = first + b->bytes - 1u;
+    if (b->off2 != RAM_OFF_NONE) { /* one instruction over two pages */
+        first = which || !in_two_pages(b) ? 0 : first;
+        end = RT_PAGE_SIZE - 1;
+    }
+    jv->granules[off >> RT_PAGE_BITS] |= mask_granules(first, end);
+}
+
+bool jit_write_misses_code(const struct jit_vcpu *jv, const struct ram *ram, ram_off_t off, unsigned size)
+{
+    unsigned at = (unsigned)(off & (RT_PAGE_SIZE - 1));
+    unsigned who = atomic_load(&ram->code_pages[(off - ram->base) >> RT_PAGE_BITS]);
+    return (who & ~(1u << jv->v->index)) == 0 && !(jv->granules[off >> RT_PAGE_BITS] & mask_granules(at, at + size - 1));
 }
 
 static struct jit_block **next_in_page(struct jit_block *b, ram_off_t page)
@@ -88,6 +107,7 @@ static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page
     *p = *next_in_page(b, page);
     if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
         struct ram *ram = ram_at(jv, page);
+        jv->granules[page >> RT_PAGE_BITS] = 0;
         atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~(1u << jv->v->index));
     }
 }

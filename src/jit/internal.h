@@ -91,6 +91,7 @@ struct jit_vcpu {
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
+    uint64_t *granules;       /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct jit_block *zombies;
     struct jit_block **arenas; /* blocks by arena of code memory */
     struct codemem mem;
@@ -144,6 +145,8 @@ void jit_free_zombies(struct jit_vcpu *);
 void jit_drop_all(struct jit_vcpu *);
 /* A write by this vCPU, or by a device, to a page with translations. */
 void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len);
+/* May `size` bytes in a page with translations be written as if it had none? */
+bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off, unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
 
 /* smp.c */

@@ -151,13 +151,22 @@ static bool look_around(struct jit_vcpu *jv)
     }
 }
 
+/* Nothing wants in: then the next block may run whole, the first poll is behind an instruction. */
+static bool quiet(struct jit_vcpu *jv)
+{
+    struct vcpu *v = jv->v;
+    return !atomic_load(&v->env->exit) && !atomic_load(&v->events) && !(v->ic && irq_ctrl_pending(v->ic));
+}
+
 static void run(struct jit_vcpu *jv)
 {
     struct rt_env *env = jv->v->env;
     enum rt_exit why = RT_EXIT_POLL;
     for (;;) {
         bool stop = why == RT_EXIT_STOP;
-        if (env->hold_irq) { /* the instruction behind STI or MOV SS */
+        if (env->hold_irq && quiet(jv)) {
+            env->hold_irq = stop = false;
+        } else if (env->hold_irq) { /* the instruction behind STI or MOV SS, and nothing more */
             env->hold_irq = false;
             jv->stats.steps_held++;
             step(jv);
@@ -246,6 +255,11 @@ static size_t pages_size(const struct jit_machine *jm)
     return ((jm->ram_end >> RT_PAGE_BITS) + 1) * sizeof(struct jit_block *);
 }
 
+static size_t granules_size(const struct jit_machine *jm)
+{
+    return ((jm->ram_end >> RT_PAGE_BITS) + 1) * sizeof(uint64_t);
+}
+
 /* Tier 1 where the host has a back end and grants executable memory; else the interpreter. */
 static int open_host(struct jit_vcpu *jv, struct err *err)
 {
@@ -304,6 +318,7 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     jm->cpu[jm->count++] = jv;
     pthread_mutex_init(&jv->mail_lock, NULL);
     jv->pages = big_zero(pages_size(jm));
+    jv->granules = big_zero(granules_size(jm));
     if (getrandom(&jv->salt_secret, 8, 0) != 8) {
         jv->salt_secret = (uint64_t)(uintptr_t)jv;
     }
@@ -391,6 +406,7 @@ static void free_vcpu(struct jit_vcpu *jv)
     vcpu_fini(v);
     munmap(v->env, v->isa->env_size);
     munmap(jv->pages, pages_size(jv->jm));
+    munmap(jv->granules, granules_size(jv->jm));
     munmap(jv, sizeof(*jv));
     free(v);
 }

@@ -291,8 +291,9 @@ static bool translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned acce
 }
 
 /* For one page of an access. *host: where its RAM is, NULL when it is not plain RAM. */
-static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, void **host)
+static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned size, unsigned access, void **host)
 {
+    unsigned in_page = va & (RT_PAGE_SIZE - 1);
     struct jit_walk *k;
     gpa_t gpa;
     *host = NULL;
@@ -308,8 +309,9 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned a
     } else {
         fill(jv, va, k);
     }
-    if (!(access & RT_WRITE) || (k->writable && !has_code(k))) {
-        *host = k->host + (va & (RT_PAGE_SIZE - 1));
+    if (!(access & RT_WRITE) ||
+        (k->writable && (!has_code(k) || jit_write_misses_code(jv, k->ram, k->off + in_page, size)))) {
+        *host = k->host + in_page;
     } else {
         jv->stats.slow_code++;
     }
@@ -321,9 +323,9 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
     struct jit_vcpu *jv = jit_of(env->vcpu);
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
     if (size <= left) {
-        return resolve_page(jv, idx, va, access, host);
+        return resolve_page(jv, idx, va, size, access, host);
     }
-    bool ok = resolve_page(jv, idx, va, access, host) && resolve_page(jv, idx, va + left, access, host);
+    bool ok = resolve_page(jv, idx, va, left, access, host) && resolve_page(jv, idx, va + left, size - left, access, host);
     jv->stats.slow_cross += ok;
     *host = NULL;
     return ok;
@@ -508,7 +510,7 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
         *host = (char *)(uintptr_t)e->host + (va & (RT_PAGE_SIZE - 1));
         return (int)n;
     }
-    if (!resolve_in(v->env, idx, va, 1, access, host)) {
+    if (!resolve_in(v->env, idx, va, n, access, host)) {
         return -1;
     }
     return *host ? (int)n : 0;
