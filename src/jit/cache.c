@@ -17,6 +17,7 @@
 #include "base/strbuf.h"
 #include "core/machine.h"
 #include "jit/internal.h"
+#include "jit/lockstep.h"
 #include "loop/clock.h"
 
 #define MAX_INSNS 64
@@ -377,8 +378,8 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (!ir) {
         return NULL;
     }
-    if (jv->lockstep && ir->ninsns > 1 && ir->op[ir->nops - 1].op == IR_helper) {
-        ir = lift(jv, pc, va, ir->ninsns - 1u, s); /* lockstep compares up to the helper */
+    if (jv->lockstep) {
+        ir->guest = lockstep_guest(jv->lockstep);
     }
     if (jv->jm->opt.verify) {
         verify(ir);

@@ -2,8 +2,10 @@
  * Lockstep: every block is first interpreted on a shadow of the guest's state, with stores kept in
  * an overlay, then run by tier 1 for real; registers, flags, pc and stored bytes must agree.
  *
- * For one vCPU. Blocks end before an instruction that calls a helper; those instructions, accesses
- * to devices, and instructions tier 1 leaves to tier 0 are counted as not compared, by reason.
+ * For one vCPU. A block that ends in a helper is compared where tier 1 calls it: same arguments,
+ * same state, same memory; the helper, which both tiers share, then runs once, and where the block
+ * goes on is checked. Accesses to devices and instructions tier 1 leaves to tier 0 are counted as
+ * not compared, by reason.
  * Flags are compared by the mask of what the manual defines for the last flag setter.
  */
 #include "jit/lockstep.h"
@@ -34,7 +36,15 @@ struct lockstep {
     struct stored store[BYTES];
     unsigned count;
     bool device;           /* an access went to a device: no verdict */
-    uint64_t compared, skipped_helper, skipped_device, skipped_step;
+    struct ir_guest guest;     /* of the guest, with helpers of our own */
+    struct ir_helper *helpers;
+    const struct jit_block *block;
+    bool judge;                /* tier 1 is to be compared at its helper call */
+    bool called;               /* ... which came */
+    bool shadow_called;
+    uint64_t arg[3];           /* of tier 0's call */
+    enum ir_helper_result said;
+    uint64_t compared, compared_helper, skipped_tier0, skipped_device, skipped_step;
 };
 
 #define HEAD offsetof(struct rt_env, host_sp)
@@ -143,11 +153,82 @@ static const struct rt_mem_ops lockstep_ops = {
     .lock_end = ls_lock, .vec = ls_vec, .fpu_get = ls_fpu_get, .fpu_set = ls_fpu_set,
 };
 
+static void report(struct lockstep *l, const struct ir_block *b, const char *what);
+static void compare(struct lockstep *l, const struct ir_block *b, bool inside);
+
+static const struct ir_op *last_op(const struct ir_block *b)
+{
+    return &b->op[b->nops - 1];
+}
+
+/* Helper arguments agree in the bits that their types have. */
+static bool same_arguments(const struct lockstep *l, const uint64_t arg[3])
+{
+    const struct ir_block *b = l->block->ir;
+    const ir_ref v[3] = {last_op(b)->a, last_op(b)->b, last_op(b)->c};
+    for (unsigned k = 0; k < 3; k++) {
+        if (v[k] != IR_NONE && ((arg[k] ^ l->arg[k]) & mask_low(ir_type_bits(b->op[v[k]].type)))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Stands for every helper. */
+static enum ir_helper_result ls_helper(struct rt_env *env, uint64_t a, uint64_t b, uint64_t c)
+{
+    struct lockstep *l = of(env);
+    const uint64_t arg[3] = {a, b, c};
+    if (env == l->shadow) {
+        l->shadow_called = true;
+        memcpy(l->arg, arg, sizeof(arg));
+        return IR_HELPER_FAULT;
+    }
+    const struct ir_block *ir = l->block->ir;
+    if (l->judge) {
+        if (!l->shadow_called || !same_arguments(l, arg)) {
+            report(l, ir, "the call of a helper");
+        }
+        compare(l, ir, false);
+        l->compared_helper++;
+    }
+    l->called = true;
+    l->said = l->jv->v->isa->guest->helpers[last_op(ir)->aux].fn(env, a, b, c);
+    return l->said;
+}
+
+/* Did tier 1 go on as the helper said? */
+static bool goes_on(const struct lockstep *l, enum rt_exit why)
+{
+    const struct ir_block *b = l->block->ir;
+    bool next = l->said == IR_HELPER_NEXT || l->said == IR_HELPER_EXIT;
+    if (next && l->jv->v->env->pc != b->target[last_op(b)->imm]) {
+        return false;
+    }
+    return (l->said == IR_HELPER_FAULT) == (why == RT_EXIT_FAULT) && (l->said == IR_HELPER_EXIT) == (why == RT_EXIT_STOP);
+}
+
+const struct ir_guest *lockstep_guest(const struct lockstep *l)
+{
+    return &l->guest;
+}
+
+static void take_helpers(struct lockstep *l, const struct ir_guest *g)
+{
+    l->guest = *g;
+    l->helpers = alloc_array(g->nhelpers, sizeof(*l->helpers));
+    for (unsigned i = 0; i < g->nhelpers; i++) {
+        l->helpers[i] = (struct ir_helper){g->helpers[i].name, ls_helper};
+    }
+    l->guest.helpers = l->helpers;
+}
+
 struct lockstep *lockstep_new(struct jit_vcpu *jv)
 {
     struct lockstep *l = alloc_zero(sizeof(*l));
     size_t size = jv->v->isa->env_size;
     l->jv = jv;
+    take_helpers(l, jv->v->isa->guest);
     l->shadow = aligned_alloc(64, round_up(size, 64));
     if (!l->shadow) {
         abort();
@@ -170,11 +251,13 @@ void lockstep_free(struct lockstep *l)
     if (!l) {
         return;
     }
-    uint64_t skipped = l->skipped_helper + l->skipped_device + l->skipped_step;
-    log_put(LOG_ALWAYS, "lockstep: %llu blocks compared, not compared: %llu helper, %llu device, %llu left to tier 0 (%.3f %% compared)\n",
-            (unsigned long long)l->compared, (unsigned long long)l->skipped_helper,
+    uint64_t skipped = l->skipped_tier0 + l->skipped_device + l->skipped_step;
+    log_put(LOG_ALWAYS, "lockstep: %llu blocks compared (%llu up to their helper), not compared: %llu not translated, %llu device, "
+            "%llu left to tier 0 (%.3f %% compared)\n",
+            (unsigned long long)l->compared, (unsigned long long)l->compared_helper, (unsigned long long)l->skipped_tier0,
             (unsigned long long)l->skipped_device, (unsigned long long)l->skipped_step,
             100.0 * (double)l->compared / (double)(l->compared + skipped + 1));
+    free(l->helpers);
     free(l->before);
     free(l->shadow);
     free(l);
@@ -202,11 +285,6 @@ static int index_of(const struct ir_block *b, uint64_t pc)
         }
     }
     return -1;
-}
-
-static bool ends_in_helper(const struct ir_block *b)
-{
-    return b->op[b->nops - 1].op == IR_helper;
 }
 
 static enum rt_exit interpret(struct lockstep *l, const struct ir_block *b, unsigned steps)
@@ -344,14 +422,35 @@ static void compare(struct lockstep *l, const struct ir_block *b, bool inside)
     l->compared++;
 }
 
+/* Tier 1 came back without having called a helper. */
+static void judge(struct lockstep *l, const struct ir_block *b, enum rt_exit first, enum rt_exit why)
+{
+    const struct rt_env *env = l->jv->v->env;
+    if (why == RT_EXIT_STEP) { /* compare what was done before the instruction it stands at */
+        int n = index_of(b, env->pc);
+        if (n <= 0) {
+            l->skipped_step++;
+            return;
+        }
+        interpret(l, b, (unsigned)n);
+    } else if (l->shadow_called) {
+        report(l, b, "the call of a helper");
+    } else if ((first == RT_EXIT_FAULT) != (why == RT_EXIT_FAULT)) {
+        report(l, b, "faulting");
+    }
+    compare(l, b, why == RT_EXIT_STEP || why == RT_EXIT_FAULT);
+}
+
 enum rt_exit lockstep_run(struct lockstep *l, const struct jit_block *block)
 {
     struct jit_vcpu *jv = l->jv;
     struct rt_env *env = jv->v->env;
     const struct ir_block *b = block->ir;
-    if (ends_in_helper(b) || !block->code.entry) {
-        l->skipped_helper++;
-        return block->code.entry ? jv->host->enter(jv->ctx, env, block->code.entry) : ir_interp(env, b);
+    l->block = block;
+    l->judge = l->called = l->shadow_called = false;
+    if (!block->code.entry) {
+        l->skipped_tier0++;
+        return ir_interp(env, b);
     }
     l->count = 0;
     memcpy(l->before, env, HEAD);
@@ -361,19 +460,12 @@ enum rt_exit lockstep_run(struct lockstep *l, const struct jit_block *block)
         l->skipped_device++;
         return jv->host->enter(jv->ctx, env, block->code.entry);
     }
+    l->judge = true;
     enum rt_exit why = jv->host->enter(jv->ctx, env, block->code.entry);
-    if (why == RT_EXIT_STEP) { /* compare what was done before the instruction it stands at */
-        int n = index_of(b, env->pc);
-        if (n <= 0) {
-            l->skipped_step += n == 0;
-            return why;
-        }
-        interpret(l, b, (unsigned)n);
-    } else if ((first == RT_EXIT_FAULT) != (why == RT_EXIT_FAULT)) {
-        report(l, b, "faulting");
-    }
-    if (why != RT_EXIT_POLL) {
-        compare(l, b, why == RT_EXIT_STEP || why == RT_EXIT_FAULT);
+    if (!l->called) {
+        judge(l, b, first, why);
+    } else if (!goes_on(l, why)) {
+        report(l, b, "the way behind a helper");
     }
     return why;
 }

@@ -273,7 +273,7 @@ static int open_host(struct jit_vcpu *jv, struct err *err)
         return ret;
     }
     jv->arenas = alloc_array(jv->mem.narenas, sizeof(*jv->arenas));
-    struct ir_host_config c = {.guest = jv->v->isa->guest, .code_lo = jv->mem.rx, .code_hi = jv->mem.rx + jv->mem.size};
+    struct ir_host_config c = {.guest = jv->lockstep ? lockstep_guest(jv->lockstep) : jv->v->isa->guest, .code_lo = jv->mem.rx, .code_hi = jv->mem.rx + jv->mem.size};
     codemem_begin_write(&jv->mem);
     jv->ctx = jv->host->open(&c, &jv->mem.cur, err);
     codemem_end_write(&jv->mem);

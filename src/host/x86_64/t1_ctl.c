@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#define MAX_INSN 15 /* bytes of a guest instruction */
 #define ENV(field) x_env(offsetof(struct rt_env, field))
 
 void t1_store_pc(struct t1 *t, struct enc *e, uint64_t pc)
@@ -71,7 +72,8 @@ bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
     l->branch = branch;
     l->has_flags = store_flags;
     l->poll = pc <= t->pc;
-    l->cross_page = (pc ^ t->b->pc) >> RT_PAGE_BITS != 0;
+    /* At the page's end the target may be an instruction that crosses. */
+    l->cross_page = (pc ^ t->b->pc) >> RT_PAGE_BITS != 0 || (pc & (RT_PAGE_SIZE - 1)) > RT_PAGE_SIZE - MAX_INSN;
     l->stub = e->p;
     x_patch_here(e, branch);
     if (store_flags) {
