@@ -125,6 +125,10 @@ void tlb_flush(struct vcpu *v)
 {
 }
 
+void tlb_flush_nonglobal(struct vcpu *v)
+{
+}
+
 void tlb_flush_page(struct vcpu *v, gva_t va)
 {
 }
