@@ -9,7 +9,7 @@ struct chardev_keys {
     const struct chardev_user *user;
     void *opaque;
     bool escape; /* the last byte was Ctrl-A */
-    uint8_t held[512];
+    uint8_t held[4096];
     size_t count;
     void (*quit)(void *);
     void *quit_opaque;

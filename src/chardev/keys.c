@@ -26,9 +26,13 @@ void chardev_keys_flush(struct chardev *c)
         k->count = 0;
         return;
     }
-    size_t room = k->user->room ? k->user->room(k->opaque) : 0;
-    size_t n = k->count < room ? k->count : room;
-    if (n) {
+    /* Until all is gone or there is no room: the user calls back only after it said "no room". */
+    while (k->count) {
+        size_t room = k->user->room ? k->user->room(k->opaque) : 0;
+        size_t n = k->count < room ? k->count : room;
+        if (!n) {
+            return;
+        }
         k->user->rx(k->opaque, k->held, n);
         k->count -= n;
         memmove(k->held, k->held + n, k->count);
@@ -59,10 +63,11 @@ static void keys_command(struct chardev *c, uint8_t key)
     }
 }
 
-/* Always room for a byte: what the guest leaves too long is dropped. */
+/* Much more than a person types while a guest hangs, so that Ctrl-A x is always read. */
 static size_t keys_room(void *opaque)
 {
-    return 64;
+    const struct chardev_keys *k = ((struct chardev *)opaque)->keys;
+    return sizeof(k->held) - k->count;
 }
 
 static void keys_rx(void *opaque, const uint8_t *buf, size_t len)

@@ -5,6 +5,7 @@ Exit status 0 passed, 1 failed, 77 skipped (no guest files: tools/guest.py makes
 import base64
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,34 @@ def idle():
         assert p.wait(10) == 0
 
 
+def typing():
+    """Lines longer than the UART's FIFO arrive whole; Ctrl-A x quits with status 0."""
+    p = subprocess.Popen([LODGE, "-m", "256M", "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz",
+                          "-append", "console=ttyS0 quiet", "-nographic"], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
+    said = b""
+
+    def wait(word):
+        nonlocal said
+        end = time.time() + 60
+        while word not in said and time.time() < end:
+            if select.select([p.stdout], [], [], 0.2)[0]:
+                said += os.read(p.stdout.fileno(), 65536)
+        assert word in said, said[-1000:]
+        said = said[said.index(word) + len(word):]
+    try:
+        wait(b"/ # ")
+        for n in (1, 40, 300):
+            p.stdin.write(b"echo " + b"x" * n + b"$((40+2))\n")
+            p.stdin.flush()
+            wait(b"x" * n + b"42")
+        p.stdin.write(b"\x01x")
+        p.stdin.flush()
+        assert p.wait(10) == 0
+    finally:
+        p.kill()
+
+
 def virtio():
     """A disk read and written, random numbers, and what was written is in the file."""
     with tempfile.NamedTemporaryFile() as f:
@@ -164,7 +193,7 @@ CASES = {
     "pvh": lambda: boots(), "bzimage": lambda: boots(kernel="vmlinuz"), "poweroff": poweroff,
     "cpu-max": lambda: boots(more=["-cpu", "max"]), "cpu-v3": lambda: boots(more=["-cpu", "x86-64-v3"]),
     "interpreter": lambda: boots(more=["-accel", "jit,tier=0"], timeout=400),
-    "smp2": lambda: smp(2), "smp4": lambda: smp(4), "shell-work": shell_work, "idle": idle, "virtio": virtio,
+    "smp2": lambda: smp(2), "smp4": lambda: smp(4), "shell-work": shell_work, "idle": idle, "typing": typing, "virtio": virtio,
     "bad-kernels": bad_kernels, "bad-options": bad_options, "name": name_of_program,
 }
 
