@@ -31,12 +31,12 @@ struct ir_link {
     bool cross_page;              /* target is in another page than the block: guarded by epoch */
     bool poll;                    /* backward: the exit word is looked at on the way */
     bool has_flags;               /* flags are stored on the way unless the target ignores them */
-    /* writable addresses of what linking patches, and executable ones of where it points to */
-    uint8_t *branch;        /* rel32 of the jump in hot code */
-    uint8_t *slot;          /* rel32 of the jump in the exit stub */
-    uint8_t *epoch;         /* imm32 of the guard, or NULL */
-    uint8_t *stub, *bare;   /* stub from its start; stub behind the storing of flags */
-    uint8_t *unlinked;      /* where slot goes when not linked */
+    /* For the back end: where, from this record on. */
+    int32_t branch;         /* rel32 of the jump in hot code */
+    uint8_t stub, bare;     /* the exit stub from its start; behind the storing of flags */
+    uint8_t slot;           /* rel32 of the jump in the stub */
+    uint8_t unlinked;       /* where slot goes when not linked */
+    uint8_t epoch;          /* imm32 of the guard, or 0 */
 };
 
 /* One translated block. */

@@ -34,7 +34,8 @@ struct ir_host_ctx {
     uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
     uint8_t *exit_stored;  /* leave with the reason in r11d, guest registers are in env already */
     uint8_t *exit_pinned;  /* leave with the reason in r11d */
-    uint8_t *miss[NTEMPS][NTEMPS]; /* TLB miss: [t][u] */
+    uint8_t *exit_link;    /* called by a direct exit; behind the call, one byte: distance to its link */
+    uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS]; /* TLB miss: [MMU index][write][t][u] */
     uint8_t *helper;       /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
     uint8_t *go_pc;        /* registers are in env: go on at env->pc */
     uint8_t *jump_empty;   /* r11: pc ^ salt: no block known there */

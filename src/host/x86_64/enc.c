@@ -6,15 +6,21 @@
 
 enum { M0F = 0x100, M38 = 0x200, M3A = 0x300, P66 = 0x660000, PF3 = 0xf30000, PF2 = 0xf20000 };
 
+/* Bytes go through a local pointer: a store of a byte may alias anything in memory. */
 void x_byte(struct enc *e, uint8_t b)
 {
     *e->p++ = b;
 }
 
+static uint8_t *put32(uint8_t *p, uint32_t v)
+{
+    memcpy(p, &v, 4);
+    return p + 4;
+}
+
 void x_imm32(struct enc *e, uint32_t v)
 {
-    memcpy(e->p, &v, 4);
-    e->p += 4;
+    e->p = put32(e->p, v);
 }
 
 void x_imm64(struct enc *e, uint64_t v)
@@ -23,39 +29,41 @@ void x_imm64(struct enc *e, uint64_t v)
     e->p += 8;
 }
 
-static void modrm_mem(struct enc *e, unsigned reg, struct x_rm m)
+static uint8_t *modrm_mem(uint8_t *p, unsigned reg, struct x_rm m)
 {
     unsigned r = (reg & 7) << 3;
+    unsigned ix = m.index == X_NONE ? 4 : m.index & 7;
     if (m.reg == X_NONE) { /* no base: SIB with disp32 */
-        unsigned ix = m.index == X_NONE ? 4 : m.index & 7;
-        x_byte(e, (uint8_t)(r | 4));
-        x_byte(e, (uint8_t)(m.scale << 6 | ix << 3 | 5));
-        x_imm32(e, (uint32_t)m.disp);
-        return;
+        *p++ = (uint8_t)(r | 4);
+        *p++ = (uint8_t)(m.scale << 6 | ix << 3 | 5);
+        return put32(p, (uint32_t)m.disp);
     }
     unsigned base = m.reg & 7;
     unsigned mod = m.disp == 0 && base != 5 ? 0 : m.disp == (int8_t)m.disp ? 1 : 2;
     if (m.index != X_NONE || base == 4) {
-        unsigned ix = m.index == X_NONE ? 4 : m.index & 7;
-        x_byte(e, (uint8_t)(mod << 6 | r | 4));
-        x_byte(e, (uint8_t)(m.scale << 6 | ix << 3 | base));
+        *p++ = (uint8_t)(mod << 6 | r | 4);
+        *p++ = (uint8_t)(m.scale << 6 | ix << 3 | base);
     } else {
-        x_byte(e, (uint8_t)(mod << 6 | r | base));
+        *p++ = (uint8_t)(mod << 6 | r | base);
     }
     if (mod == 1) {
-        x_byte(e, (uint8_t)m.disp);
-    } else if (mod == 2) {
-        x_imm32(e, (uint32_t)m.disp);
+        *p++ = (uint8_t)m.disp;
     }
+    return mod == 2 ? put32(p, (uint32_t)m.disp) : p;
+}
+
+static uint8_t *modrm_at(uint8_t *p, unsigned reg, struct x_rm m)
+{
+    if (m.mem) {
+        return modrm_mem(p, reg, m);
+    }
+    *p++ = (uint8_t)(0xc0 | (reg & 7) << 3 | (m.reg & 7));
+    return p;
 }
 
 static void modrm(struct enc *e, unsigned reg, struct x_rm m)
 {
-    if (m.mem) {
-        modrm_mem(e, reg, m);
-    } else {
-        x_byte(e, (uint8_t)(0xc0 | (reg & 7) << 3 | (m.reg & 7)));
-    }
+    e->p = modrm_at(e->p, reg, m);
 }
 
 static unsigned rex_xb(struct x_rm m)
@@ -68,29 +76,30 @@ static unsigned rex_xb(struct x_rm m)
 
 enum { BYTE_REG = 1, BYTE_RM = 2, NO_W = 4, NO_66 = 8 };
 
-static void op_rm(struct enc *e, unsigned code, enum ir_type w, unsigned reg, struct x_rm m,
-                  unsigned how)
+static inline void op_rm(struct enc *e, unsigned code, enum ir_type w, unsigned reg, struct x_rm m,
+                         unsigned how)
 {
+    uint8_t *p = e->p;
     if (w == IR_I16 && !(how & NO_66)) {
-        x_byte(e, 0x66);
+        *p++ = 0x66;
     }
     if (code >> 16) {
-        x_byte(e, (uint8_t)(code >> 16));
+        *p++ = (uint8_t)(code >> 16);
     }
     unsigned rex = (w == IR_I64 && !(how & NO_W) ? 8 : 0) | (reg & 8) >> 1 | rex_xb(m);
     bool low = ((how & BYTE_REG) && reg >= 4) || ((how & BYTE_RM) && !m.mem && m.reg >= 4);
     if (rex || low) {
-        x_byte(e, (uint8_t)(0x40 | rex));
+        *p++ = (uint8_t)(0x40 | rex);
     }
     unsigned map = code >> 8 & 15;
     if (map) {
-        x_byte(e, 0x0f);
+        *p++ = 0x0f;
         if (map > 1) {
-            x_byte(e, map == 2 ? 0x38 : 0x3a);
+            *p++ = map == 2 ? 0x38 : 0x3a;
         }
     }
-    x_byte(e, (uint8_t)code);
-    modrm(e, reg, m);
+    *p++ = (uint8_t)code;
+    e->p = modrm_at(p, reg, m);
 }
 
 /* Ops whose 8-bit form has the even opcode. */

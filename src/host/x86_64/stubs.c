@@ -177,6 +177,20 @@ static void call_resolve(struct enc *e)
     x_mov_r_rm(e, IR_I64, X_RSP, x_r(X_RBX));
 }
 
+/* t holds the address xor the tag that did not match, u the entry's offset. */
+static void emit_miss_entries(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui, const uint8_t *common)
+{
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        for (unsigned w = 0; w < 2; w++) {
+            size_t tag = offsetof(struct rt_env, tlb) + idx * sizeof(((struct rt_env *)0)->tlb[0]) +
+                         (w ? offsetof(struct rt_tlb_entry, tag_w) : offsetof(struct rt_tlb_entry, tag_r));
+            c->miss[idx][w][ti][ui] = e->p;
+            x_alu_r_rm(e, X_XOR, IR_I64, temp_regs[ti], x_mx(X_ENV, temp_regs[ui], 0, (int32_t)tag - RT_BIAS));
+            jump(e, common);
+        }
+    }
+}
+
 /*
  * TLB miss of an access at the address in t. On the stack: return address, size << 2 | access (8 bits).
  * Returns with the access' host address being t + u, or five bytes further on with the exit's
@@ -185,7 +199,7 @@ static void call_resolve(struct enc *e)
 static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
 {
     unsigned t = temp_regs[ti], u = temp_regs[ui], other = temp_regs[3 - ti - ui];
-    c->miss[ti][ui] = e->p;
+    const uint8_t *common = e->p;
     store_pins(c, e);
     x_mov_rm_r(e, IR_I64, ENV(host_save[0]), other);
     x_mov_r_rm(e, IR_I64, X_RSI, x_r(t));
@@ -219,6 +233,7 @@ static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigne
     x_patch_here(e, out);
     x_alu_rm_i(e, X_ADD, IR_I64, x_m(X_RSP, 0), 5);
     x_ret_pop(e, 8);
+    emit_miss_entries(c, e, ti, ui, common);
 }
 
 /* Goes on at env->pc, by the jump cache if the exit word is clear and the block is there. */
@@ -239,6 +254,20 @@ static void emit_go_pc(struct ir_host_ctx *c, struct enc *e)
     x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_mx(X_ENV, X_R14, 0, table));
     x_patch(x_jcc(e, IR_CC_NE), c->exit[RT_EXIT_JUMP]);
     x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
+}
+
+static void emit_exit_link(struct ir_host_ctx *c, struct enc *e)
+{
+    c->exit_link = e->p;
+    x_pop_r(e, X_R11);
+    x_movzx(e, IR_I8, X_R14, x_m(X_R11, 0));
+    x_alu_r_rm(e, X_SUB, IR_I64, X_R11, x_r(X_R14));
+    x_mov_r_rm(e, IR_I64, X_RAX, x_m(X_R11, offsetof(struct ir_link, pc)));
+    x_mov_rm_r(e, IR_I64, ENV(pc), X_RAX);
+    x_mov_r_i64(e, X_RAX, (uint64_t)c->to_rx);
+    x_alu_r_rm(e, X_SUB, IR_I64, X_R11, x_r(X_RAX));
+    x_mov_rm_r(e, IR_I64, ENV(link_site), X_R11);
+    jump(e, c->exit[RT_EXIT_LINK]);
 }
 
 static void emit_jump_empty(struct ir_host_ctx *c, struct enc *e)
@@ -313,6 +342,7 @@ void stubs_emit(struct ir_host_ctx *c, struct enc *e)
         }
     }
     emit_go_pc(c, e);
+    emit_exit_link(c, e);
     emit_jump_empty(c, e);
     emit_helper(c, e);
     emit_vec_call(c, e);

@@ -37,6 +37,10 @@ void t1_end_insn(struct t1 *t)
     if (t->nfails == 0) {
         return;
     }
+    if (t->fails[t->nfails - 1] + 4 == t->cold.p) { /* the last one is here already */
+        t->cold.p -= 5;
+        t->nfails--;
+    }
     for (unsigned k = 0; k < t->nfails; k++) {
         x_patch_here(&t->cold, t->fails[k]);
     }
@@ -59,6 +63,24 @@ static struct ir_link *new_link(struct t1 *t)
     return l;
 }
 
+static uint8_t here(const struct ir_link *l, const struct enc *e)
+{
+    return (uint8_t)(e->p - (const uint8_t *)l);
+}
+
+static uint8_t *at(struct ir_link *l, int32_t off)
+{
+    return (uint8_t *)l + off;
+}
+
+/* Leaves with RT_EXIT_LINK: the stub finds the record by the distance behind the call. */
+static void leave_by_link(struct t1 *t, const struct ir_link *l)
+{
+    struct enc *e = &t->cold;
+    x_patch(x_call(e), t->c->exit_link);
+    x_byte(e, here(l, e));
+}
+
 /* Makes the direct exit whose jump in hot code has its rel32 at `branch`. */
 bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
 {
@@ -69,41 +91,37 @@ bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
         return false;
     }
     l->pc = pc;
-    l->branch = branch;
+    l->branch = (int32_t)(branch - (uint8_t *)l);
     l->has_flags = store_flags;
     l->poll = pc <= t->pc;
     /* At the page's end the target may be an instruction that crosses. */
     l->cross_page = (pc ^ t->b->pc) >> RT_PAGE_BITS != 0 || (pc & (RT_PAGE_SIZE - 1)) > RT_PAGE_SIZE - MAX_INSN;
-    l->stub = e->p;
+    l->stub = here(l, e);
     x_patch_here(e, branch);
     if (store_flags) {
         t1_store_flags(e, t->fl.cf_in_env);
     }
-    l->bare = e->p;
+    l->bare = here(l, e);
     if (l->poll) {
         x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
         poll = x_jcc(e, IR_CC_NE);
     }
     if (l->cross_page) {
         x_alu_rm_i(e, X_CMP, IR_I32, ENV(epoch), 0x7fffffff);
-        l->epoch = e->p - 4;
+        l->epoch = (uint8_t)(here(l, e) - 4);
         stale = x_jcc(e, IR_CC_NE);
     }
-    l->slot = x_jmp(e);
-    l->unlinked = e->p;
-    x_patch_here(e, l->slot);
+    uint8_t *slot = x_jmp(e);
+    l->slot = (uint8_t)(slot - (uint8_t *)l);
+    l->unlinked = here(l, e);
+    x_patch_here(e, slot);
+    if (poll) {
+        x_patch_here(e, poll); /* the run loop looks at the exit word first */
+    }
     if (stale) {
         x_patch_here(e, stale);
     }
-    x_mov_r_i64(e, X_R11, (uintptr_t)l);
-    x_mov_rm_r(e, IR_I64, ENV(link_site), X_R11);
-    t1_store_pc(t, e, pc);
-    x_patch(x_jmp(e), t->c->exit[RT_EXIT_LINK]);
-    if (poll) {
-        x_patch_here(e, poll);
-        t1_store_pc(t, e, pc);
-        x_patch(x_jmp(e), t->c->exit[RT_EXIT_POLL]);
-    }
+    leave_by_link(t, l);
     return true;
 }
 
@@ -227,22 +245,22 @@ void link_make(struct ir_host_ctx *c, struct ir_link *l, const struct ir_code *t
     uint8_t *entry = entry_of(c, to);
     /* Behind a guard that fails another block may come, which wants the flags. */
     bool bare = !l->has_flags || (to->flags_dead && !l->cross_page);
-    x_patch(l->slot, entry);
+    x_patch(at(l, l->slot), entry);
     if (l->epoch) {
-        memcpy(l->epoch, &epoch, 4);
+        memcpy(at(l, l->epoch), &epoch, 4);
     }
     if (bare && !l->poll && !l->cross_page) {
-        x_patch(l->branch, entry);
+        x_patch(at(l, l->branch), entry);
     } else {
-        x_patch(l->branch, bare ? l->bare : l->stub);
+        x_patch(at(l, l->branch), at(l, bare ? l->bare : l->stub));
     }
 }
 
 void link_break(struct ir_host_ctx *c, struct ir_link *l)
 {
     (void)c;
-    x_patch(l->slot, l->unlinked);
-    x_patch(l->branch, l->stub);
+    x_patch(at(l, l->slot), at(l, l->unlinked));
+    x_patch(at(l, l->branch), at(l, l->stub));
 }
 
 /* The cold code of a block begins with its way out for when it is dead. */

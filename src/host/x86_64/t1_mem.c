@@ -111,14 +111,14 @@ static unsigned temp_number(unsigned reg)
     return k;
 }
 
-static void miss(struct t1 *t, uint8_t *branch, struct x_rm tag, const unsigned temps[2], unsigned size,
-                 unsigned access, const uint8_t *back)
+static void miss(struct t1 *t, uint8_t *branch, const unsigned temps[2], unsigned size, unsigned access,
+                 const uint8_t *back)
 {
     struct enc *e = &t->cold;
     x_patch_here(e, branch);
-    x_alu_r_rm(e, X_XOR, IR_I64, temps[0], tag);
     x_push_i8(e, (int8_t)(size << 2 | access));
-    x_patch(x_call(e), t->c->miss[temp_number(temps[0])][temp_number(temps[1])]);
+    x_patch(x_call(e), t->c->miss[t->b->mode & 3][(access & RT_WRITE) != 0][temp_number(temps[0])]
+                                 [temp_number(temps[1])]);
     x_patch(x_jmp(e), back);
     if (t->aligned) {
         x_mov_r_i64(e, X_R11, RT_EXIT_STEP); /* misalignment comes before what the page says */
@@ -152,7 +152,7 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsig
     uint8_t *branch = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1],
                x_mx(X_ENV, temps[1], 0, table + (int32_t)offsetof(struct rt_tlb_entry, host)));
-    miss(t, branch, tag, temps, size, access, e->p);
+    miss(t, branch, temps, size, access, e->p);
     return x_mx(temps[0], temps[1], 0, 0);
 }
 
