@@ -47,7 +47,8 @@ struct isa {
     void (*model_help)(FILE *); /* the text of -cpu help */
     void (*cpu_reset)(struct vcpu *);
     enum tr_end (*translate)(struct ir_block *, const struct tr_ctx *);
-    /* Fills *res, or env->fault and returns false. `access` is one of enum rt_access. */
+    /* Fills *res, or env->fault and returns false. `access` is one of enum rt_access, or 0 to ask
+     * only where the page is. */
     bool (*walk)(struct vcpu *, gva_t, unsigned access, unsigned mmu_idx, struct walk_result *);
     /* Delivers env->fault: changes state to the handler's first instruction (or resets). */
     void (*deliver)(struct vcpu *);
@@ -57,6 +58,18 @@ struct isa {
     /* Takes posted events (interrupts, INIT ...) at an instruction boundary. False: vCPU sleeps. */
     bool (*events)(struct vcpu *);
     int (*disas)(struct strbuf *, const uint8_t *code, size_t n, uint64_t pc, uint32_t mode);
+    /*
+     * Debug registers. With this bit in the mode word every instruction runs alone; then, and for
+     * one that own points name, `before` and, unless it faulted, `after` are called around it with
+     * those that hit (bits by index). False: env->fault is to be delivered instead.
+     */
+    uint32_t mode_step;
+    bool (*debug_before)(struct vcpu *, unsigned hits);
+    void (*debug_after)(struct vcpu *, unsigned hits);
+    /* For debuggers: a target description, and its registers by number; bytes, 0 for no such one. */
+    void (*gdb_target)(const struct vcpu *, struct strbuf *);
+    unsigned (*gdb_read)(struct vcpu *, unsigned n, uint8_t buf[64]);
+    unsigned (*gdb_write)(struct vcpu *, unsigned n, const uint8_t *buf, size_t len);
     void (*dump)(const struct vcpu *, struct strbuf *); /* registers, for logs and reports */
 };
 

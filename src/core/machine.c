@@ -91,6 +91,18 @@ void machine_free(struct machine *m)
     free(m);
 }
 
+void machine_pause(struct machine *m)
+{
+    m->cpus->park(m);
+    m->state = MACHINE_PAUSED;
+}
+
+void machine_resume(struct machine *m)
+{
+    m->state = MACHINE_RUNNING;
+    m->cpus->unpark(m);
+}
+
 void machine_ask(struct machine *m, enum machine_request request, int exit_status)
 {
     AUTO_LOCK(&m->lock);

@@ -19,6 +19,7 @@
 struct board_type;
 struct bus;
 struct clock;
+struct debug;
 struct dev;
 struct err;
 struct irq_ctrl;
@@ -51,9 +52,10 @@ struct machine_cpus {
     int (*add)(struct machine *m, unsigned index, struct err *err);
     /* All to the reset state; vcpu 0 to m->boot. Not started yet, or parked. */
     void (*reset)(struct machine *m);
-    int (*start)(struct machine *m, struct err *err); /* one thread each; they run at once */
+    int (*start)(struct machine *m, struct err *err); /* one thread each, parked */
     void (*park)(struct machine *m);                  /* returns when none runs guest code */
     void (*unpark)(struct machine *m);
+    void (*debug_changed)(struct machine *m);         /* parked: m->debug, or its points */
     void (*free)(struct machine *m); /* ends the threads, frees m->vcpu[] */
 };
 
@@ -98,6 +100,7 @@ struct machine {
     unsigned vcpu_count;
     struct vcpu *vcpu[MACHINE_MAX_VCPUS];
     struct irq_ctrl *ic[MACHINE_MAX_VCPUS];
+    struct debug *debug; /* NULL: no debugger */
     struct x86_boot_state boot; /* of vcpu 0; the others wait for SIPI */
 
     pthread_mutex_t lock;
@@ -130,6 +133,10 @@ void machine_free(struct machine *m);
 
 /* For boards: m->ic[m->vcpu_count] is set; counts one up. */
 int machine_add_vcpu(struct machine *m, struct err *err);
+
+/* Loop thread. Both may be called in either state. */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
 
 /* Any thread, also a vcpu's own. The loop acts on it; the asking vcpu goes on until parked. */
 void machine_ask(struct machine *m, enum machine_request request, int exit_status);

@@ -12,6 +12,9 @@ void tlb_flush_page(struct vcpu *, gva_t va); /* one page (or the large page aro
 /* Something the meaning of a pc hangs on changed (mode word, address space): forget jump targets. */
 void tlb_code_changed(struct vcpu *);
 
+/* The vCPU's debug.own[] changed. */
+void tlb_debug_changed(struct vcpu *);
+
 /*
  * Memory as the guest's CPU sees it, for descriptor tables, stacks, page tables and string
  * helpers: linear addresses through MMU index `idx`. False: env->fault is filled. Sizes 1 to 64.

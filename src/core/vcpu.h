@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "base/types.h"
+#include "core/debug.h"
 #include "core/vcpu_event.h"
 
 struct rt_env;
@@ -36,6 +37,7 @@ struct vcpu {
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
     bool sleeping;           /* under sleep_lock */
+    struct vcpu_debug debug;
 };
 
 /* Owner: sleeps until an event is posted. */

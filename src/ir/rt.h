@@ -40,7 +40,8 @@ struct rt_jump_entry {
 
 enum rt_fault_kind { RT_FAULT_NONE, RT_FAULT_GUEST /* vector etc. set by the ISA */, RT_FAULT_DIVIDE,
                      RT_FAULT_ALIGN /* vector operand not aligned */,
-                     RT_FAULT_ILLEGAL /* no such instruction here */ };
+                     RT_FAULT_ILLEGAL /* no such instruction here */,
+                     RT_FAULT_STEP /* no fault: run this instruction alone (watched memory) */ };
 struct rt_fault {
     uint32_t kind;   /* enum rt_fault_kind */
     uint32_t vector; /* ISA's own numbers */

@@ -236,6 +236,18 @@ void jit_drop_all(struct jit_vcpu *jv)
     jit_free_zombies(jv);
 }
 
+void jit_drop_breaks(struct jit_vcpu *jv)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
+        for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
+            next = b->hash_next;
+            if (b->cut || b->special || jit_has_break(jv, b)) {
+                kill_block(jv, b);
+            }
+        }
+    }
+}
+
 static void forget_jumps(struct rt_env *env)
 {
     for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {
@@ -385,12 +397,16 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
         verify(ir);
     }
     struct jit_block *b = alloc_zero(sizeof(*b));
+    unsigned take = jit_debug_cut(jv, ir, va, b);
+    if (take < ir->ninsns) {
+        ir = lift(jv, pc, va, take, s);
+    }
     b->pc = pc;
     b->mode = jv->mode;
     b->bytes = (uint16_t)ir->bytes;
     b->off = s->off;
     b->off2 = s->off2;
-    if (jv->tier) {
+    if (jv->tier && !b->special) {
         emit(jv, b, ir);
     }
     if (!b->code.entry || jv->lockstep) {

@@ -53,6 +53,7 @@ struct jit_block {
     uint64_t pc;
     uint32_t mode;
     bool dead;                /* freed at the next safepoint */
+    bool cut, special;        /* ends before a breakpoint; is one: run by jit_debug_step() */
     uint16_t bytes;           /* of guest code */
     ram_off_t off, off2;      /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
@@ -103,6 +104,10 @@ struct jit_vcpu {
     struct jit_mail *mail;
     size_t mail_count, mail_room;
     bool stop;
+    bool breaks, watches;     /* somebody waits for instructions, for memory accesses */
+    bool in_code;             /* a block runs: instructions can be done again */
+    bool stepping;            /* one instruction by the interpreter: watched accesses go through */
+    struct debug_point hit;   /* of the debugger, by this instruction; access 0: none */
     struct lockstep *lockstep; /* NULL: off */
     struct inject inject;
     struct jit_stats stats;
@@ -120,6 +125,7 @@ struct jit_machine {
     pthread_cond_t changed;
     unsigned running;         /* vCPUs between jit_enter_run and jit_leave_run */
     bool exclusive;           /* somebody is in, or waits for, an exclusive section */
+    unsigned entering;        /* vCPUs that wait for an exclusive section to begin */
     bool parked;              /* the loop thread wants everybody out */
 };
 
@@ -137,6 +143,7 @@ void jit_code_moved(struct jit_vcpu *); /* jump targets and links across pages a
 const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
 
 /* cache.c */
+void jit_drop_breaks(struct jit_vcpu *); /* the set of breakpoints changed */
 struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
 struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
@@ -158,7 +165,24 @@ void jit_exclusive_end(struct jit_vcpu *);
 void jit_post_mail(struct jit_vcpu *to, struct jit_mail);
 void jit_read_mail(struct jit_vcpu *);
 
+/* debug.c */
+void jit_debug_enter(struct jit_vcpu *); /* begins to run, */
+void jit_debug_leave(struct jit_vcpu *); /* and stops: state for debuggers */
+/* The instruction at env->pc with all that debuggers and debug registers want. `held`: interrupts
+ * are held off for it. */
+void jit_debug_step(struct jit_vcpu *, bool held);
+/* How many instructions of `ir` (at linear address va) to take. */
+unsigned jit_debug_cut(struct jit_vcpu *, const struct ir_block *ir, gva_t va, struct jit_block *);
+/* Whether a page has watched bytes, and an access: false: env->fault says to step. */
+bool jit_watched_page(const struct jit_vcpu *, gva_t va, unsigned access);
+bool jit_watch(struct jit_vcpu *, gva_t va, unsigned size, unsigned access);
+bool jit_has_break(const struct jit_vcpu *, const struct jit_block *);
+void jit_watch_late(struct jit_vcpu *); /* accesses that no instruction made by itself */
+void jit_debug_changed(struct machine *);
+
 /* run.c */
+bool jit_step(struct jit_vcpu *);    /* one instruction; false: it faulted (delivered) */
+void jit_deliver(struct jit_vcpu *); /* env->fault */
 void *jit_thread(void *jv);
 
 #endif

@@ -17,6 +17,7 @@ void jit_reset(struct machine *m);
 int jit_start(struct machine *m, struct err *err);
 void jit_park(struct machine *m);
 void jit_unpark(struct machine *m);
+void jit_debug_changed(struct machine *m);
 void jit_free(struct machine *m);
 
 #endif

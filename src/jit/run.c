@@ -27,7 +27,7 @@
 #include "jit/jit.h"
 #include "jit/lockstep.h"
 
-static void deliver(struct jit_vcpu *jv)
+void jit_deliver(struct jit_vcpu *jv)
 {
     jv->stats.faults++;
     if (log_on(LOG_INT)) {
@@ -38,16 +38,21 @@ static void deliver(struct jit_vcpu *jv)
     jv->v->isa->deliver(jv->v);
 }
 
-/* One instruction at env->pc by the interpreter. */
-static void step(struct jit_vcpu *jv)
+bool jit_step(struct jit_vcpu *jv)
 {
     struct rt_env *env = jv->v->env;
     jv->stats.steps++;
     struct ir_block *b = jit_lift_one(jv, env->pc);
-    if (!b || ir_interp(env, b) == RT_EXIT_FAULT) {
-        deliver(jv);
-    }
+    jv->stepping = true;
+    enum rt_exit why = b ? ir_interp(env, b) : RT_EXIT_FAULT;
+    jv->stepping = false;
     env->code_changed = false;
+    if (why == RT_EXIT_STOP) {
+        atomic_store(&env->exit, 1);
+    } else if (why == RT_EXIT_FAULT) {
+        jit_deliver(jv);
+    }
+    return why != RT_EXIT_FAULT;
 }
 
 static void log_exec(struct jit_vcpu *jv, const struct jit_block *b)
@@ -74,11 +79,15 @@ static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
     }
     if (b->code.entry) {
         jv->stats.enters++;
-        enum rt_exit why = jv->host->enter(jv->ctx, jv->v->env, b->code.entry);
-        jv->stats.exits[why]++;
-        return why;
+        jv->in_code = true;
+        enum rt_exit left = jv->host->enter(jv->ctx, jv->v->env, b->code.entry);
+        jv->in_code = false;
+        jv->stats.exits[left]++;
+        return left;
     }
+    jv->in_code = true;
     enum rt_exit why = ir_interp(jv->v->env, b->ir);
+    jv->in_code = false;
     jv->v->env->code_changed = false;
     return why;
 }
@@ -142,6 +151,12 @@ static bool look_around(struct jit_vcpu *jv)
         if (jv->stop) {
             return false;
         }
+        if (jv->watches) {
+            jit_watch_late(jv);
+        }
+        if (v->debug.step && v->state == VCPU_RUNNING) {
+            return true; /* without taking an interrupt */
+        }
         if (v->isa->events(v)) {
             return true;
         }
@@ -169,7 +184,7 @@ static void run(struct jit_vcpu *jv)
         } else if (env->hold_irq) { /* the instruction behind STI or MOV SS, and nothing more */
             env->hold_irq = false;
             jv->stats.steps_held++;
-            step(jv);
+            jit_debug_step(jv, true);
             atomic_store(&env->exit, 1);
             why = RT_EXIT_JUMP;
             stop = !env->hold_irq;
@@ -180,9 +195,19 @@ static void run(struct jit_vcpu *jv)
             }
             why = RT_EXIT_JUMP; /* an interrupt may have moved pc: no link is to be made */
         }
+        if (jv->v->debug.step) {
+            jit_debug_step(jv, false);
+            why = RT_EXIT_JUMP;
+            continue;
+        }
         struct jit_block *b = why == RT_EXIT_LINK && !jv->lockstep ? link_next(jv) : jit_find(jv, env->pc);
         if (!b) {
-            deliver(jv);
+            jit_deliver(jv);
+            why = RT_EXIT_JUMP;
+            continue;
+        }
+        if (b->special) {
+            jit_debug_step(jv, false);
             why = RT_EXIT_JUMP;
             continue;
         }
@@ -190,10 +215,12 @@ static void run(struct jit_vcpu *jv)
             cache_jump(jv, b);
         }
         why = run_block(jv, b);
-        if (why == RT_EXIT_FAULT) {
-            deliver(jv);
+        if (why == RT_EXIT_FAULT && env->fault.kind == RT_FAULT_STEP) {
+            jit_debug_step(jv, false);
+        } else if (why == RT_EXIT_FAULT) {
+            jit_deliver(jv);
         } else if (why == RT_EXIT_STEP) {
-            step(jv);
+            jit_step(jv);
         }
     }
 }
@@ -334,6 +361,7 @@ void jit_reset(struct machine *m)
         struct vcpu *v = jm->cpu[i]->v;
         atomic_store(&v->events, 0);
         v->env->hold_irq = false;
+        v->debug.reason = DEBUG_NONE;
         v->isa->cpu_reset(v);
         jit_drop_all(jm->cpu[i]);
         atomic_store(&v->env->exit, 1);
@@ -351,7 +379,6 @@ int jit_start(struct machine *m, struct err *err)
         }
         v->thread_started = true;
     }
-    jit_unpark(m);
     return 0;
 }
 
@@ -367,7 +394,7 @@ void jit_park(struct machine *m)
     struct jit_machine *jm = machine_of(m);
     pthread_mutex_lock(&jm->lock);
     jm->parked = true;
-    while (jm->running) {
+    while (jm->running || jm->entering) {
         wake_all(jm);
         pthread_cond_wait(&jm->changed, &jm->lock);
     }

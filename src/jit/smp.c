@@ -4,6 +4,7 @@
  * A vCPU "runs" between jit_enter_run and jit_leave_run. An exclusive section begins when the
  * caller is the only one that counts as running; the others wait at their next safepoint. A
  * vCPU that waits counts as not running, so two that want exclusiveness do not wait for each other.
+ * Parking ends only at safepoints: a vCPU that wants an exclusive section gets it first.
  *
  * Locks: jm->lock, then nothing; mail_lock, then nothing.
  */
@@ -13,25 +14,27 @@
 #include "core/machine.h"
 #include "jit/internal.h"
 
-static bool must_wait(const struct jit_machine *jm)
+static bool must_wait(const struct jit_vcpu *jv)
 {
-    return jm->exclusive || jm->parked;
+    return jv->jm->exclusive || jv->jm->parked || jv->v->debug.hold;
 }
 
 void jit_enter_run(struct jit_vcpu *jv)
 {
     struct jit_machine *jm = jv->jm;
     pthread_mutex_lock(&jm->lock);
-    while (must_wait(jm) && !jv->stop) {
+    while (must_wait(jv) && !jv->stop) {
         pthread_cond_wait(&jm->changed, &jm->lock);
     }
     jm->running++;
     pthread_mutex_unlock(&jm->lock);
+    jit_debug_enter(jv);
 }
 
 void jit_leave_run(struct jit_vcpu *jv)
 {
     struct jit_machine *jm = jv->jm;
+    jit_debug_leave(jv);
     pthread_mutex_lock(&jm->lock);
     jm->running--;
     pthread_cond_broadcast(&jm->changed);
@@ -42,7 +45,7 @@ void jit_safepoint(struct jit_vcpu *jv)
 {
     struct jit_machine *jm = jv->jm;
     pthread_mutex_lock(&jm->lock);
-    bool wait = must_wait(jm);
+    bool wait = must_wait(jv);
     pthread_mutex_unlock(&jm->lock);
     if (wait) {
         jit_leave_run(jv);
@@ -65,8 +68,9 @@ void jit_exclusive_begin(struct jit_vcpu *jv)
     struct jit_machine *jm = jv->jm;
     pthread_mutex_lock(&jm->lock);
     jm->running--;
+    jm->entering++; /* not parked: its instruction is not done */
     pthread_cond_broadcast(&jm->changed);
-    while (must_wait(jm)) {
+    while (jm->exclusive) {
         pthread_cond_wait(&jm->changed, &jm->lock);
     }
     jm->exclusive = true;
@@ -75,6 +79,7 @@ void jit_exclusive_begin(struct jit_vcpu *jv)
         pthread_cond_wait(&jm->changed, &jm->lock);
     }
     jm->running++;
+    jm->entering--;
     pthread_mutex_unlock(&jm->lock);
 }
 

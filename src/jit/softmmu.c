@@ -244,7 +244,9 @@ static void fill(struct jit_vcpu *jv, gva_t va, const struct jit_walk *k)
         }
         f->count += f->count <= JIT_FILL_LOG;
     }
-    e->tag_r = k->perms & RT_READ ? k->page : rt_tlb_invalid(slot_of(va));
+    bool read = (k->perms & RT_READ) && !jit_watched_page(jv, va, RT_READ);
+    write = write && !jit_watched_page(jv, va, RT_READ | RT_WRITE);
+    e->tag_r = read ? k->page : rt_tlb_invalid(slot_of(va));
     e->tag_w = write ? k->page : rt_tlb_invalid(slot_of(va));
     e->host = (uint64_t)(uintptr_t)k->host;
     e->ram_off = k->off;
@@ -309,6 +311,9 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned s
     } else {
         fill(jv, va, k);
     }
+    if (jit_watched_page(jv, va, access)) {
+        return true;
+    }
     if (!(access & RT_WRITE) ||
         (k->writable && (!has_code(k) || jit_write_misses_code(jv, k->ram, k->off + in_page, size)))) {
         *host = k->host + in_page;
@@ -322,6 +327,9 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
 {
     struct jit_vcpu *jv = jit_of(env->vcpu);
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
+    if (jv->watches && !jit_watch(jv, va, size, access)) {
+        return false;
+    }
     if (size <= left) {
         return resolve_page(jv, idx, va, size, access, host);
     }
@@ -388,6 +396,9 @@ static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size,
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1)), first = size < left ? size : left;
     gpa_t gpa[2];
     unsigned access = write ? RT_WRITE : RT_READ;
+    if (jv->watches && !jit_watch(jv, va, size, access)) {
+        return false;
+    }
     if (!gpa_of(jv, idx, va, access, &gpa[0]) || (first < size && !gpa_of(jv, idx, va + first, access, &gpa[1]))) {
         return false;
     }

@@ -19,6 +19,7 @@
 #include "loop/loop.h"
 #include "vmm/cpus.h"
 #include "vmm/drives.h"
+#include "vmm/gdb_link.h"
 #include "vmm/options.h"
 
 struct run {
@@ -26,6 +27,7 @@ struct run {
     struct loop *loop;
     struct clock *clock;
     struct machine *m;
+    struct gdb_link *gdb; /* or NULL */
     int signals; /* signalfd */
 };
 
@@ -204,7 +206,9 @@ static int run_reset(struct run *r, struct err *err)
     int ret = machine_load(m, err);
     if (!ret) {
         m->cpus->reset(m);
-        m->cpus->unpark(m);
+        if (m->state == MACHINE_RUNNING) {
+            m->cpus->unpark(m);
+        }
     }
     return ret;
 }
@@ -235,7 +239,7 @@ static bool run_request(struct run *r, int *status, struct err *err)
         return *status != 0;
     case MACHINE_REQ_POWEROFF:
         if (m->config.no_shutdown) {
-            m->cpus->park(m);
+            machine_pause(m);
             return false;
         }
         return true;
@@ -258,18 +262,27 @@ static int run_loop(struct run *r, struct err *err)
     dev_reset_all(m, DEV_RESET_POWER);
     m->cpus->reset(m);
     int ret = m->cpus->start(m, err);
+    if (!ret && r->o->gdb) {
+        r->gdb = gdb_link_new(m, r->o->gdb, err);
+        ret = r->gdb ? 0 : -EINVAL;
+    }
     if (ret) {
         return ret;
+    }
+    if (!r->o->paused) {
+        machine_resume(m);
     }
     do {
         loop_run(r->loop);
     } while (!run_request(r, &status, err));
+    gdb_link_exited(r->gdb, status);
     return status;
 }
 
 static void run_free(struct run *r)
 {
     machine_free(r->m);
+    gdb_link_free(r->gdb);
     if (r->signals >= 0) {
         close(r->signals);
     }

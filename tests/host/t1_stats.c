@@ -32,6 +32,9 @@ void tlb_flush(struct vcpu *v)
 void tlb_flush_page(struct vcpu *v, gva_t va)
 {
 }
+void tlb_debug_changed(struct vcpu *v)
+{
+}
 void tlb_code_changed(struct vcpu *v)
 {
 }

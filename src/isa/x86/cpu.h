@@ -104,6 +104,7 @@ struct x86_cpu {
     uint16_t x87_cw;      /* the guest's control word; the host's has all masks set */
     uint32_t cur_pkru;
     uint64_t pending_db;  /* DR6 bits of a debug trap to deliver before the next instruction */
+    bool step_tf, step_rf; /* TF and RF when the instruction under debugging began */
     unsigned delivering;  /* exception class under delivery, for double faults */
     uint8_t vec[16][32] __attribute__((aligned(64)));
 };
@@ -119,7 +120,7 @@ enum {
     MODE_CPL_SHIFT = 2,      /* bits 3..2 */
     MODE_CS32 = 1 << 4, MODE_CS64 = 1 << 5, MODE_SS32 = 1 << 6,
     MODE_FLAT = 1 << 7,      /* ES CS SS DS: base 0, limit 4 GiB, readable and writable */
-    MODE_STEP = 1 << 8,      /* TF or a code breakpoint: one instruction a block */
+    MODE_STEP = 1 << 8,      /* TF: one instruction at a time */
     MODE_PE = 1 << 9, MODE_VM = 1 << 10,
     MODE_NM_FPU = 1 << 11,   /* x87, MMX: #NM (CR0.EM or TS) */
     MODE_SSE = 1 << 12,      /* SSE is on (CR4.OSFXSR, not CR0.EM) */
@@ -149,6 +150,17 @@ enum ir_helper_result x86_raise(struct x86_cpu *, unsigned vector);
 enum ir_helper_result x86_raise_error(struct x86_cpu *, unsigned vector, uint32_t error);
 void x86_deliver(struct vcpu *);
 bool x86_events(struct vcpu *);
+
+/* debug.c */
+void x86_debug_regs_changed(struct x86_cpu *);
+void x86_debug_io(struct x86_cpu *, uint16_t port, unsigned size);
+bool x86_debug_before(struct vcpu *, unsigned hits);
+void x86_debug_after(struct vcpu *, unsigned hits);
+
+/* gdb_regs.c */
+void x86_gdb_target(const struct vcpu *, struct strbuf *);
+unsigned x86_gdb_read(struct vcpu *, unsigned n, uint8_t buf[64]);
+unsigned x86_gdb_write(struct vcpu *, unsigned n, const uint8_t *buf, size_t len);
 
 /* lift.c */
 enum tr_end x86_translate(struct ir_block *, const struct tr_ctx *);

@@ -281,15 +281,16 @@ static void settle(struct x86_cpu *c, struct rt_fault *f)
 }
 
 /* A software interrupt pushes the address behind it; a fault on the way is the instruction's own. */
-static void deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc);
+static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc);
 
-void x86_deliver_soft(struct x86_cpu *c, uint64_t insn_pc)
+enum ir_helper_result x86_deliver_soft(struct x86_cpu *c, uint64_t insn_pc)
 {
-    deliver(c, c->rt.fault, insn_pc);
+    return deliver(c, c->rt.fault, insn_pc) ? IR_HELPER_PC : IR_HELPER_FAULT;
 }
 
-/* Delivers `f`; a fault on the way becomes a double fault by Table 6-5, then a triple fault. */
-static void deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
+/* Delivers `f`; a fault on the way becomes a double fault by Table 6-5, then a triple fault.
+ * False: it touched watched memory inside an INT instruction. */
+static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
 {
     enum fault_class before = BENIGN;
     bool nested = false;
@@ -299,7 +300,7 @@ static void deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
         enum fault_class now = external ? BENIGN : classify(f.vector);
         if (nested && before == DOUBLE_FAULT) {
             triple_fault(c);
-            return;
+            return true;
         }
         bool doubles = nested && ((before == CONTRIBUTORY && now == CONTRIBUTORY) ||
                                   (before == PAGE_FAULT && (now == CONTRIBUTORY || now == PAGE_FAULT)));
@@ -310,9 +311,13 @@ static void deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
         bool done = c->cr0 & CR0_PE ? deliver_protected(c, &f) : deliver_real(c, &f);
         if (done) {
             c->rt.hold_irq = false;
-            return;
+            c->step_tf = c->step_rf = false;
+            return true;
         }
         c->rt.pc = insn_pc;
+        if (c->rt.fault.kind == RT_FAULT_STEP) {
+            return false; /* the INT is done again, alone */
+        }
         before = now;
         nested = true;
         f = c->rt.fault;

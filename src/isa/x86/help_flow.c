@@ -30,8 +30,7 @@ enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t
     uint64_t pc = env->pc;
     env->pc = next;
     env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = (uint32_t)vector, .soft = !hard};
-    x86_deliver_soft(c, pc);
-    return IR_HELPER_PC;
+    return x86_deliver_soft(c, pc);
 }
 
 enum ir_helper_result helper_iret(struct rt_env *env, uint64_t opsize, uint64_t b, uint64_t c)
@@ -76,6 +75,7 @@ enum ir_helper_result helper_syscall(struct rt_env *env, uint64_t next, uint64_t
     env->reg[R11] = flags & ~(uint64_t)RF_RF;
     x86_set_rflags(c, flags & ~c->sfmask, FLAG_ALL | (RF_SYS_ALL & ~RF_VM));
     c->sys_flags &= ~(uint64_t)RF_RF;
+    c->step_tf = c->step_tf && (c->sys_flags & RF_TF);
     unsigned sel = (unsigned)(c->star >> 32) & 0xfffc;
     c->cpl = 0;
     flat_segment(c, SEG_CS, sel, AR_FLAT_CODE | AR_L);

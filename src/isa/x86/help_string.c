@@ -186,6 +186,9 @@ static bool one(struct str *s)
     if (io && !io_allowed(s->c, port, size)) {
         return false;
     }
+    if (io) {
+        x86_debug_io(s->c, port, size);
+    }
     if (reads_src && (!src_at(s, RT_READ, &src) || !vmem_read(v, src, s->idx, size, &x))) {
         return false;
     }
@@ -266,6 +269,7 @@ enum ir_helper_result helper_in(struct rt_env *env, uint64_t port, uint64_t size
     if (!io_allowed(c, (uint16_t)port, (unsigned)size)) {
         return IR_HELPER_FAULT;
     }
+    x86_debug_io(c, (uint16_t)port, (unsigned)size);
     mem_read(env->vcpu->io, port & 0xffff, (unsigned)size, &v);
     uint64_t m = mask_low((unsigned)size * 8), *r = &env->reg[RAX];
     *r = size == 4 ? v & m : (*r & ~m) | (v & m);
@@ -279,6 +283,7 @@ enum ir_helper_result helper_out(struct rt_env *env, uint64_t port, uint64_t siz
     if (!io_allowed(c, (uint16_t)port, (unsigned)size)) {
         return IR_HELPER_FAULT;
     }
+    x86_debug_io(c, (uint16_t)port, (unsigned)size);
     mem_write(env->vcpu->io, port & 0xffff, (unsigned)size, v & mask_low((unsigned)size * 8));
     return IR_HELPER_NEXT;
 }

@@ -151,8 +151,8 @@ enum ir_helper_result helper_write_dr(struct rt_env *env, uint64_t n, uint64_t v
         return x86_raise_error(c, EXC_GP, 0);
     }
     c->dr[n] = n == 6 ? (v & 0xe00f) | 0xffff0ff0 : n == 7 ? (v & 0xffff2bff) | 0x400 : v;
-    x86_mode_changed(c);
-    tlb_flush(env->vcpu); /* watched pages change */
+    c->sys_flags &= ~(uint64_t)RF_RF; /* done with, as after any instruction */
+    x86_debug_regs_changed(c);
     return IR_HELPER_EXIT;
 }
 

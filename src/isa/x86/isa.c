@@ -115,6 +115,7 @@ static void reset(struct vcpu *v)
     c->seg_base[SEG_CS] = 0xffff0000u;
     c->rt.pc = 0xfff0;
     v->state = v->index ? VCPU_WAIT_SIPI : VCPU_RUNNING;
+    x86_debug_regs_changed(c);
     tlb_flush(v);
     x86_mode_changed(c);
 }
@@ -212,4 +213,6 @@ const struct isa isa_x86 = {
     .cpu_fini = cpu_fini, .cpu_reset = cpu_reset, .translate = x86_translate, .walk = x86_walk,
     .deliver = x86_deliver, .mode = x86_mode, .fetch_address = fetch_address, .events = x86_events,
     .disas = disas, .dump = dump, .model_help = x86_model_help,
+    .mode_step = MODE_STEP, .debug_before = x86_debug_before, .debug_after = x86_debug_after,
+    .gdb_target = x86_gdb_target, .gdb_read = x86_gdb_read, .gdb_write = x86_gdb_write,
 };

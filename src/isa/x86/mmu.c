@@ -68,7 +68,7 @@ static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
 
 static void set_bits(struct walk *w, uint8_t bits)
 {
-    if ((w->pte & bits) != bits) {
+    if (w->access && (w->pte & bits) != bits) {
         pmem_or8(w->v, w->pte_gpa, bits);
         w->pte |= bits;
     }

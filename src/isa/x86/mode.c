@@ -54,7 +54,7 @@ uint32_t x86_mode(const struct vcpu *v)
         m |= c->seg[SEG_SS].ar & AR_DB ? MODE_SS32 : 0;
         m |= (c->cr0 & CR0_PE) && !(c->sys_flags & RF_VM) && flat(c) ? MODE_FLAT : 0;
     }
-    m |= (c->sys_flags & RF_TF) || (c->dr[7] & 0xff) ? MODE_STEP : 0;
+    m |= c->sys_flags & RF_TF ? MODE_STEP : 0;
     m |= c->cr0 & CR0_PE ? MODE_PE : 0;
     m |= c->sys_flags & RF_VM ? MODE_VM : 0;
     m |= c->cr0 & (CR0_EM | CR0_TS) ? MODE_NM_FPU : 0;

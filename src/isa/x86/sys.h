@@ -41,8 +41,9 @@ bool x86_tss_ist(struct x86_cpu *, unsigned ist, uint64_t *sp);
 /* Checks and loads SS for an inner privilege level; vector is that of a failure. */
 bool x86_inner_ss(struct x86_cpu *, uint16_t sel, unsigned level, unsigned vector, uint64_t *desc);
 
-/* fault.c: delivers env->fault of an INT; pc is put back when delivery itself faults. */
-void x86_deliver_soft(struct x86_cpu *, uint64_t insn_pc);
+/* fault.c: delivers env->fault of an INT; pc is put back when delivery itself faults. FAULT: only
+ * for RT_FAULT_STEP, nothing was changed. */
+enum ir_helper_result x86_deliver_soft(struct x86_cpu *, uint64_t insn_pc);
 
 /* far.c */
 enum ir_helper_result x86_far_jump(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize);
