@@ -38,12 +38,19 @@ size_t near_distance(const char *a, const char *b)
     return prev[lb];
 }
 
+/* A word cut short counts as one change per three letters that are missing. */
+static size_t distance(const char *word, const char *name)
+{
+    size_t n = strlen(word);
+    return n > 2 && !strncmp(word, name, n) ? (strlen(name) - n + 2) / 3 : near_distance(word, name);
+}
+
 const char *near_pick(const char *word, const char *const *names, size_t count)
 {
     const char *best = "";
     size_t best_d = SIZE_MAX;
     for (size_t i = 0; i < count; i++) {
-        size_t d = near_distance(word, names[i]);
+        size_t d = distance(word, names[i]);
         if (d < best_d) {
             best_d = d;
             best = names[i];

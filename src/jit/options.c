@@ -126,6 +126,19 @@ int jit_options_parse(struct jit_options *o, const char *args, struct err *err)
     return 0;
 }
 
+void jit_options_help(FILE *out)
+{
+    fprintf(out, "Options of accelerator 'jit':\n"
+                 "  tier=<0|1>            0: interpret only (default: 1)\n"
+                 "  tb-size=<number>      MiB of code memory of each processor (default: %u)\n"
+                 "  stats=<on|off|path>   counters as JSON at the end\n"
+                 "  perfmap=<on|off>      a map of generated code for perf\n"
+                 "  verify=<on|off>       check the intermediate code of every block\n"
+                 "  lockstep=<on|off>     compare generated code with the interpreter\n"
+                 "  inject=<class[:rate[:seed]]>  trouble on purpose: tlb, link, evict, exit, cross, all\n"
+                 "  thread, split-wx, one-insn-per-tb: accepted, without effect\n", CODE_MB);
+}
+
 void jit_options_free(struct jit_options *o)
 {
     free((void *)(uintptr_t)o->stats_path);

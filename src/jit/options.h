@@ -2,6 +2,8 @@
 #ifndef JIT_OPTIONS_H
 #define JIT_OPTIONS_H
 
+#include <stdio.h>
+
 #include "base/types.h"
 
 struct err;
@@ -22,6 +24,7 @@ struct jit_options {
 
 /* `args` may be NULL. Keeps the path of stats= in memory of its own. */
 int jit_options_parse(struct jit_options *, const char *args, struct err *);
+void jit_options_help(FILE *out);
 void jit_options_free(struct jit_options *);
 
 #endif

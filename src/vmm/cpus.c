@@ -10,6 +10,7 @@
 #include "core/machine.h"
 #include "isa/x86/cpu.h"
 #include "jit/jit.h"
+#include "jit/options.h"
 
 static int add_x86(struct machine *m, unsigned index, struct err *err)
 {
@@ -57,6 +58,11 @@ const struct machine_cpus *cpus_find(const char *accel)
 void cpus_accel_help(FILE *out)
 {
     fprintf(out, "Accelerators:\n  jit   translation to host code\n  tcg   the same\n");
+}
+
+void cpus_accel_options_help(FILE *out)
+{
+    jit_options_help(out);
 }
 
 void cpus_model_help(FILE *out)

@@ -11,6 +11,7 @@ struct machine_cpus;
 const char *cpus_accel_name(const char *name, struct err *err);
 const struct machine_cpus *cpus_find(const char *accel);
 void cpus_accel_help(FILE *out);
+void cpus_accel_options_help(FILE *out);
 void cpus_model_help(FILE *out);
 
 #endif

@@ -113,6 +113,10 @@ static int take_accel(struct options *o, const char *arg, struct err *err)
     o->accel = cpus_accel_name(name, err);
     const char *rest = strchr(list, ',');
     o->config.accel_args = rest ? rest + 1 : NULL;
+    if (o->accel && rest && asks_help(rest + 1)) {
+        cpus_accel_options_help(stdout);
+        o->action = OPTIONS_DONE;
+    }
     return o->accel ? 0 : -EINVAL;
 }
 
@@ -495,9 +499,9 @@ const struct option_row option_rows[] = {
     {"msg", "TEXT", take_nothing, NULL},
     {"pidfile", "FILE", take_pidfile, "write the process ID to a file"},
     {"daemonize", NULL, take_daemonize, NULL},
-    {"S", NULL, take_paused, "do not start the processors (wait for gdb)"},
+    {"S", NULL, take_paused, "do not start the processors: a debugger does"},
     {"s", NULL, take_s, "same as -gdb tcp::1234"},
-    {"gdb", "DEV", take_gdb, "wait for gdb: tcp:[HOST]:PORT"},
+    {"gdb", "DEV", take_gdb, "let gdb connect: tcp:[HOST]:PORT, unix:PATH, stdio, chardev:ID, none"},
     {"d", "ITEM[,...]", take_d, "log these; 'help' lists them"},
     {"D", "FILE", take_log_file, "log to a file, not to stderr"},
     {"dfilter", "RANGE[,...]", take_dfilter, "log only blocks in START..END, START+LENGTH"},

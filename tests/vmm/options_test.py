@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Options of the program, from outside.  usage: options_test.py LODGE"""
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+LODGE = sys.argv[1]
+
+
+def run(*args, status=0):
+    p = subprocess.run([LODGE, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    assert p.returncode == status, (args, p.returncode, p.stdout, p.stderr)
+    return p.stdout if status == 0 else p.stderr
+
+
+def kernel(directory, code):
+    """An ELF file with a PVH note: 32-bit code at 2 MiB."""
+    entry = 0x200000
+    note = struct.pack('<III4sI', 4, 4, 18, b'Xen\0', entry)
+    at = 64 + 2 * 56
+    head = b'\x7fELF\2\1\1' + bytes(9) + struct.pack('<HHIQQQIHHHHHH', 2, 62, 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    load = struct.pack('<IIQQQQQQ', 1, 7, at + len(note), entry, entry, len(code), 0x1000, 0)
+    notes = struct.pack('<IIQQQQQQ', 4, 4, at, 0, 0, len(note), len(note), 4)
+    path = directory + '/kernel'
+    with open(path, 'wb') as f:
+        f.write(head + load + notes + note + code)
+    return path
+
+
+HALT = b'\xfa\xf4\xeb\xfd'
+EXIT = bytes.fromhex('b003 e6f4 faf4'.replace(' ', ''))  # out 0xf4, 3: status 7
+
+
+def helps():
+    wanted = {'-cpu': ('qemu64', 'max', 'x86-64-v3'), '-M': ('microvm',), '-machine': ('microvm',),
+              '-device': ('virtio-blk-device', 'isa-debug-exit'), '-accel': ('jit', 'tcg'), '-d': ('in_asm', 'int'),
+              '-chardev': ('socket',), '-display': ('none',)}
+    for option, words in wanted.items():
+        out = run(option, 'help')
+        for w in words:
+            assert w in out, (option, w, out)
+    assert 'drive' in run('-device', 'virtio-blk-device,help')
+    assert 'pit' in run('-M', 'microvm,help')
+    assert 'tier' in run('-accel', 'tcg,help')
+    out = run('-help')
+    for word in ('-kernel', '-gdb', '-S', '-smp', '-drive'):
+        assert word in out
+    assert 'version' in run('-version').lower() and run('--version') == run('-version')
+
+
+def refusals(k):
+    for args, words in (
+            (['-kernle', 'x'], ('-kernle', '-kernel')),
+            (['-cpu', 'mx', '-kernel', k], ("'mx'", "'max'")),
+            (['-cpu', 'max,+avx3', '-kernel', k], ('avx3', "'avx'")),
+            (['-M', 'microvn'], ("'microvm'",)),
+            (['-M', 'microvm,pitt=on', '-kernel', k], ('pitt', "'pit'")),
+            (['-accel', 'kvm'], ("'kvm'",)),
+            (['-accel', 'jit,teir=0', '-kernel', k], ('teir', 'tier')),
+            (['-device', 'virtio-blk'], ("'virtio-blk-device'",)),
+            (['-device', 'virtio-blk-device,driv=d', '-kernel', k], ('driv', "'drive'")),
+            (['-drive', 'fil=x', '-kernel', k], ('fil', "'file'")),
+            (['-d', 'in_asn'], ("'in_asm'",)),
+            (['-rtc', 'bas=utc', '-kernel', k], ("'base'",)),
+            (['-smp', 'cpu=2'], ("'cpus'",)),
+            (['-m', '0'], ('-m',)), (['-m', '12x'], ('-m',)),
+            (['-uuid', '1234'], ('-uuid', '1234')),
+            (['-pidfile', '/no/such/place', '-kernel', k], ('-pidfile', '/no/such/place')),
+            (['-D', '/no/such/place', '-kernel', k], ('/no/such/place',)),
+            (['-kernel'], ('-kernel', 'FILE')),
+            (['-append', 'x'], ('-kernel',)),
+            (['disk.img'], ('-drive',))):
+        err = run(*args, status=1)
+        assert err.count('\n') == 1, err
+        for w in words:
+            assert w in err, (args, w, err)
+
+
+def exit_status(k, d):
+    log = d + '/log'
+    p = run('-kernel', k, '-display', 'none', '-device', 'isa-debug-exit,iobase=0xf4,iosize=1', '-name', 'guest=x',
+            '-uuid', '12345678-1234-1234-1234-123456789abc', '-d', 'in_asm', '-D', log, status=7)
+    assert 'IN:' not in p and 'IN:' in open(log).read()
+
+
+def paused(k, d):
+    """-S: nothing runs; -pidfile is there meanwhile; a signal ends it."""
+    pid = d + '/pid'
+    p = subprocess.Popen([LODGE, '-S', '-kernel', k, '-display', 'none', '-pidfile', pid, '-device',
+                          'isa-debug-exit,iobase=0xf4,iosize=1'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    for _ in range(100):
+        if os.path.exists(pid) and open(pid).read().strip():
+            break
+        time.sleep(0.05)
+    assert int(open(pid).read()) == p.pid
+    time.sleep(0.5)
+    assert p.poll() is None, 'paused'
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(20) == 0 and b'signal' in p.stderr.read()
+    assert not os.path.exists(pid)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as d:
+        helps()
+        k = kernel(d, EXIT)
+        refusals(k)
+        exit_status(k, d)
+        paused(k, d)
+    print('ok')
+
+
+main()
