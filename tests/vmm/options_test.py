@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Options of the program, from outside.  usage: options_test.py LODGE"""
+"""Options of the program, from outside.  usage: options_test.py LODGE MANPAGE"""
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -50,6 +51,12 @@ def helps():
     for word in ('-kernel', '-gdb', '-S', '-smp', '-drive'):
         assert word in out
     assert 'version' in run('-version').lower() and run('--version') == run('-version')
+
+
+def manual():
+    text = open(sys.argv[2]).read()
+    for name in re.findall(r'^-(\S+)', run('-help'), re.M):
+        assert '.It Fl %s' % name in text, 'the manual does not have -' + name
 
 
 def refusals(k):
@@ -107,6 +114,7 @@ def paused(k, d):
 def main():
     with tempfile.TemporaryDirectory() as d:
         helps()
+        manual()
         k = kernel(d, EXIT)
         refusals(k)
         exit_status(k, d)
