@@ -248,6 +248,27 @@ void jit_drop_breaks(struct jit_vcpu *jv)
     }
 }
 
+void jit_free_all(struct jit_vcpu *jv)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
+        for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
+            next = b->hash_next;
+            if (!b->code.entry) {
+                free(b->ir);
+                free(b);
+            }
+        }
+    }
+    jit_free_zombies(jv);
+    for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
+        for (struct jit_block *b = jv->arenas[a], *next; b; b = next) {
+            next = b->arena_next;
+            free(b->ir);
+            free(b);
+        }
+    }
+}
+
 static void forget_jumps(struct rt_env *env)
 {
     for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {

@@ -9,7 +9,7 @@
 #include "ir/host.h"
 
 #define CODEMEM_ARENA (1u << 20)
-#define CODEMEM_HOT (CODEMEM_ARENA * 5 / 8)
+#define CODEMEM_HOT (CODEMEM_ARENA / 2)
 
 struct codemem {
     uint8_t *rw, *rx;   /* both views of the whole reserve; equal when mapped once */

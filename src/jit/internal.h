@@ -18,6 +18,7 @@ struct machine;
 
 #define JIT_HASH_BITS 15
 #define JIT_FILL_LOG 256
+#define JIT_LARGE 2048
 #define JIT_ITLB_BITS 8
 #define RAM_OFF_NONE (~(ram_off_t)0)
 
@@ -75,7 +76,7 @@ struct jit_fills {
     uint16_t log[JIT_FILL_LOG];
     unsigned count;
     bool global;            /* there are fills that are not in the log: of global pages */
-    gva_t large_lo[2], large_hi[2]; /* addresses covered by fills from large pages, per half */
+    uint8_t large[JIT_LARGE / 8]; /* by hash: 2 MB and 1 GB pieces of address space with fills from large pages */
 };
 
 struct jit_vcpu {
@@ -150,6 +151,7 @@ void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
 void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
 void jit_free_zombies(struct jit_vcpu *);
 void jit_drop_all(struct jit_vcpu *);
+void jit_free_all(struct jit_vcpu *); /* at the end: just the memory */
 /* A write by this vCPU, or by a device, to a page with translations. */
 void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len);
 /* May `size` bytes in a page with translations be written as if it had none? */

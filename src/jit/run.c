@@ -179,7 +179,9 @@ static void run(struct jit_vcpu *jv)
     enum rt_exit why = RT_EXIT_POLL;
     for (;;) {
         bool stop = why == RT_EXIT_STOP;
-        if (env->hold_irq && quiet(jv)) {
+        if (env->hold_irq && jv->v->state != VCPU_RUNNING) { /* STI long ago, then HLT */
+            env->hold_irq = false;
+        } else if (env->hold_irq && quiet(jv)) {
             env->hold_irq = stop = false;
         } else if (env->hold_irq) { /* the instruction behind STI or MOV SS, and nothing more */
             env->hold_irq = false;
@@ -414,14 +416,7 @@ void jit_unpark(struct machine *m)
 static void free_vcpu(struct jit_vcpu *jv)
 {
     struct vcpu *v = jv->v;
-    jit_drop_all(jv);
-    for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
-        while (jv->arenas[a]) {
-            struct jit_block *b = jv->arenas[a];
-            jv->arenas[a] = b->arena_next;
-            free(b);
-        }
-    }
+    jit_free_all(jv);
     if (jv->ctx) {
         jv->host->close(jv->ctx);
         codemem_close(&jv->mem);

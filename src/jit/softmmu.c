@@ -48,12 +48,16 @@ void tlb_code_changed(struct vcpu *v)
     }
 }
 
+static unsigned large_bit(gva_t va, unsigned bits)
+{
+    return (unsigned)mix(va >> bits << bits | bits) % JIT_LARGE;
+}
+
 static void clear_fills(struct jit_fills *f)
 {
     f->count = 0;
     f->global = false;
-    f->large_lo[0] = f->large_lo[1] = ~0ull;
-    f->large_hi[0] = f->large_hi[1] = 0;
+    memset(f->large, 0, sizeof(f->large));
 }
 
 static void clear_entry(struct rt_tlb_entry *e, unsigned slot)
@@ -178,14 +182,20 @@ static struct jit_walk *walk_slot(struct jit_vcpu *jv, unsigned idx, gva_t va)
     return &jv->walks[(n ^ n >> JIT_WALK_BITS ^ (gva_t)idx << (JIT_WALK_BITS - 2)) & (ARRAY_LEN(jv->walks) - 1)];
 }
 
+/* Is the page perhaps part of a large one? */
+static bool maybe_large(const struct jit_fills *f, gva_t va)
+{
+    unsigned m = large_bit(va, 21), g = large_bit(va, 30);
+    return (f->large[m / 8] >> m % 8 & 1) || (f->large[g / 8] >> g % 8 & 1);
+}
+
 void tlb_flush_page(struct vcpu *v, gva_t va)
 {
     struct jit_vcpu *jv = jit_of(v);
     gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
-    unsigned half = va >> 63;
     jv->stats.flushes_page++;
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
-        if (va >= jv->fills[idx].large_lo[half] && va <= jv->fills[idx].large_hi[half]) {
+        if (maybe_large(&jv->fills[idx], va)) {
             tlb_flush(v);
             return;
         }
@@ -223,12 +233,15 @@ static bool has_code(const struct jit_walk *k)
     return k->ram->code_pages && atomic_load(&k->ram->code_pages[(k->off - k->ram->base) >> RT_PAGE_BITS]);
 }
 
+/* Pages of 4 MB count as two of 2 MB. */
 static void note_large(struct jit_fills *f, gva_t va, unsigned bits)
 {
-    unsigned half = va >> 63;
-    gva_t lo = va & ~mask_low(bits), hi = va | mask_low(bits);
-    f->large_lo[half] = lo < f->large_lo[half] ? lo : f->large_lo[half];
-    f->large_hi[half] = hi > f->large_hi[half] ? hi : f->large_hi[half];
+    unsigned unit = bits >= 30 ? 30 : 21;
+    gva_t first = va & ~mask_low(bits);
+    for (gva_t at = first; at - first < 1ull << bits && at - first < 4 << 20; at += 1ull << unit) {
+        unsigned n = large_bit(at, unit);
+        f->large[n / 8] |= (uint8_t)(1u << n % 8);
+    }
 }
 
 static void fill(struct jit_vcpu *jv, gva_t va, const struct jit_walk *k)

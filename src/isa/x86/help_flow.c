@@ -1,6 +1,7 @@
 /* Helpers that change the flow of control: interrupts, returns, system calls, halting. */
 #include <stdatomic.h>
 
+#include "core/irq_ctrl.h"
 #include "isa/x86/helpers.h"
 #include "isa/x86/sys.h"
 
@@ -193,7 +194,8 @@ enum ir_helper_result helper_sti(struct rt_env *env, uint64_t a, uint64_t b, uin
     if (!(c->sys_flags & RF_IF)) {
         c->sys_flags |= RF_IF;
         c->rt.hold_irq = true; /* Vol. 3A 6.8.1: one instruction more */
-        return IR_HELPER_EXIT;
+        bool waiting = atomic_load(&c->rt.exit) || (env->vcpu->ic && irq_ctrl_pending(env->vcpu->ic));
+        return waiting ? IR_HELPER_EXIT : IR_HELPER_NEXT;
     }
     return IR_HELPER_NEXT;
 }
