@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -17,6 +18,10 @@ unsigned log_mask = LOG_ALWAYS;
 static struct {
     pthread_mutex_t lock;
     FILE *file; /* NULL is stderr */
+    unsigned nranges; /* set before the machine runs */
+    struct {
+        uint64_t first, last;
+    } range[16];
 } log_out = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const struct {
@@ -123,6 +128,46 @@ int log_enable(const char *items, struct err *err)
         items += len + (items[len] == ',');
     }
     return 0;
+}
+
+static int log_filter_one(const char **at, struct err *err)
+{
+    char *end;
+    const char *text = *at;
+    uint64_t a = strtoull(text, &end, 0), b;
+    unsigned how = (unsigned char)*end, skip = how == '.' ? 2 : 1;
+    bool ok = end != text && (how == '+' || how == '-' || (how == '.' && end[1] == '.'));
+    const char *second = ok ? end + skip : end;
+    b = strtoull(second, &end, 0);
+    if (!ok || end == second || (*end && *end != ',') || (how != '.' && !b)) {
+        return err_set(err, EINVAL, "-dfilter: '%s' is no START..END, START+LENGTH or START-LENGTH", text);
+    }
+    if (log_out.nranges == ARRAY_LEN(log_out.range)) {
+        return err_set(err, EINVAL, "-dfilter: more than %zu ranges", ARRAY_LEN(log_out.range));
+    }
+    log_out.range[log_out.nranges].first = how == '-' ? a - b + 1 : a;
+    log_out.range[log_out.nranges++].last = how == '.' ? b : how == '+' ? a + b - 1 : a;
+    *at = end + (*end == ',');
+    return 0;
+}
+
+int log_filter(const char *ranges, struct err *err)
+{
+    int ret = 0;
+    while (!ret && *ranges) {
+        ret = log_filter_one(&ranges, err);
+    }
+    return ret;
+}
+
+bool log_in_filter(uint64_t addr)
+{
+    for (unsigned i = 0; i < log_out.nranges; i++) {
+        if (addr >= log_out.range[i].first && addr <= log_out.range[i].last) {
+            return true;
+        }
+    }
+    return log_out.nranges == 0;
 }
 
 int log_open(const char *path, struct err *err)

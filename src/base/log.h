@@ -40,6 +40,16 @@ static inline bool log_on(unsigned cat)
     return __builtin_expect((log_mask & cat) != 0, 0);
 }
 
+/* Lines about guest code only for addresses in "START..END,START+LENGTH,START-LENGTH". */
+int log_filter(const char *ranges, struct err *err);
+bool log_in_filter(uint64_t addr);
+
+/* Is a category of `cat` on for code at `addr`? */
+static inline bool log_at(unsigned cat, uint64_t addr)
+{
+    return log_on(cat) && log_in_filter(addr);
+}
+
 /* Writes one piece of text if a category of `cat` is on; the caller puts the newline. */
 void log_put(unsigned cat, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -88,6 +88,8 @@ struct ir_host {
     bool (*has)(const char *set);
     /* Its names, for guests that want to look like it: vendor, brand, family and model. */
     void (*identify)(char vendor[13], char brand[49], uint32_t *signature);
+    /* Host code as text, for logs. */
+    void (*disas)(struct strbuf *, const uint8_t *code, size_t n, uint64_t at);
     /* rt_mem_ops.fpu_get, fpu_set. */
     void (*fpu_get)(struct rt_env *, uint8_t fx[512]);
     void (*fpu_set)(struct rt_env *, const uint8_t fx[512]);

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -16,9 +17,9 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "core/machine.h"
+#include "jit/trace.h"
 #include "jit/internal.h"
 #include "jit/lockstep.h"
-#include "loop/clock.h"
 
 #define MAX_INSNS 64
 
@@ -117,6 +118,9 @@ static void unlink_incoming(struct jit_vcpu *jv, struct jit_block *b)
 {
     for (struct ir_link *l = b->incoming, *next; l; l = next) {
         next = l->next;
+        if (log_at(LOG_LINK, b->pc)) {
+            log_put(LOG_LINK, "cpu %u unlink %llx\n", jv->v->index, (unsigned long long)b->pc);
+        }
         jv->host->unlink(jv->ctx, l);
         l->to = NULL;
         l->next = NULL;
@@ -196,6 +200,10 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
             if (folded || (lo <= last && off <= lo + n - 1)) {
                 jv->stats.invalidated++;
                 jv->v->env->code_changed = true;
+                if (log_at(LOG_SMC, b->pc)) {
+                    log_put(LOG_SMC, "cpu %u write to %llx drops block %llx\n", jv->v->index, (unsigned long long)off,
+                            (unsigned long long)b->pc);
+                }
                 kill_block(jv, b);
             }
         }
@@ -302,25 +310,6 @@ static void evict_arena(struct jit_vcpu *jv)
     jit_code_moved(jv);
 }
 
-static void log_block(struct jit_vcpu *jv, const struct ir_block *b, const uint8_t *code)
-{
-    struct strbuf sb = {0};
-    if (log_on(LOG_IN_ASM)) {
-        unsigned off = 0;
-        strbuf_add(&sb, "IN: cpu %u pc %llx mode %x\n", jv->v->index, (unsigned long long)b->pc, b->mode);
-        while (off < b->bytes) {
-            strbuf_add(&sb, "%llx: ", (unsigned long long)(b->pc + off));
-            off += (unsigned)jv->v->isa->disas(&sb, code + off, 15, b->pc + off, b->mode);
-            strbuf_add(&sb, "\n");
-        }
-    }
-    if (log_on(LOG_OP)) {
-        ir_print(&sb, b);
-    }
-    log_put(LOG_IN_ASM | LOG_OP, "%s", strbuf_text(&sb));
-    strbuf_free(&sb);
-}
-
 struct source {
     const struct jit_itlb *first;
     ram_off_t off, off2;
@@ -350,10 +339,13 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
             s->off2 = RAM_OFF_NONE;
         }
     }
-    if (log_on(LOG_IN_ASM | LOG_OP)) {
-        log_block(jv, b, s->code);
+    if (log_at(LOG_IN_ASM | LOG_OP, pc)) {
+        trace_block(jv, b, s->code);
     }
     ir_optimize(b);
+    if (log_at(LOG_OP_OPT, pc)) {
+        trace_optimized(jv, b);
+    }
     return b;
 }
 
@@ -368,6 +360,14 @@ static bool open_source(struct jit_vcpu *jv, gva_t va, struct source *s)
     s->code = s->first->host + in_page;
     s->avail = RT_PAGE_SIZE - in_page;
     return true;
+}
+
+/* CPU time of this thread: other load on the host does not count. */
+static uint64_t clock_thread_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir)
@@ -385,6 +385,12 @@ static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block
         jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
         for (unsigned i = 0; i < b->code.nlinks; i++) {
             b->code.links[i]->from = b;
+        }
+        if (log_at(LOG_OUT_ASM, b->pc)) {
+            trace_code(jv, b);
+        }
+        if (jv->jm->perfmap) {
+            trace_perfmap_add(jv, b);
         }
     } else {
         b->code = (struct ir_code){0};
@@ -405,7 +411,7 @@ static void verify(const struct ir_block *ir)
 
 static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va)
 {
-    uint64_t start = clock_now_ns();
+    uint64_t start = jv->jm->opt.stats ? clock_thread_ns() : 0;
     claim_page(jv, s->first->ram, s->off);
     struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
     if (!ir) {
@@ -443,7 +449,9 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     jv->stats.blocks++;
     jv->stats.guest_insns += ir->ninsns;
     jv->stats.guest_bytes += ir->bytes;
-    jv->stats.translate_ns += clock_now_ns() - start;
+    if (jv->jm->opt.stats) {
+        jv->stats.translate_ns += clock_thread_ns() - start;
+    }
     return b;
 }
 

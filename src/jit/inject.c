@@ -20,7 +20,9 @@ bool inject_draw(struct inject *in, enum jit_inject class)
     in->rng ^= in->rng << 13;
     in->rng ^= in->rng >> 7;
     in->rng ^= in->rng << 17;
-    bool hit = (in->rng * 0x2545f4914f6cdd1dull >> 32) % in->rate == 0;
+    /* Evictions drop so much that they come less often. */
+    uint64_t rate = class == INJECT_EVICT ? in->rate * 64ull : in->rate;
+    bool hit = (in->rng * 0x2545f4914f6cdd1dull >> 32) % rate == 0;
     in->count[class] += hit;
     return hit;
 }

@@ -118,6 +118,7 @@ struct jit_machine {
     struct machine *m;
     const struct isa *isa;
     struct jit_options opt;
+    FILE *perfmap;
     unsigned count;
     struct jit_vcpu *cpu[8];
     ram_off_t ram_end;

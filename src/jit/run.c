@@ -19,10 +19,10 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "base/strbuf.h"
 #include "core/irq_ctrl.h"
 #include "core/machine.h"
 #include "core/tlb_ops.h"
+#include "jit/trace.h"
 #include "jit/internal.h"
 #include "jit/jit.h"
 #include "jit/lockstep.h"
@@ -55,21 +55,10 @@ bool jit_step(struct jit_vcpu *jv)
     return why != RT_EXIT_FAULT;
 }
 
-static void log_exec(struct jit_vcpu *jv, const struct jit_block *b)
-{
-    struct strbuf sb = {0};
-    strbuf_add(&sb, "cpu %u exec %llx mode %x\n", jv->v->index, (unsigned long long)b->pc, b->mode);
-    if (log_on(LOG_CPU)) {
-        jv->v->isa->dump(jv->v, &sb);
-    }
-    log_put(LOG_EXEC, "%s", strbuf_text(&sb));
-    strbuf_free(&sb);
-}
-
 static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
 {
-    if (log_on(LOG_EXEC)) {
-        log_exec(jv, b);
+    if (log_at(LOG_EXEC, b->pc)) {
+        trace_exec(jv, b);
     }
     if (inject(&jv->inject, INJECT_EXIT)) {
         atomic_store(&jv->v->env->exit, 1);
@@ -114,7 +103,7 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
     codemem_end_write(&jv->mem);
     jv->stats.links++;
-    if (log_on(LOG_LINK)) {
+    if (log_at(LOG_LINK, from->pc)) {
         log_put(LOG_LINK, "cpu %u link %llx to %llx\n", jv->v->index, (unsigned long long)from->pc,
                 (unsigned long long)to->pc);
     }
@@ -213,7 +202,7 @@ static void run(struct jit_vcpu *jv)
             why = RT_EXIT_JUMP;
             continue;
         }
-        if (b->code.entry && why == RT_EXIT_JUMP && !jv->lockstep) {
+        if (b->code.entry && why == RT_EXIT_JUMP && !jv->lockstep && !log_on(LOG_EXEC)) {
             cache_jump(jv, b);
         }
         why = run_block(jv, b);
@@ -260,6 +249,9 @@ static struct jit_machine *new_machine(struct machine *m, const struct isa *isa,
     jm->m = m;
     jm->isa = isa;
     jm->opt = *opt;
+    if (opt->perfmap) {
+        trace_perfmap_open(jm);
+    }
     pthread_mutex_init(&jm->lock, NULL);
     pthread_cond_init(&jm->changed, NULL);
     for (struct ram *r = m->ram.first; r; r = r->next) {
@@ -464,6 +456,9 @@ void jit_free(struct machine *m)
         r->code_pages = NULL;
     }
     jit_options_free(&jm->opt);
+    if (jm->perfmap) {
+        fclose(jm->perfmap);
+    }
     free(jm);
     m->cpus_data = NULL;
 }

@@ -407,8 +407,7 @@ static int take_log_file(struct options *o, const char *arg, struct err *err)
 
 static int take_dfilter(struct options *o, const char *arg, struct err *err)
 {
-    o->log_filter = arg;
-    return 0;
+    return log_filter(arg, err);
 }
 
 static int take_s(struct options *o, const char *arg, struct err *err)

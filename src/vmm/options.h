@@ -27,7 +27,7 @@ struct options {
     bool nodefaults, nographic, display_none;
     bool paused;           /* -S */
     const char *gdb;       /* -gdb DEV or -s */
-    const char *log_items, *log_file, *log_filter, *pidfile;
+    const char *log_items, *log_file, *pidfile;
     enum option_action action;
 };
 

@@ -71,6 +71,9 @@ void link_break(struct ir_host_ctx *, struct ir_link *);
 void block_kill(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
 bool vec_run(struct rt_env *, const struct ir_vec *, void *mem, uint64_t in, uint64_t *result);
 
+struct strbuf;
+void host_disas(struct strbuf *, const uint8_t *code, size_t n, uint64_t at);
+
 /* Instructions that may fault in the host carry their continuation in a NOP before them. */
 #define MARK_BYTES 7
 void mark_emit(struct enc *, const uint8_t *continuation);

@@ -100,6 +100,7 @@ static const struct ir_host x86_64_host = {
     .kill = block_kill,
     .enter = ctx_enter,
     .vec_run = vec_run,
+    .disas = host_disas,
     .has = caps_has,
     .identify = caps_identify,
     .fpu_get = x87_get,
