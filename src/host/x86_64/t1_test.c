@@ -3,7 +3,9 @@
  * memory, and where each run ends. An instruction that T1 leaves to the interpreter is stepped
  * there and T1 goes on behind it. Pages that fault, cross and are read-only come up by themselves.
  *
- * usage: t1_test [FIRST_SEED [COUNT [INSNS]]]
+ * With TROUBLE, one in so many misses is not filled, or treated as a crossing access.
+ *
+ * usage: t1_test [FIRST_SEED [COUNT [INSNS [TROUBLE]]]]
  */
 #include <assert.h>
 #include <stdio.h>
@@ -76,6 +78,20 @@ static bool check(struct rt_env *env, uint64_t va, unsigned size, unsigned acces
     return false;
 }
 
+static struct {
+    unsigned rate, kind; /* kind: 0 not filled, 1 treated as crossing */
+    uint64_t n, injected[2];
+} trouble;
+
+static bool in_trouble(void)
+{
+    trouble.n = trouble.n * 6364136223846793005ull + 1442695040888963407ull;
+    bool hit = trouble.rate && (trouble.n >> 40) % trouble.rate == 0;
+    trouble.kind = trouble.n >> 39 & 1;
+    trouble.injected[trouble.kind] += hit;
+    return hit;
+}
+
 static bool t_resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned access, void **host)
 {
     *host = NULL;
@@ -83,7 +99,12 @@ static bool t_resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned a
         return false;
     }
     if ((va ^ (va + size - 1)) >> RT_PAGE_BITS == 0) {
+        bool bad = in_trouble();
         uint8_t *page = of_env->mem + ((va - MEM_BASE) & ~(uint64_t)(RT_PAGE_SIZE - 1));
+        if (bad) {
+            *host = trouble.kind ? NULL : page + (va & (RT_PAGE_SIZE - 1));
+            return true;
+        }
         struct rt_tlb_entry *e = rt_tlb_slot(env, 1, va);
         e->host = (uintptr_t)page;
         e->tag_r = va & ~(uint64_t)(RT_PAGE_SIZE - 1);
@@ -933,6 +954,7 @@ int main(int argc, char **argv)
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
     uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 20000;
     unsigned insns = argc > 3 ? (unsigned)atoi(argv[3]) : 12;
+    trouble.rate = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
     struct bench *bn = calloc(1, sizeof(*bn));
     struct err err;
     bn->block = ir_buf_init(&bn->buf);
@@ -957,6 +979,9 @@ int main(int argc, char **argv)
     }
     printf("%lu instructions, %lu faults, %.1f host bytes each, %lu steps\n", bn->st.insns, bn->st.faults,
            (double)bn->st.bytes / (double)(bn->st.insns + 1), bn->st.steps);
+    if (trouble.rate) {
+        printf("injected: %lu not filled, %lu as crossing\n", trouble.injected[0], trouble.injected[1]);
+    }
     for (unsigned i = 0; i < IR_OPCODES; i++) {
         if (bn->st.step_op[i] > bn->st.steps / 50 && i != IR_getreg && i != IR_setreg && i != IR_const) {
             printf("  steps with %s: %lu\n", ir_op_info[i].name, bn->st.step_op[i]);
