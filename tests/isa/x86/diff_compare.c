@@ -26,6 +26,9 @@ static const struct { uint16_t op, flags; } undefined[] = {
 /* Count of a shift or rotate, masked as the processor does. */
 static unsigned count_of(const struct diff_case *c, unsigned bits)
 {
+    if (!c->insn.nopnd) {
+        return 0;
+    }
     const struct x86_opnd *o = &c->insn.opnd[c->insn.nopnd - 1];
     uint64_t n = o->kind == X86_OPND_GPR ? c->in.gpr[RCX] : (uint64_t)c->insn.imm;
     return (unsigned)n & (bits == 64 ? 63 : 31);
