@@ -33,9 +33,10 @@ static bool mul_wide(struct t1 *t, const struct ir_op *op, bool is_signed, bool 
     unsigned hi = t1_temp(t);
     struct x_rm b = t1_rm(t, op->b);
     t1_copy_to(t, op->type, X_RAX, op->a);
-    x_mov_r_rm(&t->hot, IR_I64, hi, x_r(X_RDX));
+    x_mov_rm_r(&t->hot, IR_I64, SAVE_RDX, X_RDX);
     x_unary_rm(&t->hot, is_signed ? X_IMUL : X_MUL, op->type, b);
-    x_xchg_rm_r(&t->hot, IR_I64, x_r(hi), X_RDX);
+    x_mov_r_rm(&t->hot, IR_I64, hi, x_r(X_RDX)); /* xchg would take several cycles */
+    x_mov_r_rm(&t->hot, IR_I64, X_RDX, SAVE_RDX);
     if (low) {
         t1_bind(t, X_RAX, 64);
         if (high) {
