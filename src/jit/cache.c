@@ -111,6 +111,7 @@ static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page
         struct ram *ram = ram_at(jv, page);
         jv->granules[page >> RT_PAGE_BITS] = 0;
         atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~(1u << jv->v->index));
+        jit_tlb_unprotected(jv, page);
     }
 }
 

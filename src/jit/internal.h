@@ -79,6 +79,15 @@ struct jit_fills {
     uint8_t large[JIT_LARGE / 8]; /* by hash: 2 MB and 1 GB pieces of address space with fills from large pages */
 };
 
+/* A page that lost its last code lately, and the entries filled since that let it be written: such a
+ * page soon has code again, and then the whole TLB need not be searched. */
+struct jit_young {
+    ram_off_t page;
+    struct rt_tlb_entry *entry[4];
+    unsigned count;
+    bool used;
+};
+
 struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
@@ -90,6 +99,8 @@ struct jit_vcpu {
     uint64_t walk_gen[2];     /* of entries in `walks`: [1] global ones */
     struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
+    struct jit_young young[4];
+    unsigned next_young;
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
@@ -140,6 +151,7 @@ static inline struct jit_vcpu *jit_of(const struct vcpu *v)
 extern const struct rt_mem_ops jit_mem_ops;
 void jit_tlb_init(struct jit_vcpu *);
 void jit_tlb_protect(struct jit_vcpu *, ram_off_t page); /* page has code now: writes go slow */
+void jit_tlb_unprotected(struct jit_vcpu *, ram_off_t page); /* page has lost this vCPU's last code */
 void jit_code_moved(struct jit_vcpu *); /* jump targets and links across pages are void */
 /* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
 const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);

@@ -215,15 +215,63 @@ void tlb_flush_page(struct vcpu *v, gva_t va)
     }
 }
 
+/* A page lost its last code: no entry lets it be written, and those that will are remembered. */
+void jit_tlb_unprotected(struct jit_vcpu *jv, ram_off_t page)
+{
+    jv->young[jv->next_young] = (struct jit_young){.page = page, .used = true};
+    jv->next_young = (jv->next_young + 1) % ARRAY_LEN(jv->young);
+}
+
+static struct jit_young *young_page(struct jit_vcpu *jv, ram_off_t page)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(jv->young); i++) {
+        if (jv->young[i].used && jv->young[i].page == page) {
+            return &jv->young[i];
+        }
+    }
+    return NULL;
+}
+
+static void note_writable(struct jit_vcpu *jv, ram_off_t page, struct rt_tlb_entry *e)
+{
+    struct jit_young *y = young_page(jv, page);
+    if (!y) {
+        return;
+    }
+    for (unsigned i = 0; i < y->count; i++) {
+        if (y->entry[i] == e) {
+            return;
+        }
+    }
+    if (y->count < ARRAY_LEN(y->entry)) {
+        y->entry[y->count++] = e;
+    } else {
+        y->used = false;
+    }
+}
+
+static void protect_entry(struct rt_env *env, struct rt_tlb_entry *e, ram_off_t page)
+{
+    uint64_t none = rt_tlb_invalid((unsigned)(e - env->tlb[0]) % RT_TLB_SIZE);
+    if (e->tag_w != none && e->ram_off == page) {
+        e->tag_w = none;
+    }
+}
+
 void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
 {
     struct rt_env *env = jv->v->env;
+    struct jit_young *y = young_page(jv, page);
+    if (y) {
+        for (unsigned i = 0; i < y->count; i++) {
+            protect_entry(env, y->entry[i], page);
+        }
+        y->used = false;
+        return;
+    }
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
-            struct rt_tlb_entry *e = &env->tlb[idx][i];
-            if (e->tag_w != rt_tlb_invalid(i) && e->ram_off == page) {
-                e->tag_w = rt_tlb_invalid(i);
-            }
+            protect_entry(env, &env->tlb[idx][i], page);
         }
     }
 }
@@ -263,6 +311,9 @@ static void fill(struct jit_vcpu *jv, gva_t va, const struct jit_walk *k)
     e->tag_w = write ? k->page : rt_tlb_invalid(slot_of(va));
     e->host = (uint64_t)(uintptr_t)k->host;
     e->ram_off = k->off;
+    if (write) {
+        note_writable(jv, k->off, e);
+    }
 }
 
 /* Where a whole page of RAM is mapped, or NULL when *gpa is something else. */
