@@ -15,6 +15,7 @@
 #define IR_HOSTVEC_H
 
 #include "ir/hostvec_gen.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum hostvec_kind { HVK_NONE, HVK_VEC, HVK_MMX, HVK_ST, HVK_INT };
@@ -78,5 +79,12 @@ struct hostvec_info {
 
 extern const struct hostvec_info hostvec_info[HV_COUNT];
 extern const char *const hostvec_feature_names[HV_FEATURE_COUNT];
+
+/* VMASKMOVPS, VMASKMOVPD, VPMASKMOV to memory: bytes that the mask leaves out keep their value. */
+static inline bool hostvec_partial_store(unsigned id)
+{
+    const struct hostvec_info *h = &hostvec_info[id];
+    return h->map == 2 && (h->flags & HVF_STORE) && (h->opcode == 0x2e || h->opcode == 0x2f || h->opcode == 0x8e);
+}
 
 #endif

@@ -4,6 +4,7 @@
  *
  * Does not do: speed beyond a switch per op.
  */
+#include "ir/hostvec.h"
 #include "ir/interp.h"
 
 #include <string.h>
@@ -168,7 +169,8 @@ static bool do_vec(struct frame *f, const struct ir_op *op, uint64_t *out)
     if (p) {
         return env->mem->vec(env, v, p, in, out);
     }
-    if (v->load && !env->mem->slow_read(env, va, v->size, buf)) {
+    bool read = v->load || (v->store && hostvec_partial_store(v->id));
+    if (read && !env->mem->slow_read(env, va, v->size, buf)) {
         return false;
     }
     if (!env->mem->vec(env, v, buf, in, out)) {

@@ -908,6 +908,7 @@ static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64
 {
     init_state(m0, seed * 77 + 5);
     init_state(m1, seed * 77 + 5);
+    trouble.n = seed;
     enum rt_exit e0 = run_t0(bn, m0, seed, insns);
     enum rt_exit e1 = run_t1(bn, m1, seed, insns);
     uint32_t defined = defined_at(bn, seed, m0->cpu->env.pc, insns);
