@@ -12,7 +12,7 @@
 #include "base/types.h"
 
 #define RT_MODES 3          /* MMU indexes: 0 kernel, 1 user, 2 kernel that may touch user pages */
-#define RT_TLB_BITS 10
+#define RT_TLB_BITS 12
 #define RT_TLB_SIZE (1u << RT_TLB_BITS)
 /*
  * Tag of an invalid entry (engine rule 1). Not canonical, and its index bits are not those of the
