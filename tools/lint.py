@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""House rules that a compiler does not know.  usage: lint.py layers|sizes|globals BUILDDIR
+"""House rules that a compiler does not know.  usage: lint.py layers|sizes|globals|format BUILDDIR
 
 layers   includes follow docs/layers.md; every header compiles alone
 sizes    no file over 1500 lines, no function over 120 (unless marked "lint: flat table")
 globals  no mutable data at file scope outside the allow-list below
+format   clang-format 14 would change nothing (another version: not checked, and said so)
 """
 import glob
 import os
@@ -130,8 +131,19 @@ def is_relro(archive, symbol):
     return any(l.endswith(" " + symbol) and ".data.rel.ro" in l for l in out.splitlines())
 
 
+def format_(build):
+    version = subprocess.run(["clang-format", "--version"], capture_output=True, text=True).stdout
+    if " 14." not in version:
+        print(f"not checked: clang-format 14 decides the layout, here is {version.strip() or 'none'}")
+        sys.exit(77)
+    files = [f for d in ("src", "tests", "bench") for f in glob.glob(f"{d}/**/*.[ch]", recursive=True)]
+    r = subprocess.run(["clang-format", "--dry-run", "-Werror"] + sorted(files), capture_output=True, text=True)
+    return sorted({line.split(":")[0] + ": run clang-format -i" for line in r.stderr.splitlines()
+                   if "error:" in line})
+
+
 def main():
-    bad = {"layers": layers, "sizes": sizes, "globals": globals_}[sys.argv[1]](sys.argv[2])
+    bad = {"layers": layers, "sizes": sizes, "globals": globals_, "format": format_}[sys.argv[1]](sys.argv[2])
     for line in bad:
         print(line)
     print(f"lint {sys.argv[1]}: {len(bad)} finding(s)")

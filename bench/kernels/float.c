@@ -10,8 +10,8 @@ static uint64_t bits(double d)
     return u;
 }
 
-__attribute__((noinline, optimize("no-tree-vectorize"))) static void multiply(double *c, const double *a,
-                                                                              const double *b)
+__attribute__((noinline, optimize("no-tree-vectorize"))) static void
+multiply(double *c, const double *a, const double *b)
 {
     for (int i = 0; i < 64; i++) {
         for (int j = 0; j < 64; j++) {
@@ -71,7 +71,8 @@ static uint64_t nbody(unsigned long n)
 {
     struct body b[5];
     for (int i = 0; i < 5; i++) {
-        b[i] = (struct body){{i * 5.0, i * 3.0 + 1, 2.0 - i}, {0.1 * i, 0.2, -0.05 * i}, i ? 0.01 * i : 40.0};
+        b[i] = (struct body){
+            {i * 5.0, i * 3.0 + 1, 2.0 - i}, {0.1 * i, 0.2, -0.05 * i}, i ? 0.01 * i : 40.0};
     }
     while (n--) {
         advance(b, 0.001);
@@ -84,7 +85,8 @@ static uint64_t mandelbrot(unsigned long n)
     uint64_t sum = 0;
     for (unsigned long row = 0; row < n; row++) {
         for (int col = 0; col < 200; col++) {
-            float cr = (float)col / 80.0f - 2.0f, ci = (float)row / (float)n * 2.0f - 1.0f, r = 0, i = 0;
+            float cr = (float)col / 80.0f - 2.0f, ci = (float)row / (float)n * 2.0f - 1.0f, r = 0,
+                  i = 0;
             int steps = 0;
             while (steps < 100 && r * r + i * i < 4.0f) {
                 float t = r * r - i * i + cr;
@@ -123,9 +125,7 @@ static uint64_t long_double(unsigned long n)
     return mix(bits((double)x), bits((double)sum));
 }
 
-const struct kernel float_kernels[] = {{"matmul", "float", matmul, 400},
-                                       {"nbody", "float", nbody, 600000},
-                                       {"mandelbrot", "float", mandelbrot, 3000},
-                                       {"convert", "float", convert, 15000000},
-                                       {"x87", "float", long_double, 6000000},
-                                       {0}};
+const struct kernel float_kernels[] = {
+    {"matmul", "float", matmul, 400},          {"nbody", "float", nbody, 600000},
+    {"mandelbrot", "float", mandelbrot, 3000}, {"convert", "float", convert, 15000000},
+    {"x87", "float", long_double, 6000000},    {0}};

@@ -29,13 +29,16 @@ static NOINLINE void sha256_block(uint32_t h[8], const uint8_t *data)
     }
     for (int i = 16; i < 64; i++) {
         uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + w[i - 7] + (rotr(a, 7) ^ rotr(a, 18) ^ a >> 3) + (rotr(b, 17) ^ rotr(b, 19) ^ b >> 10);
+        w[i] = w[i - 16] + w[i - 7] + (rotr(a, 7) ^ rotr(a, 18) ^ a >> 3) +
+               (rotr(b, 17) ^ rotr(b, 19) ^ b >> 10);
     }
     memcpy(s, h, sizeof(s));
     for (int i = 0; i < 64; i++) {
         uint32_t e = s[4], a = s[0];
-        uint32_t t1 = s[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + sha_k[i] + w[i];
-        uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
+        uint32_t t1 = s[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & s[5]) ^ (~e & s[6])) +
+                      sha_k[i] + w[i];
+        uint32_t t2 =
+            (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
         s[7] = s[6], s[6] = s[5], s[5] = s[4], s[4] = s[3] + t1;
         s[3] = s[2], s[2] = s[1], s[1] = s[0], s[0] = t1 + t2;
     }
@@ -263,9 +266,12 @@ static uint64_t words(unsigned long n)
     return a[0] ^ a[511] ^ a[1023];
 }
 
-const struct kernel integer_kernels[] = {
-    {"sha256", "integer", sha256, 20000},     {"quicksort", "integer", quicksort, 60},
-    {"hash", "integer", hash_table, 6000000}, {"crc", "integer", crc, 20000},
-    {"matrix", "integer", int_matrix, 8000}, {"list", "integer", list, 3000},
-    {"muldiv", "integer", muldiv, 60000000}, {"words", "integer", words, 240000},
-    {0}};
+const struct kernel integer_kernels[] = {{"sha256", "integer", sha256, 20000},
+                                         {"quicksort", "integer", quicksort, 60},
+                                         {"hash", "integer", hash_table, 6000000},
+                                         {"crc", "integer", crc, 20000},
+                                         {"matrix", "integer", int_matrix, 8000},
+                                         {"list", "integer", list, 3000},
+                                         {"muldiv", "integer", muldiv, 60000000},
+                                         {"words", "integer", words, 240000},
+                                         {0}};

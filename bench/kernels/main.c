@@ -25,14 +25,16 @@ static long cpu_us(void)
     for (int who = RUSAGE_CHILDREN; who <= RUSAGE_SELF; who++) {
         struct rusage r;
         getrusage(who, &r);
-        sum += (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 + r.ru_utime.tv_usec + r.ru_stime.tv_usec;
+        sum += (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 + r.ru_utime.tv_usec +
+               r.ru_stime.tv_usec;
     }
     return sum;
 }
 
 static int can_run(const struct kernel *k)
 {
-    return k->needs == NEEDS_NOTHING || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+    return k->needs == NEEDS_NOTHING ||
+           (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
 }
 
 static void wait_for_line(void)

@@ -1,4 +1,5 @@
-/* SIMD kernels: bytes (add, max, sums of differences) and floats (a*x + y), SSE2 and AVX2 with FMA. */
+/* SIMD kernels: bytes (add, max, sums of differences) and floats (a*x + y), SSE2 and AVX2 with FMA.
+ */
 #include "kernels.h"
 #include <immintrin.h>
 #include <string.h>
@@ -37,7 +38,8 @@ static uint64_t bytes_sse2(unsigned long n)
     fill();
     while (n--) {
         for (int i = 0; i < BYTES; i += 16) {
-            __m128i a = _mm_loadu_si128((const __m128i *)(src + i)), b = _mm_load_si128((const __m128i *)(dst + i));
+            __m128i a = _mm_loadu_si128((const __m128i *)(src + i)),
+                    b = _mm_load_si128((const __m128i *)(dst + i));
             b = _mm_max_epu8(_mm_add_epi8(a, b), _mm_subs_epu8(b, a));
             _mm_store_si128((__m128i *)(dst + i), b);
         }
@@ -51,7 +53,8 @@ static uint64_t saxpy_sse(unsigned long n)
     __m128 k = _mm_set1_ps(0.75f), half = _mm_set1_ps(0.5f);
     while (n--) {
         for (int i = 0; i < FLOATS; i += 4) {
-            __m128 y = _mm_add_ps(_mm_mul_ps(k, _mm_loadu_ps(xs + i)), _mm_mul_ps(half, _mm_load_ps(ys + i)));
+            __m128 y = _mm_add_ps(_mm_mul_ps(k, _mm_loadu_ps(xs + i)),
+                                  _mm_mul_ps(half, _mm_load_ps(ys + i)));
             _mm_store_ps(ys + i, y);
         }
     }

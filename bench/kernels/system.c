@@ -1,4 +1,5 @@
-/* Kernels of the operating system: system calls, faults, mappings, switches, signals, processes, code written. */
+/* Kernels of the operating system: system calls, faults, mappings, switches, signals, processes,
+ * code written. */
 #include "kernels.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -158,7 +159,7 @@ static size_t emit(uint8_t *at, uint32_t value)
 static uint32_t call(void *code, uint32_t argument)
 {
     __asm__ volatile("" ::"r"(code) : "memory");
-    return ((uint32_t (*)(uint32_t))code)(argument);
+    return ((uint32_t(*)(uint32_t))code)(argument);
 }
 
 /* The same function written anew each time. */

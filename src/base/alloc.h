@@ -6,9 +6,9 @@
 #include <stddef.h>
 
 void *alloc_zero(size_t size);
-void *alloc_array(size_t count, size_t size);           /* zeroed */
+void *alloc_array(size_t count, size_t size);             /* zeroed */
 void *alloc_resize(void *old, size_t count, size_t size); /* new part is not zeroed */
-char *alloc_text(const char *text);                     /* NULL stays NULL */
+char *alloc_text(const char *text);                       /* NULL stays NULL */
 char *alloc_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -17,7 +17,7 @@ unsigned log_mask = LOG_ALWAYS;
 
 static struct {
     pthread_mutex_t lock;
-    FILE *file; /* NULL is stderr */
+    FILE *file;       /* NULL is stderr */
     unsigned nranges; /* set before the machine runs */
     struct {
         uint64_t first, last;
@@ -140,7 +140,8 @@ static int log_filter_one(const char **at, struct err *err)
     const char *second = ok ? end + skip : end;
     b = strtoull(second, &end, 0);
     if (!ok || end == second || (*end && *end != ',') || (how != '.' && !b)) {
-        return err_set(err, EINVAL, "-dfilter: '%s' is no START..END, START+LENGTH or START-LENGTH", text);
+        return err_set(err, EINVAL, "-dfilter: '%s' is no START..END, START+LENGTH or START-LENGTH",
+                       text);
     }
     if (log_out.nranges == ARRAY_LEN(log_out.range)) {
         return err_set(err, EINVAL, "-dfilter: more than %zu ranges", ARRAY_LEN(log_out.range));

@@ -42,7 +42,8 @@ size_t near_distance(const char *a, const char *b)
 static size_t distance(const char *word, const char *name)
 {
     size_t n = strlen(word);
-    return n > 2 && !strncmp(word, name, n) ? (strlen(name) - n + 2) / 3 : near_distance(word, name);
+    return n > 2 && !strncmp(word, name, n) ? (strlen(name) - n + 2) / 3
+                                            : near_distance(word, name);
 }
 
 const char *near_pick(const char *word, const char *const *names, size_t count)

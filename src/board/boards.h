@@ -5,7 +5,7 @@
 struct board_type;
 struct dev_type;
 
-extern const struct board_type *const boards[];   /* ends with NULL; the first is the default */
-extern const struct dev_type *const dev_types[];  /* what -device can make; ends with NULL */
+extern const struct board_type *const boards[];  /* ends with NULL; the first is the default */
+extern const struct dev_type *const dev_types[]; /* what -device can make; ends with NULL */
 
 #endif

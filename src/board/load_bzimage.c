@@ -14,7 +14,7 @@
 
 enum {
     HDR_SETUP_SECTS = 0x1f1, /* the header begins here */
-    HDR_SYSSIZE = 0x1f4, /* of the protected-mode part, in 16 bytes */
+    HDR_SYSSIZE = 0x1f4,     /* of the protected-mode part, in 16 bytes */
     HDR_BOOT_FLAG = 0x1fe,
     HDR_JUMP = 0x200,
     HDR_MAGIC = 0x202,
@@ -125,8 +125,8 @@ static int bz_put_page_tables(struct x86_load *l, struct err *err)
 /* __BOOT_CS and __BOOT_DS of the protocol. */
 static int bz_put_gdt(struct x86_load *l, struct err *err)
 {
-    static const uint64_t gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff,
-                                   0x00008b0000000067, 0};
+    static const uint64_t gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00008b0000000067,
+                                   0};
     l->boot->gdt_base = X86_LOAD_GDT;
     l->boot->gdt_limit = sizeof(gdt) - 1;
     l->boot->cs = 0x10;

@@ -37,8 +37,9 @@ void load_file_close(struct load_file *f)
 
 static int load_truncated(const struct load_file *f, struct err *err)
 {
-    return err_set(err, EINVAL, "the %s '%s' is truncated or damaged: it refers to bytes past its end",
-                   f->what, f->path);
+    return err_set(err, EINVAL,
+                   "the %s '%s' is truncated or damaged: it refers to bytes past its end", f->what,
+                   f->path);
 }
 
 int load_file_read(const struct load_file *f, uint64_t off, void *buf, uint64_t len,

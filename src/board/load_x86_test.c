@@ -30,8 +30,8 @@ static int rig_up(void **state)
     struct ram *ram = ram_set_add(&rig.set, "ram", RAM_SIZE, &rig.err);
     rig.mem = mem_map_new("m", 0);
     mem_map_add_ram(rig.mem, 0, ram, 0, RAM_SIZE);
-    rig.l = (struct x86_load){.mem = rig.mem, .cmdline = "quiet", .low_ram_end = RAM_SIZE,
-                              .boot = &rig.boot};
+    rig.l = (struct x86_load){
+        .mem = rig.mem, .cmdline = "quiet", .low_ram_end = RAM_SIZE, .boot = &rig.boot};
     strcpy(rig.path, "/tmp/load_test_XXXXXX");
     close(mkstemp(rig.path));
     rig.l.kernel = rig.path;
@@ -73,10 +73,13 @@ static struct image good_elf(void)
     m.head.e_phoff = offsetof(struct image, seg);
     m.head.e_phentsize = sizeof(Elf64_Phdr);
     m.head.e_phnum = 2;
-    m.seg[0] = (Elf64_Phdr){.p_type = PT_LOAD, .p_offset = offsetof(struct image, code),
-                            .p_paddr = 0x200000, .p_filesz = 64, .p_memsz = 0x1000};
-    m.seg[1] = (Elf64_Phdr){.p_type = PT_NOTE, .p_offset = offsetof(struct image, note),
-                            .p_filesz = 20, .p_align = 4};
+    m.seg[0] = (Elf64_Phdr){.p_type = PT_LOAD,
+                            .p_offset = offsetof(struct image, code),
+                            .p_paddr = 0x200000,
+                            .p_filesz = 64,
+                            .p_memsz = 0x1000};
+    m.seg[1] = (Elf64_Phdr){
+        .p_type = PT_NOTE, .p_offset = offsetof(struct image, note), .p_filesz = 20, .p_align = 4};
     m.note[0] = 4;
     m.note[1] = 4;
     m.note[2] = 18;

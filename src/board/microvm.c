@@ -17,10 +17,10 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "board/load_x86.h"
+#include "board/microvm_acpi.h"
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/irqchip/pic8259.h"
-#include "board/microvm_acpi.h"
 #include "dev/misc/acpi_power.h"
 #include "dev/misc/reset_ports.h"
 #include "dev/serial/isa_serial.h"
@@ -170,8 +170,8 @@ static void microvm_add_virtio(struct microvm *v)
         struct virtio_mmio *t = &v->virtio[i];
         virtio_mmio_init(t, i, m->mem);
         irq_connect(&t->irq, &v->gsi[microvm_virtio_gsi(v, i)]);
-        mem_map_add_mmio(m->mem, MICROVM_VIRTIO_BASE + i * MICROVM_VIRTIO_STRIDE,
-                         VIRTIO_MMIO_SIZE, &virtio_mmio_regs, t);
+        mem_map_add_mmio(m->mem, MICROVM_VIRTIO_BASE + i * MICROVM_VIRTIO_STRIDE, VIRTIO_MMIO_SIZE,
+                         &virtio_mmio_regs, t);
         bus_add(m, &t->bus);
     }
 }
@@ -185,8 +185,8 @@ static int microvm_init(struct machine *m, struct err *err)
         return ret;
     }
     microvm_add_irqchips(v);
-    v->isa = (struct isa_bus){.bus = {&isa_bus_type, "isa.0", &v->isa, NULL},
-                              .io = m->io, .pins = v->gsi};
+    v->isa = (struct isa_bus){
+        .bus = {&isa_bus_type, "isa.0", &v->isa, NULL}, .io = m->io, .pins = v->gsi};
     bus_add(m, &v->isa.bus);
     microvm_add_virtio(v);
     if (wanted(v->pit_opt)) {
@@ -290,8 +290,11 @@ static int microvm_load(struct machine *m, struct err *err)
     }
     struct strbuf cmdline = {0};
     microvm_cmdline(v, &cmdline);
-    struct x86_load l = {.mem = m->mem, .kernel = m->config.kernel, .initrd = m->config.initrd,
-                         .cmdline = strbuf_text(&cmdline), .low_ram_end = v->low_ram,
+    struct x86_load l = {.mem = m->mem,
+                         .kernel = m->config.kernel,
+                         .initrd = m->config.initrd,
+                         .cmdline = strbuf_text(&cmdline),
+                         .low_ram_end = v->low_ram,
                          .boot = &m->boot};
     microvm_memory_map(v, &l);
     int ret = microvm_put_acpi(v, &l.rsdp, err);

@@ -77,17 +77,29 @@ static void put_gas(uint8_t *at, uint64_t addr)
 static void build_fadt(const struct microvm *v, struct strbuf *sb, uint64_t dsdt)
 {
     enum {
-        SIZE = 276, BOOT_ARCH = 109, FLAGS = 112, RESET_REG = 116, RESET_VALUE = 128, MINOR = 131,
-        X_DSDT = 140, SLEEP_CONTROL = 244, SLEEP_STATUS = 256,
-        FL_WBINVD = 1, FL_PWR_BUTTON = 1 << 4, FL_SLP_BUTTON = 1 << 5, FL_RESET_REG = 1 << 10,
+        SIZE = 276,
+        BOOT_ARCH = 109,
+        FLAGS = 112,
+        RESET_REG = 116,
+        RESET_VALUE = 128,
+        MINOR = 131,
+        X_DSDT = 140,
+        SLEEP_CONTROL = 244,
+        SLEEP_STATUS = 256,
+        FL_WBINVD = 1,
+        FL_PWR_BUTTON = 1 << 4,
+        FL_SLP_BUTTON = 1 << 5,
+        FL_RESET_REG = 1 << 10,
         FL_HW_REDUCED = 1 << 20,
-        BA_LEGACY = 1, BA_NO_VGA = 4, BA_NO_RTC = 1 << 5,
+        BA_LEGACY = 1,
+        BA_NO_VGA = 4,
+        BA_NO_RTC = 1 << 5,
     };
     uint8_t body[SIZE] = {0};
     size_t table = acpi_table_begin(sb, "FACP", 6);
     store_le16(body + BOOT_ARCH, BA_LEGACY | BA_NO_VGA | (microvm_has_rtc(v) ? 0 : BA_NO_RTC));
-    store_le32(body + FLAGS, FL_WBINVD | FL_PWR_BUTTON | FL_SLP_BUTTON | FL_RESET_REG |
-                                 FL_HW_REDUCED);
+    store_le32(body + FLAGS,
+               FL_WBINVD | FL_PWR_BUTTON | FL_SLP_BUTTON | FL_RESET_REG | FL_HW_REDUCED);
     put_gas(body + RESET_REG, MICROVM_POWER_BASE + ACPI_POWER_RESET);
     body[RESET_VALUE] = ACPI_POWER_RESET_VALUE;
     body[MINOR] = 4;

@@ -86,8 +86,8 @@ static int legacy_parse(struct keyval *kv, const char *spec, struct err *err)
     if (!strcmp(kind, "unix") || !strcmp(kind, "tcp")) {
         return legacy_socket(kv, kind, colon + 1, err);
     }
-    static const char *const kinds[] = {"stdio", "null", "pty", "file:", "unix:", "tcp:", "mon:",
-                                        "chardev:", "none"};
+    static const char *const kinds[] = {
+        "stdio", "null", "pty", "file:", "unix:", "tcp:", "mon:", "chardev:", "none"};
     return err_set(err, EINVAL, "'%s' is no kind of character device; the nearest is '%s'", spec,
                    near_pick(kind, kinds, ARRAY_LEN(kinds)));
 }

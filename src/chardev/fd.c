@@ -72,9 +72,10 @@ static int null_open(struct chardev *c, const struct keyval *args, struct err *e
     return 0;
 }
 
-const struct chardev_type chardev_null = {
-    .name = "null", .summary = "takes everything, gives nothing", .size = sizeof(struct chardev),
-    .open = null_open};
+const struct chardev_type chardev_null = {.name = "null",
+                                          .summary = "takes everything, gives nothing",
+                                          .size = sizeof(struct chardev),
+                                          .open = null_open};
 
 /* ---- Descriptors ---- */
 
@@ -209,9 +210,13 @@ static void stdio_close(struct chardev *c)
 }
 
 const struct chardev_type chardev_stdio = {
-    .name = "stdio", .summary = "the terminal (signal=on|off: whether Ctrl-C ends us)",
-    .size = sizeof(struct fd_chardev), .open = stdio_open, .write = fd_write,
-    .set_rx = fd_set_rx, .close = stdio_close};
+    .name = "stdio",
+    .summary = "the terminal (signal=on|off: whether Ctrl-C ends us)",
+    .size = sizeof(struct fd_chardev),
+    .open = stdio_open,
+    .write = fd_write,
+    .set_rx = fd_set_rx,
+    .close = stdio_close};
 
 /* ---- File ---- */
 
@@ -236,9 +241,12 @@ static int file_open(struct chardev *c, const struct keyval *args, struct err *e
     return 0;
 }
 
-const struct chardev_type chardev_file = {
-    .name = "file", .summary = "output to a file (path=, append=on|off)",
-    .size = sizeof(struct fd_chardev), .open = file_open, .write = fd_write, .close = fd_close};
+const struct chardev_type chardev_file = {.name = "file",
+                                          .summary = "output to a file (path=, append=on|off)",
+                                          .size = sizeof(struct fd_chardev),
+                                          .open = file_open,
+                                          .write = fd_write,
+                                          .close = fd_close};
 
 /* ---- Pseudo terminal ---- */
 
@@ -255,7 +263,10 @@ static int pty_open(struct chardev *c, const struct keyval *args, struct err *er
     return 0;
 }
 
-const struct chardev_type chardev_pty = {
-    .name = "pty", .summary = "a new pseudo terminal; its name is printed",
-    .size = sizeof(struct fd_chardev), .open = pty_open, .write = fd_write, .set_rx = fd_set_rx,
-    .close = fd_close};
+const struct chardev_type chardev_pty = {.name = "pty",
+                                         .summary = "a new pseudo terminal; its name is printed",
+                                         .size = sizeof(struct fd_chardev),
+                                         .open = pty_open,
+                                         .write = fd_write,
+                                         .set_rx = fd_set_rx,
+                                         .close = fd_close};

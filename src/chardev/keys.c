@@ -43,13 +43,9 @@ static void keys_command(struct chardev *c, uint8_t key)
 {
     struct chardev_keys *k = c->keys;
     switch (key) {
-    case 'x':
-        k->quit(k->quit_opaque);
-        break;
+    case 'x': k->quit(k->quit_opaque); break;
     case 'h':
-    case '?':
-        chardev_write(c, (const uint8_t *)keys_help, sizeof(keys_help) - 1);
-        break;
+    case '?': chardev_write(c, (const uint8_t *)keys_help, sizeof(keys_help) - 1); break;
     case 'b':
         if (k->user && k->user->event) {
             k->user->event(k->opaque, CHARDEV_BREAK);

@@ -100,7 +100,7 @@ static int sock_unix(struct sock_chardev *s, const char *path, bool server, stru
     if (server) {
         unlink(path);
     }
-    int ret = fd < 0 ? -1
+    int ret = fd < 0   ? -1
               : server ? bind(fd, (struct sockaddr *)&a, sizeof(a))
                        : connect(fd, (struct sockaddr *)&a, sizeof(a));
     if (ret) {
@@ -206,6 +206,10 @@ static void sock_close(struct chardev *c)
 }
 
 const struct chardev_type chardev_socket = {
-    .name = "socket", .summary = "a stream socket (path=, or host= and port=; server=on|off)",
-    .size = sizeof(struct sock_chardev), .open = sock_open, .write = sock_write,
-    .set_rx = sock_set_rx, .close = sock_close};
+    .name = "socket",
+    .summary = "a stream socket (path=, or host= and port=; server=on|off)",
+    .size = sizeof(struct sock_chardev),
+    .open = sock_open,
+    .write = sock_write,
+    .set_rx = sock_set_rx,
+    .close = sock_close};

@@ -28,9 +28,9 @@ struct vcpu_debug {
     struct debug_point own[DEBUG_OWN]; /* the ISA sets them, then calls tlb_debug_changed() */
     unsigned own_hits;                 /* accesses to own[], bits by index */
     /* The debugger's orders for the next run: */
-    bool step; /* stop after one instruction */
-    bool hold; /* do not run at all */
-    bool past; /* do not stop for a breakpoint at the first instruction, */
+    bool step;        /* stop after one instruction */
+    bool hold;        /* do not run at all */
+    bool past;        /* do not stop for a breakpoint at the first instruction, */
     uint64_t past_pc; /* this one */
     /* Why it stopped, for the debugger to take: */
     enum debug_reason reason;

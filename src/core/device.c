@@ -54,16 +54,13 @@ static int prop_store(const struct prop *p, void *field, const char *owner, cons
             *(char **)field = alloc_text(value);
         }
         return ret;
-    case PROP_BOOL:
-        return value_bool(what, value, field, err);
+    case PROP_BOOL: return value_bool(what, value, field, err);
     case PROP_U32:
         ret = value_u64(what, value, UINT32_MAX, &v, err);
         *(uint32_t *)field = ret ? *(uint32_t *)field : (uint32_t)v;
         return ret;
-    case PROP_U64:
-        return value_u64(what, value, UINT64_MAX, field, err);
-    case PROP_SIZE:
-        return value_size(what, value, 1, field, err);
+    case PROP_U64: return value_u64(what, value, UINT64_MAX, field, err);
+    case PROP_SIZE: return value_size(what, value, 1, field, err);
     }
     return ret;
 }

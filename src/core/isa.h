@@ -16,11 +16,11 @@ struct strbuf;
 
 /* What translate() is given. */
 struct tr_ctx {
-    uint64_t pc;          /* first instruction, as the guest counts (x86: RIP, not linear) */
+    uint64_t pc; /* first instruction, as the guest counts (x86: RIP, not linear) */
     uint32_t mode;
-    const uint8_t *code;  /* bytes from pc on */
-    unsigned avail;       /* of them in the first page */
-    unsigned avail2;      /* more from the next page; 0 when it was not fetched */
+    const uint8_t *code; /* bytes from pc on */
+    unsigned avail;      /* of them in the first page */
+    unsigned avail2;     /* more from the next page; 0 when it was not fetched */
     unsigned max_insns;
     const struct vcpu *vcpu; /* for its model's features only: never its state */
 };
@@ -66,7 +66,8 @@ struct isa {
     uint32_t mode_step;
     bool (*debug_before)(struct vcpu *, unsigned hits);
     void (*debug_after)(struct vcpu *, unsigned hits);
-    /* For debuggers: a target description, and its registers by number; bytes, 0 for no such one. */
+    /* For debuggers: a target description, and its registers by number; bytes, 0 for no such one.
+     */
     void (*gdb_target)(const struct vcpu *, struct strbuf *);
     unsigned (*gdb_read)(struct vcpu *, unsigned n, uint8_t buf[64]);
     unsigned (*gdb_write)(struct vcpu *, unsigned n, const uint8_t *buf, size_t len);

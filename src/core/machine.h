@@ -55,8 +55,8 @@ struct machine_cpus {
     int (*start)(struct machine *m, struct err *err); /* one thread each, parked */
     void (*park)(struct machine *m);                  /* returns when none runs guest code */
     void (*unpark)(struct machine *m);
-    void (*debug_changed)(struct machine *m);         /* parked: m->debug, or its points */
-    void (*free)(struct machine *m); /* ends the threads, frees m->vcpu[] */
+    void (*debug_changed)(struct machine *m); /* parked: m->debug, or its points */
+    void (*free)(struct machine *m);          /* ends the threads, frees m->vcpu[] */
 };
 
 enum machine_state { MACHINE_PAUSED, MACHINE_RUNNING, MACHINE_ENDED };
@@ -100,7 +100,7 @@ struct machine {
     unsigned vcpu_count;
     struct vcpu *vcpu[MACHINE_MAX_VCPUS];
     struct irq_ctrl *ic[MACHINE_MAX_VCPUS];
-    struct debug *debug; /* NULL: no debugger */
+    struct debug *debug;        /* NULL: no debugger */
     struct x86_boot_state boot; /* of vcpu 0; the others wait for SIPI */
 
     pthread_mutex_t lock;
@@ -114,10 +114,11 @@ struct board_type {
     const char *default_cpu;
     uint64_t default_ram;
     unsigned max_vcpus;
-    const struct prop *props; /* on the board's own data */
-    size_t size;              /* of board_data */
-    int (*init)(struct machine *, struct err *);  /* memory, chips; vcpus too */
-    int (*load)(struct machine *, struct err *);  /* devices are there: tables, kernel; also at reset */
+    const struct prop *props;                    /* on the board's own data */
+    size_t size;                                 /* of board_data */
+    int (*init)(struct machine *, struct err *); /* memory, chips; vcpus too */
+    int (*load)(struct machine *,
+                struct err *); /* devices are there: tables, kernel; also at reset */
     void (*fini)(struct machine *);
 };
 

@@ -287,8 +287,13 @@ static void mem_paint_node(struct mem_paint *p, const struct mem_node *node, uin
     case MEM_NODE_RAM:
     case MEM_NODE_ROM:
     case MEM_NODE_MMIO: {
-        struct mem_ext ext = {.start = gpa, .last = last, .node = node->kind, .ops = node->ops,
-                              .dev = node->dev, .ram = node->ram, .off = node->ram_off + skip};
+        struct mem_ext ext = {.start = gpa,
+                              .last = last,
+                              .node = node->kind,
+                              .ops = node->ops,
+                              .dev = node->dev,
+                              .ram = node->ram,
+                              .off = node->ram_off + skip};
         mem_paint_free_parts(p, &ext);
         return;
     }

@@ -111,14 +111,14 @@ enum mem_kind { MEM_KIND_NONE, MEM_KIND_RAM, MEM_KIND_ROM, MEM_KIND_MMIO };
 /* What lies at an address. `start` to `last` is the extent in which the answer is the same. */
 struct mem_hit {
     enum mem_kind kind;
-    bool writable;      /* plain stores to `host` are allowed */
-    gpa_t start, last;  /* both included */
-    uint8_t *host;      /* RAM, ROM: of `gpa` itself */
-    ram_off_t off;      /* RAM, ROM: of `gpa` itself */
-    struct ram *ram;    /* RAM, ROM */
+    bool writable;     /* plain stores to `host` are allowed */
+    gpa_t start, last; /* both included */
+    uint8_t *host;     /* RAM, ROM: of `gpa` itself */
+    ram_off_t off;     /* RAM, ROM: of `gpa` itself */
+    struct ram *ram;   /* RAM, ROM */
     const struct mmio *ops;
     void *dev;
-    uint64_t dev_off;   /* MMIO: of `gpa` itself */
+    uint64_t dev_off; /* MMIO: of `gpa` itself */
 };
 
 /* False (and MEM_KIND_NONE with the extent of the hole) when nothing is there. */

@@ -58,31 +58,20 @@ bool mem_lookup(struct mem_map *map, gpa_t gpa, struct mem_hit *hit)
 static uint64_t host_load(const uint8_t *p, unsigned size)
 {
     switch (size) {
-    case 1:
-        return *p;
-    case 2:
-        return load_le16(p);
-    case 4:
-        return load_le32(p);
-    default:
-        return load_le64(p);
+    case 1: return *p;
+    case 2: return load_le16(p);
+    case 4: return load_le32(p);
+    default: return load_le64(p);
     }
 }
 
 static void host_store(uint8_t *p, unsigned size, uint64_t val)
 {
     switch (size) {
-    case 1:
-        *p = (uint8_t)val;
-        break;
-    case 2:
-        store_le16(p, (uint16_t)val);
-        break;
-    case 4:
-        store_le32(p, (uint32_t)val);
-        break;
-    default:
-        store_le64(p, val);
+    case 1: *p = (uint8_t)val; break;
+    case 2: store_le16(p, (uint16_t)val); break;
+    case 4: store_le32(p, (uint32_t)val); break;
+    default: store_le64(p, val);
     }
 }
 

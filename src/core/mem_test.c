@@ -154,10 +154,8 @@ static void writes_to_code_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ram_and_holes),
-        cmocka_unit_test(newest_and_priority_win),
-        cmocka_unit_test(alias_and_container),
-        cmocka_unit_test(accesses_are_split_and_widened),
+        cmocka_unit_test(ram_and_holes),           cmocka_unit_test(newest_and_priority_win),
+        cmocka_unit_test(alias_and_container),     cmocka_unit_test(accesses_are_split_and_widened),
         cmocka_unit_test(writes_to_code_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,8 +19,7 @@ static uint8_t *ram_map(uint64_t size)
         errno = ENOMEM;
         return NULL;
     }
-    uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         return NULL;
     }

@@ -9,7 +9,8 @@ struct vcpu;
 void tlb_flush(struct vcpu *);                /* every translation of every MMU index */
 void tlb_flush_nonglobal(struct vcpu *);      /* the same, but walk_result.global ones may stay */
 void tlb_flush_page(struct vcpu *, gva_t va); /* one page (or the large page around it) */
-/* Something the meaning of a pc hangs on changed (mode word, address space): forget jump targets. */
+/* Something the meaning of a pc hangs on changed (mode word, address space): forget jump targets.
+ */
 void tlb_code_changed(struct vcpu *);
 
 /* The vCPU's debug.own[] changed. */

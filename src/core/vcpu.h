@@ -22,7 +22,7 @@ struct mem_map;
 enum vcpu_state { VCPU_RUNNING, VCPU_HALTED, VCPU_WAIT_SIPI };
 
 struct vcpu {
-    unsigned index;          /* 0 is the boot processor */
+    unsigned index; /* 0 is the boot processor */
     const struct isa *isa;
     struct machine *machine;
     struct mem_map *mem, *io;
@@ -36,7 +36,7 @@ struct vcpu {
     bool thread_started;
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
-    bool sleeping;           /* under sleep_lock */
+    bool sleeping; /* under sleep_lock */
     struct vcpu_debug debug;
 };
 

@@ -50,7 +50,8 @@ static void read_one(struct gdb *g, const char *p, size_t len)
     struct strbuf sb = {0};
     uint8_t buf[64];
     uint64_t n;
-    unsigned bytes = gdb_number(&p, &n) && n < 4096 ? cur(g)->isa->gdb_read(cur(g), (unsigned)n, buf) : 0;
+    unsigned bytes =
+        gdb_number(&p, &n) && n < 4096 ? cur(g)->isa->gdb_read(cur(g), (unsigned)n, buf) : 0;
     gdb_add_hex(&sb, buf, bytes);
     gdb_send(g, bytes ? strbuf_text(&sb) : "E01");
     strbuf_free(&sb);
@@ -177,8 +178,8 @@ static void current_thread(struct gdb *g, const char *p)
 static void supported(struct gdb *g, const char *p)
 {
     char text[128];
-    snprintf(text, sizeof(text), "PacketSize=%x;qXfer:features:read+;QStartNoAckMode+;vContSupported+",
-             GDB_PACKET);
+    snprintf(text, sizeof(text),
+             "PacketSize=%x;qXfer:features:read+;QStartNoAckMode+;vContSupported+", GDB_PACKET);
     gdb_send(g, text);
 }
 
@@ -197,7 +198,8 @@ static void features(struct gdb *g, const char *p)
     off = off < total ? off : total;
     len = len < GDB_PACKET / 2 ? len : GDB_PACKET / 2;
     bool last = total - off <= len;
-    char *piece = alloc_printf("%c%.*s", last ? 'l' : 'm', (int)(last ? total - off : len), text + off);
+    char *piece =
+        alloc_printf("%c%.*s", last ? 'l' : 'm', (int)(last ? total - off : len), text + off);
     gdb_send(g, piece);
     free(piece);
     strbuf_free(&sb);
@@ -240,10 +242,18 @@ static const struct {
     const char *prefix;
     void (*fn)(struct gdb *g, const char *rest);
 } queries[] = {
-    {"qSupported", supported}, {"qXfer:features:read:target.xml:", features}, {"qRcmd,", monitor},
-    {"qAttached", attached}, {"qC", current_thread}, {"qfThreadInfo", thread_list},
-    {"qsThreadInfo", thread_list_end}, {"qThreadExtraInfo,", thread_name},
-    {"QStartNoAckMode", no_ack}, {"vCont?", vcont_actions}, {"vCont", gdb_vcont}, {"vKill", killed},
+    {"qSupported", supported},
+    {"qXfer:features:read:target.xml:", features},
+    {"qRcmd,", monitor},
+    {"qAttached", attached},
+    {"qC", current_thread},
+    {"qfThreadInfo", thread_list},
+    {"qsThreadInfo", thread_list_end},
+    {"qThreadExtraInfo,", thread_name},
+    {"QStartNoAckMode", no_ack},
+    {"vCont?", vcont_actions},
+    {"vCont", gdb_vcont},
+    {"vKill", killed},
 };
 
 static void query(struct gdb *g, const char *p)
@@ -286,10 +296,18 @@ void gdb_command(struct gdb *g, const char *p, size_t len)
     case 'T': thread_alive(g, rest, len - 1); break;
     case 'Z': gdb_point(g, rest, true); break;
     case 'z': gdb_point(g, rest, false); break;
-    case 'c': case 'C': case 's': case 'S': go_on(g, rest, *p); break;
-    case 'D': gdb_send(g, "OK"); gdb_detach(g); break;
+    case 'c':
+    case 'C':
+    case 's':
+    case 'S': go_on(g, rest, *p); break;
+    case 'D':
+        gdb_send(g, "OK");
+        gdb_detach(g);
+        break;
     case 'k': machine_ask(g->m, MACHINE_REQ_QUIT, 0); break;
-    case 'q': case 'Q': case 'v': query(g, p); break;
+    case 'q':
+    case 'Q':
+    case 'v': query(g, p); break;
     default: gdb_send(g, ""); break;
     }
 }

@@ -14,8 +14,8 @@ void gdb_stop_reply(struct gdb *g, struct vcpu *v, unsigned signal)
     char text[64];
     size_t n = (size_t)snprintf(text, sizeof(text), "T%02xthread:%x;", signal, v->index + 1);
     if (v->debug.reason == DEBUG_WATCH) {
-        static const char *const kind[8] = {[RT_WRITE] = "watch", [RT_READ] = "rwatch",
-                                            [RT_READ | RT_WRITE] = "awatch"};
+        static const char *const kind[8] = {
+            [RT_WRITE] = "watch", [RT_READ] = "rwatch", [RT_READ | RT_WRITE] = "awatch"};
         snprintf(text + n, sizeof(text) - n, "%s:%llx;", kind[v->debug.hit.access & 3],
                  (unsigned long long)v->debug.hit.addr);
     }
@@ -147,7 +147,8 @@ static struct debug_point *find(struct gdb *g, const struct debug_point *want)
 {
     for (unsigned i = 0; i < DEBUG_POINTS; i++) {
         struct debug_point *p = &g->debug.points[i];
-        if (p->access == want->access && (!want->access || (p->addr == want->addr && p->len == want->len))) {
+        if (p->access == want->access &&
+            (!want->access || (p->addr == want->addr && p->len == want->len))) {
             return p;
         }
     }
@@ -168,8 +169,8 @@ void gdb_point(struct gdb *g, const char *p, bool set)
         gdb_send(g, "E01");
         return;
     }
-    struct debug_point want = {.addr = addr, .len = type < 2 || !kind ? 1 : (uint32_t)kind,
-                               .access = access[type]};
+    struct debug_point want = {
+        .addr = addr, .len = type < 2 || !kind ? 1 : (uint32_t)kind, .access = access[type]};
     struct debug_point none = {0}, *have = find(g, &want);
     if (set && !have) {
         have = find(g, &none);

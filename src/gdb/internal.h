@@ -17,10 +17,10 @@ struct gdb {
     gdb_write_fn *write;
     void *opaque;
     struct debug debug;
-    bool attached;  /* a debugger talks to us */
-    bool waiting;   /* it waits for a stop reply */
+    bool attached; /* a debugger talks to us */
+    bool waiting;  /* it waits for a stop reply */
     bool no_ack;
-    unsigned cur;   /* vcpu of register and memory commands, and of c and s */
+    unsigned cur;          /* vcpu of register and memory commands, and of c and s */
     struct vcpu *reported; /* stopped, and told: a breakpoint at its pc is old news */
     enum gdb_rx_state rx;
     size_t len;

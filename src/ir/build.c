@@ -62,8 +62,13 @@ uint16_t ir_target(struct ir_block *b, uint64_t pc)
 
 void ir_insn(struct ir_block *b, uint64_t pc, unsigned len)
 {
-    ir_emit(b, (struct ir_op){.op = IR_insn, .aux = (uint16_t)len, .imm = ir_target(b, pc),
-                              .a = IR_NONE, .b = IR_NONE, .c = IR_NONE, .d = IR_NONE});
+    ir_emit(b, (struct ir_op){.op = IR_insn,
+                              .aux = (uint16_t)len,
+                              .imm = ir_target(b, pc),
+                              .a = IR_NONE,
+                              .b = IR_NONE,
+                              .c = IR_NONE,
+                              .d = IR_NONE});
     b->ninsns++;
     b->bytes += len;
 }
@@ -73,11 +78,17 @@ ir_ref ir_const(struct ir_block *b, uint64_t k)
     return ir_emit(b, (struct ir_op){.op = IR_const, .type = IR_I64, .k = k});
 }
 
-static ir_ref emit4(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux, int32_t imm,
-                    const ir_ref v[4])
+static ir_ref emit4(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux,
+                    int32_t imm, const ir_ref v[4])
 {
-    return ir_emit(b, (struct ir_op){.op = (uint8_t)op, .type = (uint8_t)type, .aux = (uint16_t)aux,
-                                     .imm = imm, .a = v[0], .b = v[1], .c = v[2], .d = v[3]});
+    return ir_emit(b, (struct ir_op){.op = (uint8_t)op,
+                                     .type = (uint8_t)type,
+                                     .aux = (uint16_t)aux,
+                                     .imm = imm,
+                                     .a = v[0],
+                                     .b = v[1],
+                                     .c = v[2],
+                                     .d = v[3]});
 }
 
 #define REFS(...) ((const ir_ref[4]){__VA_ARGS__})
@@ -104,7 +115,8 @@ ir_ref ir_bin(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x
     return emit4(b, op, type, 0, 0, REFS(x, y, IR_NONE, IR_NONE));
 }
 
-ir_ref ir_tri(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x, ir_ref y, ir_ref z)
+ir_ref ir_tri(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x, ir_ref y,
+              ir_ref z)
 {
     return emit4(b, op, type, 0, 0, REFS(x, y, z, IR_NONE));
 }
@@ -207,7 +219,8 @@ ir_ref ir_vec_op(struct ir_block *b, const struct ir_vec *v, struct ir_addr m, i
     }
     b->vec[b->nvecs] = *v;
     b->uses_vec = true;
-    return emit4(b, IR_hostvec, IR_I64, m.scale, b->nvecs++, REFS(m.base, m.index, int_in, IR_NONE));
+    return emit4(b, IR_hostvec, IR_I64, m.scale, b->nvecs++,
+                 REFS(m.base, m.index, int_in, IR_NONE));
 }
 
 void ir_check(struct ir_block *b, unsigned id, ir_ref x, ir_ref y, unsigned size)

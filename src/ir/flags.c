@@ -137,7 +137,8 @@ static uint32_t shiftd_flags(const struct fl *f, bool left)
         unsigned m = n - f->bits;
         r = left ? f->b << m | (m ? f->a >> (f->bits - m) : 0)
                  : f->b >> m | (m ? f->a << (f->bits - m) : 0);
-        cf = left ? (m ? f->b >> (f->bits - m) : f->a) & 1 : (m ? f->b >> (m - 1) : f->a >> (f->bits - 1)) & 1;
+        cf = left ? (m ? f->b >> (f->bits - m) : f->a) & 1
+                  : (m ? f->b >> (m - 1) : f->a >> (f->bits - 1)) & 1;
     } else {
         r = left ? f->a << n | f->b >> (f->bits - n) : f->a >> n | f->b << (f->bits - n);
         cf = left ? f->a >> (f->bits - n) & 1 : f->a >> (n - 1) & 1;
@@ -173,7 +174,8 @@ uint32_t ir_flags_value(enum ir_flags_kind kind, enum ir_type type, uint64_t a, 
 {
     unsigned bits = ir_type_bits(type);
     uint64_t m = mask_low(bits);
-    struct fl f = {.bits = bits, .mask = m, .sign = BIT(bits - 1), .a = a & m, .b = b & m, .d = d, .old = old};
+    struct fl f = {
+        .bits = bits, .mask = m, .sign = BIT(bits - 1), .a = a & m, .b = b & m, .d = d, .old = old};
     switch (kind) {
     case IR_FL_ADD: return add_flags(&f, 0);
     case IR_FL_ADC: return add_flags(&f, old & FLAG_CF);

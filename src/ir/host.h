@@ -14,7 +14,8 @@
 struct err;
 struct ir_host_ctx;
 
-/* Room for one block (or the stubs): hot code and cold code, both growing upwards, writable view. */
+/* Room for one block (or the stubs): hot code and cold code, both growing upwards, writable view.
+ */
 struct ir_codebuf {
     uint8_t *hot, *hot_end, *cold, *cold_end;
     ptrdiff_t to_rx; /* add to a writable address to get the executable one */
@@ -32,23 +33,23 @@ struct ir_link {
     bool poll;                    /* backward: the exit word is looked at on the way */
     bool has_flags;               /* flags are stored on the way unless the target ignores them */
     /* For the back end: where, from this record on. */
-    int32_t branch;         /* rel32 of the jump in hot code */
-    uint8_t stub, bare;     /* the exit stub from its start; behind the storing of flags */
-    uint8_t slot;           /* rel32 of the jump in the stub */
-    uint8_t unlinked;       /* where slot goes when not linked */
-    uint8_t epoch;          /* imm32 of the guard, or 0 */
+    int32_t branch;     /* rel32 of the jump in hot code */
+    uint8_t stub, bare; /* the exit stub from its start; behind the storing of flags */
+    uint8_t slot;       /* rel32 of the jump in the stub */
+    uint8_t unlinked;   /* where slot goes when not linked */
+    uint8_t epoch;      /* imm32 of the guard, or 0 */
 };
 
 /* One translated block. */
 struct ir_code {
-    const void *entry;       /* executable view */
-    uint8_t *hot, *cold;     /* writable view */
+    const void *entry;   /* executable view */
+    uint8_t *hot, *cold; /* writable view */
     uint32_t hot_size, cold_size;
-    struct ir_link **links;  /* in cold code */
+    struct ir_link **links; /* in cold code */
     unsigned nlinks;
-    bool flags_dead;         /* the block does not look at the flags it is entered with */
-    unsigned ninsns;         /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
-    uint8_t stop_op;         /* the op that was not lowered then */
+    bool flags_dead; /* the block does not look at the flags it is entered with */
+    unsigned ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
+    uint8_t stop_op; /* the op that was not lowered then */
 };
 
 /* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */
@@ -63,7 +64,8 @@ struct ir_host_config {
 struct ir_host {
     const char *name;
     /* Emits the stubs into *buf and moves its ends past them. NULL and *err on failure. */
-    struct ir_host_ctx *(*open)(const struct ir_host_config *, struct ir_codebuf *buf, struct err *);
+    struct ir_host_ctx *(*open)(const struct ir_host_config *, struct ir_codebuf *buf,
+                                struct err *);
     void (*close)(struct ir_host_ctx *);
     /* On the vCPU's thread, once: signal stack, env->host. Install the handlers first. */
     int (*attach)(struct ir_host_ctx *, struct rt_env *, struct err *);

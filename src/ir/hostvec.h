@@ -84,7 +84,8 @@ extern const char *const hostvec_feature_names[HV_FEATURE_COUNT];
 static inline bool hostvec_partial_store(unsigned id)
 {
     const struct hostvec_info *h = &hostvec_info[id];
-    return h->map == 2 && (h->flags & HVF_STORE) && (h->opcode == 0x2e || h->opcode == 0x2f || h->opcode == 0x8e);
+    return h->map == 2 && (h->flags & HVF_STORE) &&
+           (h->opcode == 0x2e || h->opcode == 0x2f || h->opcode == 0x8e);
 }
 
 #endif

@@ -4,8 +4,8 @@
  *
  * Does not do: speed beyond a switch per op.
  */
-#include "ir/hostvec.h"
 #include "ir/interp.h"
+#include "ir/hostvec.h"
 
 #include <string.h>
 
@@ -14,8 +14,8 @@
 struct frame {
     struct rt_env *env;
     const struct ir_block *b;
-    unsigned idx;                 /* MMU index */
-    uint64_t v[IR_MAX_OPS + 1];   /* results; flags values as FLAG_ bits */
+    unsigned idx;               /* MMU index */
+    uint64_t v[IR_MAX_OPS + 1]; /* results; flags values as FLAG_ bits */
 };
 
 static uint64_t val(const struct frame *f, ir_ref r)
@@ -100,10 +100,24 @@ static bool cas(void *p, unsigned size, uint64_t *old, uint64_t new)
     uint32_t o32 = (uint32_t)*old;
     bool done;
     switch (size) {
-    case 1: done = __atomic_compare_exchange_n((uint8_t *)p, &o8, (uint8_t)new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); *old = o8; return done;
-    case 2: done = __atomic_compare_exchange_n((uint16_t *)p, &o16, (uint16_t)new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); *old = o16; return done;
-    case 4: done = __atomic_compare_exchange_n((uint32_t *)p, &o32, (uint32_t)new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); *old = o32; return done;
-    default: return __atomic_compare_exchange_n((uint64_t *)p, old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    case 1:
+        done = __atomic_compare_exchange_n((uint8_t *)p, &o8, (uint8_t) new, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        *old = o8;
+        return done;
+    case 2:
+        done = __atomic_compare_exchange_n((uint16_t *)p, &o16, (uint16_t) new, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        *old = o16;
+        return done;
+    case 4:
+        done = __atomic_compare_exchange_n((uint32_t *)p, &o32, (uint32_t) new, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        *old = o32;
+        return done;
+    default:
+        return __atomic_compare_exchange_n((uint64_t *)p, old, new, false, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
     }
 }
 
@@ -184,7 +198,8 @@ static bool divide(unsigned bits, bool is_signed, uint64_t lo, uint64_t hi, uint
                    uint64_t *r)
 {
     uint64_t m = mask_low(bits);
-    unsigned __int128 n = bits == 64 ? (unsigned __int128)hi << 64 | lo : (hi & m) << bits | (lo & m);
+    unsigned __int128 n =
+        bits == 64 ? (unsigned __int128)hi << 64 | lo : (hi & m) << bits | (lo & m);
     d &= m;
     if (d == 0) {
         return false;
@@ -380,7 +395,9 @@ static bool faulting(struct frame *f, const struct ir_op *op, uint64_t *out)
     case IR_rmw:
     case IR_cmpxchg: return do_update(f, op, out);
     case IR_hostvec: return do_vec(f, op, out);
-    case IR_check: return f->b->guest->checks[op->aux].fn(f->env, val(f, op->a), val(f, op->b), (unsigned)op->imm);
+    case IR_check:
+        return f->b->guest->checks[op->aux].fn(f->env, val(f, op->a), val(f, op->b),
+                                               (unsigned)op->imm);
     default: return do_div(f, op, out);
     }
 }
@@ -392,9 +409,15 @@ static uint64_t value_op(struct frame *f, const struct ir_op *op)
     case IR_getreg: return get_reg(f->env, op);
     case IR_getflags: return rt_flags_unpack(f->env->flags);
     case IR_lea: return address(f, op);
-    case IR_shld: return shift_double(ir_type_bits(op->type), val(f, op->a), val(f, op->b), val(f, op->d) & 63, true);
-    case IR_shrd: return shift_double(ir_type_bits(op->type), val(f, op->a), val(f, op->b), val(f, op->d) & 63, false);
-    case IR_flags: return ir_flags_value(op->aux, op->type, val(f, op->a), val(f, op->b), (uint32_t)val(f, op->c), val(f, op->d));
+    case IR_shld:
+        return shift_double(ir_type_bits(op->type), val(f, op->a), val(f, op->b),
+                            val(f, op->d) & 63, true);
+    case IR_shrd:
+        return shift_double(ir_type_bits(op->type), val(f, op->a), val(f, op->b),
+                            val(f, op->d) & 63, false);
+    case IR_flags:
+        return ir_flags_value(op->aux, op->type, val(f, op->a), val(f, op->b),
+                              (uint32_t)val(f, op->c), val(f, op->d));
     case IR_setcc: return ir_cc_holds(op->aux, (uint32_t)f->v[op->a]);
     case IR_select: return ir_cc_holds(op->aux, (uint32_t)f->v[op->a]) ? f->v[op->b] : f->v[op->c];
     case IR_flagbits: return f->v[op->a];
@@ -421,8 +444,7 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
         const struct ir_op *op = &b->op[i];
         uint64_t out = 0;
         switch (op->op) {
-        case IR_nop:
-            break;
+        case IR_nop: break;
         case IR_insn:
             env->pc = b->target[op->imm];
             if ((env->step_insns && insns == env->step_insns) || (insns && env->code_changed)) {
@@ -431,24 +453,31 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
             }
             insns++;
             break;
-        case IR_setreg:
-            set_reg(env, op, f.v[op->a]);
-            break;
-        case IR_setflags:
-            env->flags = rt_flags_pack((uint32_t)f.v[op->a]);
-            break;
-        case IR_fence:
-            __atomic_thread_fence(__ATOMIC_SEQ_CST);
-            break;
-        case IR_ld: case IR_ldw: case IR_st: case IR_probew: case IR_rmw: case IR_cmpxchg:
-        case IR_hostvec: case IR_check: case IR_divu: case IR_divs: case IR_remu: case IR_rems:
+        case IR_setreg: set_reg(env, op, f.v[op->a]); break;
+        case IR_setflags: env->flags = rt_flags_pack((uint32_t)f.v[op->a]); break;
+        case IR_fence: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
+        case IR_ld:
+        case IR_ldw:
+        case IR_st:
+        case IR_probew:
+        case IR_rmw:
+        case IR_cmpxchg:
+        case IR_hostvec:
+        case IR_check:
+        case IR_divu:
+        case IR_divs:
+        case IR_remu:
+        case IR_rems:
             if (!faulting(&f, op, &out)) {
                 env->insns += insns - 1;
                 return RT_EXIT_FAULT;
             }
             f.v[i] = op->op == IR_hostvec ? out : out & mask_low(ir_type_bits(op->type));
             break;
-        case IR_brcc: case IR_brnz: case IR_brz: case IR_jump:
+        case IR_brcc:
+        case IR_brnz:
+        case IR_brz:
+        case IR_jump:
             if (branch_taken(&f, op)) {
                 env->pc = b->target[op->imm];
                 env->insns += insns;
@@ -459,12 +488,8 @@ enum rt_exit ir_interp(struct rt_env *env, const struct ir_block *b)
             env->pc = f.v[op->a];
             env->insns += insns;
             return RT_EXIT_JUMP;
-        case IR_helper:
-            env->insns += insns;
-            return call_helper(&f, op);
-        default:
-            f.v[i] = value_op(&f, op) & result_mask(op);
-            break;
+        case IR_helper: env->insns += insns; return call_helper(&f, op);
+        default: f.v[i] = value_op(&f, op) & result_mask(op); break;
         }
     }
     return RT_EXIT_STEP; /* a block without an end: the verifier refuses it */

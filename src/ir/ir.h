@@ -20,9 +20,9 @@
 
 typedef uint16_t ir_ref;
 #define IR_NONE 0xffff
-#define IR_MAX_OPS 1024     /* ops in a block */
-#define IR_MAX_TARGETS 160  /* guest addresses named by a block */
-#define IR_MAX_VECS 160     /* hostvec ops in a block */
+#define IR_MAX_OPS 1024    /* ops in a block */
+#define IR_MAX_TARGETS 160 /* guest addresses named by a block */
+#define IR_MAX_VECS 160    /* hostvec ops in a block */
 
 enum ir_opcode {
 #define IR_OP(name, result, operands, props, meaning) IR_##name,
@@ -62,9 +62,20 @@ struct ir_op {
 #define IR_AUX_SCALE 3
 #define IR_AUX_LOCK 0x100
 #define IR_AUX_RMW(aux) (((aux) >> 4) & 15)
-enum ir_rmw { IR_RMW_ADD, IR_RMW_SUB, IR_RMW_AND, IR_RMW_OR, IR_RMW_XOR, IR_RMW_XCHG,
-              IR_RMW_ADC /* carry of D */, IR_RMW_SBB, IR_RMW_NEG /* 0 - old */, IR_RMW_NOT,
-              IR_RMW_ANDN /* old & ~c */, IR_RMWS };
+enum ir_rmw {
+    IR_RMW_ADD,
+    IR_RMW_SUB,
+    IR_RMW_AND,
+    IR_RMW_OR,
+    IR_RMW_XOR,
+    IR_RMW_XCHG,
+    IR_RMW_ADC /* carry of D */,
+    IR_RMW_SBB,
+    IR_RMW_NEG /* 0 - old */,
+    IR_RMW_NOT,
+    IR_RMW_ANDN /* old & ~c */,
+    IR_RMWS
+};
 
 /* aux of jump and jumpi */
 enum ir_hint { IR_HINT_NONE, IR_HINT_CALL, IR_HINT_RET };
@@ -74,22 +85,22 @@ enum ir_hint { IR_HINT_NONE, IR_HINT_CALL, IR_HINT_RET };
  * will add kinds.) Kinds name how they come about; w is the op's width.
  */
 enum ir_flags_kind {
-    IR_FL_ADD,    /* a + b */
-    IR_FL_ADC,    /* a + b + carry of C */
-    IR_FL_SUB,    /* a - b */
-    IR_FL_SBB,    /* a - b - carry of C */
-    IR_FL_LOGIC,  /* a is the result; CF OF AF clear */
-    IR_FL_AND,    /* the same for a & b (TEST) */
-    IR_FL_INC,    /* a + 1, CF of C */
-    IR_FL_DEC,    /* a - 1, CF of C */
-    IR_FL_SHL,    /* a << b; C when b is 0. OF as for count 1 whatever b */
-    IR_FL_SHR,    /* the same for >> */
+    IR_FL_ADD,   /* a + b */
+    IR_FL_ADC,   /* a + b + carry of C */
+    IR_FL_SUB,   /* a - b */
+    IR_FL_SBB,   /* a - b - carry of C */
+    IR_FL_LOGIC, /* a is the result; CF OF AF clear */
+    IR_FL_AND,   /* the same for a & b (TEST) */
+    IR_FL_INC,   /* a + 1, CF of C */
+    IR_FL_DEC,   /* a - 1, CF of C */
+    IR_FL_SHL,   /* a << b; C when b is 0. OF as for count 1 whatever b */
+    IR_FL_SHR,   /* the same for >> */
     IR_FL_SAR,
-    IR_FL_ROL,    /* CF and OF only, the rest (and all when b is 0) of C */
+    IR_FL_ROL, /* CF and OF only, the rest (and all when b is 0) of C */
     IR_FL_ROR,
     IR_FL_RCL,
     IR_FL_RCR,
-    IR_FL_SHLD,   /* a, fill b, old flags C, count d */
+    IR_FL_SHLD, /* a, fill b, old flags C, count d */
     IR_FL_SHRD,
     IR_FL_MULU,   /* CF and OF: a * b unsigned does not fit w; SF ZF PF of the low half, AF clear */
     IR_FL_MULS,   /* the same, signed */
@@ -106,34 +117,63 @@ enum ir_flags_kind {
 };
 
 /* Condition codes, numbered as the low four bits of Jcc. */
-enum ir_cc { IR_CC_O, IR_CC_NO, IR_CC_B, IR_CC_AE, IR_CC_E, IR_CC_NE, IR_CC_BE, IR_CC_A,
-             IR_CC_S, IR_CC_NS, IR_CC_P, IR_CC_NP, IR_CC_L, IR_CC_GE, IR_CC_LE, IR_CC_G };
+enum ir_cc {
+    IR_CC_O,
+    IR_CC_NO,
+    IR_CC_B,
+    IR_CC_AE,
+    IR_CC_E,
+    IR_CC_NE,
+    IR_CC_BE,
+    IR_CC_A,
+    IR_CC_S,
+    IR_CC_NS,
+    IR_CC_P,
+    IR_CC_NP,
+    IR_CC_L,
+    IR_CC_GE,
+    IR_CC_LE,
+    IR_CC_G
+};
 
 /* Bits of a flags value and of flagbits. */
-enum { FLAG_CF = 1, FLAG_PF = 4, FLAG_AF = 0x10, FLAG_ZF = 0x40, FLAG_SF = 0x80, FLAG_OF = 0x800,
-       FLAG_ALL = 0x8d5 };
+enum {
+    FLAG_CF = 1,
+    FLAG_PF = 4,
+    FLAG_AF = 0x10,
+    FLAG_ZF = 0x40,
+    FLAG_SF = 0x80,
+    FLAG_OF = 0x800,
+    FLAG_ALL = 0x8d5
+};
 
 /*
  * One vector or FPU instruction: which one (enum hostvec_op), and its operands by guest register
  * number. The memory operand, if any, is at the op's address; reg and rm are fields of the
  * instruction as the manual draws it.
  */
-enum ir_vec_operand { IR_VEC_NO, IR_VEC_REG /* vector register */, IR_VEC_MMX, IR_VEC_ST,
-                      IR_VEC_MEM, IR_VEC_INT /* integer in: op's c; or out: op's result */ };
+enum ir_vec_operand {
+    IR_VEC_NO,
+    IR_VEC_REG /* vector register */,
+    IR_VEC_MMX,
+    IR_VEC_ST,
+    IR_VEC_MEM,
+    IR_VEC_INT /* integer in: op's c; or out: op's result */
+};
 /* With HVF_FLAGS_IN (FCMOVcc) the op's c is an EFLAGS image; FNSTSW AX has an integer result. */
 enum ir_vec_result { IR_VEC_RNONE, IR_VEC_RINT, IR_VEC_RFLAGS };
 struct ir_vec {
-    uint16_t id;           /* enum hostvec_op */
-    uint8_t reg, vvvv, rm; /* guest numbers */
+    uint16_t id;               /* enum hostvec_op */
+    uint8_t reg, vvvv, rm;     /* guest numbers */
     uint8_t reg_kind, rm_kind; /* enum ir_vec_operand */
-    uint8_t result;        /* enum ir_vec_result: what the IR op's value is */
-    bool vex, l, w;        /* encoding to use: VEX form, 256 bits, REX.W or VEX.W */
+    uint8_t result;            /* enum ir_vec_result: what the IR op's value is */
+    bool vex, l, w;            /* encoding to use: VEX form, 256 bits, REX.W or VEX.W */
     bool has_imm;
     uint8_t imm8;
-    uint8_t size;          /* bytes of the memory operand; 0: none */
-    bool store;            /* memory operand is written */
-    bool load;             /* memory operand is read */
-    bool aligned;          /* memory operand must be aligned to size */
+    uint8_t size; /* bytes of the memory operand; 0: none */
+    bool store;   /* memory operand is written */
+    bool load;    /* memory operand is read */
+    bool aligned; /* memory operand must be aligned to size */
 };
 
 /* A guest register as getreg and setreg know it. */
@@ -174,19 +214,19 @@ struct ir_guest {
     unsigned nhelpers;
     const struct ir_check *checks; /* imm of a check op is the access size */
     unsigned nchecks;
-    uint32_t vec_off;    /* of vector register 0 in the guest state, 32 bytes each */
+    uint32_t vec_off; /* of vector register 0 in the guest state, 32 bytes each */
     uint32_t mxcsr_off;
 };
 
 struct ir_block {
     const struct ir_guest *guest;
-    uint64_t pc;        /* of the first instruction */
-    uint32_t mode;      /* mode word; bits 1..0 are the MMU index */
+    uint64_t pc;   /* of the first instruction */
+    uint32_t mode; /* mode word; bits 1..0 are the MMU index */
     uint16_t nops, ntargets, nvecs, ninsns;
-    uint32_t bytes;     /* of guest code, from pc on */
-    ir_ref flags;       /* builder: current flags value or IR_NONE */
-    bool full;          /* builder: an array ran over; the block must not be used */
-    bool uses_vec;      /* has hostvec ops */
+    uint32_t bytes; /* of guest code, from pc on */
+    ir_ref flags;   /* builder: current flags value or IR_NONE */
+    bool full;      /* builder: an array ran over; the block must not be used */
+    bool uses_vec;  /* has hostvec ops */
     struct ir_op *op;
     uint64_t *target;
     struct ir_vec *vec;

@@ -8,7 +8,8 @@ enum { V = 'V', F = 'F', B = 'B', N = 'N' };
 #define EXIT IR_EXIT
 
 const struct ir_op_info ir_op_info[IR_OPCODES] = {
-#define IR_OP(name, result, operands, props, meaning) [IR_##name] = {#name, result, operands, props},
+#define IR_OP(name, result, operands, props, meaning)                                              \
+    [IR_##name] = {#name, result, operands, props},
 #include "ir/ops.def"
 #undef IR_OP
 };

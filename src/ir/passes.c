@@ -21,7 +21,8 @@ static void scan_flags(const struct ir_block *b, struct flags_scan *s)
     for (unsigned i = 0; i < b->nops; i++) {
         const struct ir_op *op = &b->op[i];
         s->last_use[i] = 0;
-        s->fault_before[i + 1] = (uint16_t)(s->fault_before[i] + !!(ir_op_info[op->op].props & IR_FAULT));
+        s->fault_before[i + 1] =
+            (uint16_t)(s->fault_before[i] + !!(ir_op_info[op->op].props & IR_FAULT));
         if (op->op == IR_const || op->op == IR_setflags) {
             continue;
         }

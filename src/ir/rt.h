@@ -11,7 +11,7 @@
 
 #include "base/types.h"
 
-#define RT_MODES 3          /* MMU indexes: 0 kernel, 1 user, 2 kernel that may touch user pages */
+#define RT_MODES 3 /* MMU indexes: 0 kernel, 1 user, 2 kernel that may touch user pages */
 #define RT_TLB_BITS 12
 #define RT_TLB_SIZE (1u << RT_TLB_BITS)
 /*
@@ -31,49 +31,54 @@ struct rt_tlb_entry {
     uint64_t ram_off; /* of the page: for code tracking */
 };
 
-/* Indirect jumps: key is pc ^ salt. Cleared entries have code = env->jump_empty: any key can come up. */
+/* Indirect jumps: key is pc ^ salt. Cleared entries have code = env->jump_empty: any key can come
+ * up. */
 struct rt_jump_entry {
     uint64_t key;
     void *code;
 };
 #define RT_JUMP_BITS 12
 
-enum rt_fault_kind { RT_FAULT_NONE, RT_FAULT_GUEST /* vector etc. set by the ISA */, RT_FAULT_DIVIDE,
-                     RT_FAULT_ALIGN /* vector operand not aligned */,
-                     RT_FAULT_ILLEGAL /* no such instruction here */,
-                     RT_FAULT_STEP /* no fault: run this instruction alone (watched memory) */ };
+enum rt_fault_kind {
+    RT_FAULT_NONE,
+    RT_FAULT_GUEST /* vector etc. set by the ISA */,
+    RT_FAULT_DIVIDE,
+    RT_FAULT_ALIGN /* vector operand not aligned */,
+    RT_FAULT_ILLEGAL /* no such instruction here */,
+    RT_FAULT_STEP /* no fault: run this instruction alone (watched memory) */
+};
 struct rt_fault {
     uint32_t kind;   /* enum rt_fault_kind */
     uint32_t vector; /* ISA's own numbers */
     uint32_t error;
     bool has_error;
-    bool soft;       /* INT n, INT3, INTO: a software interrupt */
+    bool soft; /* INT n, INT3, INTO: a software interrupt */
     uint64_t addr;
 };
 
 /* Why a block, or a chain of blocks, came back. */
 enum rt_exit {
-    RT_EXIT_JUMP,    /* env->pc is the next instruction; look it up */
-    RT_EXIT_FAULT,   /* env->fault; env->pc is the faulting instruction */
-    RT_EXIT_POLL,    /* the exit word was set; env->pc is next */
-    RT_EXIT_STOP,    /* a helper said IR_HELPER_EXIT */
-    RT_EXIT_STEP,    /* generated code cannot do the instruction at env->pc: interpret one */
-    RT_EXIT_LINK,    /* like JUMP, and a direct link may be made at env->link_site */
+    RT_EXIT_JUMP,  /* env->pc is the next instruction; look it up */
+    RT_EXIT_FAULT, /* env->fault; env->pc is the faulting instruction */
+    RT_EXIT_POLL,  /* the exit word was set; env->pc is next */
+    RT_EXIT_STOP,  /* a helper said IR_HELPER_EXIT */
+    RT_EXIT_STEP,  /* generated code cannot do the instruction at env->pc: interpret one */
+    RT_EXIT_LINK,  /* like JUMP, and a direct link may be made at env->link_site */
 };
 
 struct vcpu;
 struct ir_host_ctx;
 struct rt_env {
     /* first 256 bytes: short displacements */
-    uint64_t reg[16];          /* general registers of the guest */
-    uint64_t pc;               /* valid outside generated code only */
-    _Atomic uint32_t exit;     /* not 0: leave generated code at the next poll */
-    uint16_t flags;            /* arithmetic flags: RT_FLAGS_PACK */
-    uint8_t fp_live;           /* guest vectors and MXCSR are in host registers */
-    bool hold_irq;             /* no interrupt before one more instruction is done */
-    uint64_t jump_salt;        /* changes with everything that a virtual pc's meaning hangs on */
-    uint64_t epoch;            /* code mapping generation, for links across pages */
-    uint64_t host_sp;          /* C stack while generated code runs on its own */
+    uint64_t reg[16];      /* general registers of the guest */
+    uint64_t pc;           /* valid outside generated code only */
+    _Atomic uint32_t exit; /* not 0: leave generated code at the next poll */
+    uint16_t flags;        /* arithmetic flags: RT_FLAGS_PACK */
+    uint8_t fp_live;       /* guest vectors and MXCSR are in host registers */
+    bool hold_irq;         /* no interrupt before one more instruction is done */
+    uint64_t jump_salt;    /* changes with everything that a virtual pc's meaning hangs on */
+    uint64_t epoch;        /* code mapping generation, for links across pages */
+    uint64_t host_sp;      /* C stack while generated code runs on its own */
     uint64_t link_site;
     uint64_t scratch[6];       /* spills of generated code, dead between instructions */
     uint64_t ret_sp[RT_MODES]; /* return stack pointers per MMU index */
@@ -82,13 +87,13 @@ struct rt_env {
     const struct rt_mem_ops *mem;
     struct rt_fault fault;
     uint32_t mmu_idx;
-    uint32_t step_insns;       /* interpreter: stop after this many instructions; 0 = no limit */
-    bool code_changed;         /* interpreter: a store hit code, stop behind its instruction */
-    uint64_t insns;            /* guest instructions interpreted */
+    uint32_t step_insns; /* interpreter: stop after this many instructions; 0 = no limit */
+    bool code_changed;   /* interpreter: a store hit code, stop behind its instruction */
+    uint64_t insns;      /* guest instructions interpreted */
     uint64_t ret_sp_base[RT_MODES];
-    struct ir_host_ctx *host;  /* back end's context of this vCPU */
-    uint64_t host_save[4];     /* its stubs' */
-    void *jump_empty;          /* for cleared entries of `jump`; set by the back end's attach() */
+    struct ir_host_ctx *host; /* back end's context of this vCPU */
+    uint64_t host_save[4];    /* its stubs' */
+    void *jump_empty;         /* for cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };
@@ -138,7 +143,8 @@ struct rt_mem_ops {
     bool (*slow_write)(struct rt_env *, uint64_t va, unsigned size, const void *val);
     void (*lock_begin)(struct rt_env *);
     void (*lock_end)(struct rt_env *);
-    bool (*vec)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in, uint64_t *result);
+    bool (*vec)(struct rt_env *, const struct ir_vec *, void *mem, uint64_t int_in,
+                uint64_t *result);
     /* The guest's x87 registers, which live with the host's while a vCPU runs: FXSAVE layout. */
     void (*fpu_get)(struct rt_env *, uint8_t fx[512]);
     void (*fpu_set)(struct rt_env *, const uint8_t fx[512]);

@@ -53,19 +53,19 @@ static int check_indexes(const struct ir_block *b, unsigned i, struct err *err)
             return bad(err, i, op, "no such register");
         }
         return 0;
-    case IR_hostvec:
-        return op->imm < 0 || op->imm >= b->nvecs ? bad(err, i, op, "no such vec") : 0;
+    case IR_hostvec: return op->imm < 0 || op->imm >= b->nvecs ? bad(err, i, op, "no such vec") : 0;
     case IR_helper:
         if (op->aux >= b->guest->nhelpers) {
             return bad(err, i, op, "no such helper");
         }
         break;
-    case IR_check:
-        return op->aux >= b->guest->nchecks ? bad(err, i, op, "no such check") : 0;
-    case IR_insn: case IR_brcc: case IR_brnz: case IR_brz: case IR_jump:
-        break;
-    default:
-        return 0;
+    case IR_check: return op->aux >= b->guest->nchecks ? bad(err, i, op, "no such check") : 0;
+    case IR_insn:
+    case IR_brcc:
+    case IR_brnz:
+    case IR_brz:
+    case IR_jump: break;
+    default: return 0;
     }
     return op->imm < 0 || op->imm >= b->ntargets ? bad(err, i, op, "no such target") : 0;
 }
@@ -98,7 +98,8 @@ int ir_verify(const struct ir_block *b, struct err *err)
             return bad(err, i, op, "can fault after a register was set (I1)");
         }
         if (!!(props & IR_END) != (i == b->nops - 1u)) {
-            return bad(err, i, op, "an end op stands inside, or the last op does not end the block");
+            return bad(err, i, op,
+                       "an end op stands inside, or the last op does not end the block");
         }
     }
     return 0;

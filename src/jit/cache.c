@@ -17,9 +17,9 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "core/machine.h"
-#include "jit/trace.h"
 #include "jit/internal.h"
 #include "jit/lockstep.h"
+#include "jit/trace.h"
 
 #define MAX_INSNS 64
 
@@ -88,11 +88,13 @@ static void link_page(struct jit_vcpu *jv, struct jit_block *b, unsigned which)
     jv->granules[off >> RT_PAGE_BITS] |= mask_granules(first, end);
 }
 
-bool jit_write_misses_code(const struct jit_vcpu *jv, const struct ram *ram, ram_off_t off, unsigned size)
+bool jit_write_misses_code(const struct jit_vcpu *jv, const struct ram *ram, ram_off_t off,
+                           unsigned size)
 {
     unsigned at = (unsigned)(off & (RT_PAGE_SIZE - 1));
     unsigned who = atomic_load(&ram->code_pages[(off - ram->base) >> RT_PAGE_BITS]);
-    return (who & ~(1u << jv->v->index)) == 0 && !(jv->granules[off >> RT_PAGE_BITS] & mask_granules(at, at + size - 1));
+    return (who & ~(1u << jv->v->index)) == 0 &&
+           !(jv->granules[off >> RT_PAGE_BITS] & mask_granules(at, at + size - 1));
 }
 
 static struct jit_block **next_in_page(struct jit_block *b, ram_off_t page)
@@ -110,7 +112,8 @@ static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page
     if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
         struct ram *ram = ram_at(jv, page);
         jv->granules[page >> RT_PAGE_BITS] = 0;
-        atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~(1u << jv->v->index));
+        atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS],
+                         (uint8_t) ~(1u << jv->v->index));
         jit_tlb_unprotected(jv, page);
     }
 }
@@ -196,14 +199,16 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
             bool first = page_of(b->off) == page;
             unsigned in_first = RT_PAGE_SIZE - (b->off & (RT_PAGE_SIZE - 1));
             ram_off_t lo = first ? b->off : b->off2;
-            unsigned n = b->off2 == RAM_OFF_NONE ? b->bytes : first ? in_first : b->bytes - in_first;
+            unsigned n = b->off2 == RAM_OFF_NONE ? b->bytes
+                         : first                 ? in_first
+                                                 : b->bytes - in_first;
             bool folded = b->off2 != RAM_OFF_NONE && !in_two_pages(b);
             if (folded || (lo <= last && off <= lo + n - 1)) {
                 jv->stats.invalidated++;
                 jv->v->env->code_changed = true;
                 if (log_at(LOG_SMC, b->pc)) {
-                    log_put(LOG_SMC, "cpu %u write to %llx drops block %llx\n", jv->v->index, (unsigned long long)off,
-                            (unsigned long long)b->pc);
+                    log_put(LOG_SMC, "cpu %u write to %llx drops block %llx\n", jv->v->index,
+                            (unsigned long long)off, (unsigned long long)b->pc);
                 }
                 kill_block(jv, b);
             }
@@ -318,10 +323,15 @@ struct source {
     unsigned avail;
 };
 
-static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigned max, struct source *s)
+static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigned max,
+                             struct source *s)
 {
     struct ir_block *b = ir_buf_init(&jv->buf);
-    struct tr_ctx t = {.pc = pc, .mode = jv->mode, .code = s->code, .avail = s->avail, .max_insns = max,
+    struct tr_ctx t = {.pc = pc,
+                       .mode = jv->mode,
+                       .code = s->code,
+                       .avail = s->avail,
+                       .max_insns = max,
                        .vcpu = jv->v};
     s->off2 = RAM_OFF_NONE;
     if (jv->v->isa->translate(b, &t) == TR_NEED_PAGE) {

@@ -40,7 +40,8 @@ static void enter_arena(struct codemem *cm, unsigned arena)
     size_t hot = arena == 0 ? cm->keep_hot : 0;
     size_t cold = arena == 0 ? cm->keep_cold : 0;
     cm->arena = arena;
-#ifdef MADV_POPULATE_WRITE /* one call instead of a fault per page and view; may fail, no matter */
+#ifdef MADV_POPULATE_WRITE /* one call instead of a fault per page and view; may fail, no matter   \
+                            */
     madvise(base, CODEMEM_ARENA, MADV_POPULATE_WRITE);
     madvise(cm->rx + (size_t)arena * CODEMEM_ARENA, CODEMEM_ARENA, MADV_POPULATE_READ);
 #endif

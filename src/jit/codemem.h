@@ -12,12 +12,12 @@
 #define CODEMEM_HOT (CODEMEM_ARENA / 2)
 
 struct codemem {
-    uint8_t *rw, *rx;   /* both views of the whole reserve; equal when mapped once */
+    uint8_t *rw, *rx; /* both views of the whole reserve; equal when mapped once */
     size_t size;
     unsigned narenas;
-    unsigned arena;     /* current */
+    unsigned arena;             /* current */
     size_t keep_hot, keep_cold; /* of arena 0, for stubs */
-    bool wrapped;       /* all arenas have been used: the next one holds old blocks */
+    bool wrapped;               /* all arenas have been used: the next one holds old blocks */
     struct ir_codebuf cur;
 };
 

@@ -21,8 +21,9 @@
 static const struct debug_point *point(const struct jit_vcpu *jv, unsigned i)
 {
     const struct debug *d = jv->jm->m->debug;
-    const struct debug_point *p =
-        i < DEBUG_OWN ? &jv->v->debug.own[i] : d ? &d->points[i - DEBUG_OWN] : NULL;
+    const struct debug_point *p = i < DEBUG_OWN ? &jv->v->debug.own[i]
+                                  : d           ? &d->points[i - DEBUG_OWN]
+                                                : NULL;
     return p && p->access ? p : NULL;
 }
 
@@ -53,7 +54,8 @@ static bool any_break(const struct jit_vcpu *jv, gva_t va)
     return own_breaks(jv, va) || debugger_break(jv, va);
 }
 
-unsigned jit_debug_cut(struct jit_vcpu *jv, const struct ir_block *ir, gva_t va, struct jit_block *b)
+unsigned jit_debug_cut(struct jit_vcpu *jv, const struct ir_block *ir, gva_t va,
+                       struct jit_block *b)
 {
     unsigned n = 0;
     if (jv->mode & jv->v->isa->mode_step) {
@@ -91,7 +93,8 @@ bool jit_watched_page(const struct jit_vcpu *jv, gva_t va, unsigned access)
     gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
     for (unsigned i = 0; jv->watches && i < ALL_POINTS; i++) {
         const struct debug_point *p = point(jv, i);
-        if (p && (p->access & access) && p->addr + p->len - 1 >= page && p->addr <= page + RT_PAGE_SIZE - 1) {
+        if (p && (p->access & access) && p->addr + p->len - 1 >= page &&
+            p->addr <= page + RT_PAGE_SIZE - 1) {
             return true;
         }
     }

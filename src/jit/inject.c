@@ -11,7 +11,8 @@ const char *inject_name(unsigned class)
 
 void inject_init(struct inject *in, const struct jit_options *o, unsigned vcpu)
 {
-    *in = (struct inject){.classes = o->inject, .rate = o->inject_rate,
+    *in = (struct inject){.classes = o->inject,
+                          .rate = o->inject_rate,
                           .rng = (o->inject_seed + vcpu) * 0x9e3779b97f4a7c15ull | 1};
 }
 

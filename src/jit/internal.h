@@ -25,11 +25,11 @@ struct machine;
 /* A page walk's result and where it leads: behind the soft TLB and the instruction TLB. */
 struct jit_walk {
     gva_t page;
-    uint64_t gen;        /* valid while it is that of its kind */
+    uint64_t gen; /* valid while it is that of its kind */
     uint32_t idx;
     uint8_t perms, page_bits;
     bool global, writable;
-    ram_off_t off;       /* these of the page's first byte */
+    ram_off_t off; /* these of the page's first byte */
     uint8_t *host;
     struct ram *ram;
 };
@@ -37,11 +37,11 @@ struct jit_walk {
 
 /* Where an instruction page lies: virtual page to RAM. Cleared with the soft TLB. */
 struct jit_itlb {
-    gva_t page;          /* RT_TLB_INVALID: empty */
+    gva_t page; /* RT_TLB_INVALID: empty */
     bool global;
-    bool lost;           /* another page was here since the code mappings last changed */
-    uint32_t idx;        /* MMU index */
-    ram_off_t off;       /* of the page */
+    bool lost;     /* another page was here since the code mappings last changed */
+    uint32_t idx;  /* MMU index */
+    ram_off_t off; /* of the page */
     const uint8_t *host;
     struct ram *ram;
 };
@@ -53,15 +53,15 @@ struct jit_itlb {
 struct jit_block {
     uint64_t pc;
     uint32_t mode;
-    bool dead;                /* freed at the next safepoint */
-    bool cut, special;        /* ends before a breakpoint; is one: run by jit_debug_step() */
-    uint16_t bytes;           /* of guest code */
-    ram_off_t off, off2;      /* off2: first byte in the second page, or RAM_OFF_NONE */
+    bool dead;           /* freed at the next safepoint */
+    bool cut, special;   /* ends before a breakpoint; is one: run by jit_debug_step() */
+    uint16_t bytes;      /* of guest code */
+    ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
     struct jit_block *arena_next;
-    struct ir_block *ir;      /* tier 0 */
-    struct ir_code code;      /* tier 1: code.entry is NULL when there is none */
+    struct ir_block *ir; /* tier 0 */
+    struct ir_code code; /* tier 1: code.entry is NULL when there is none */
     struct ir_link *incoming;
 };
 
@@ -75,12 +75,13 @@ struct jit_mail {
 struct jit_fills {
     uint16_t log[JIT_FILL_LOG];
     unsigned count;
-    bool global;            /* there are fills that are not in the log: of global pages */
-    uint8_t large[JIT_LARGE / 8]; /* by hash: 2 MB and 1 GB pieces of address space with fills from large pages */
+    bool global;                  /* there are fills that are not in the log: of global pages */
+    uint8_t large[JIT_LARGE / 8]; /* by hash: 2 MB and 1 GB pieces of address space with fills from
+                                     large pages */
 };
 
-/* A page that lost its last code lately, and the entries filled since that let it be written: such a
- * page soon has code again, and then the whole TLB need not be searched. */
+/* A page that lost its last code lately, and the entries filled since that let it be written: such
+ * a page soon has code again, and then the whole TLB need not be searched. */
 struct jit_young {
     ram_off_t page;
     struct rt_tlb_entry *entry[4];
@@ -92,11 +93,11 @@ struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
     unsigned tier;
-    uint32_t mode;            /* of the next instruction */
+    uint32_t mode; /* of the next instruction */
     uint64_t salt_secret;
-    uint64_t generation[2];   /* of code mappings: kernel's, user's */
-    bool local_code;          /* kernel code in a page that is not global was fetched since */
-    uint64_t walk_gen[2];     /* of entries in `walks`: [1] global ones */
+    uint64_t generation[2]; /* of code mappings: kernel's, user's */
+    bool local_code;        /* kernel code in a page that is not global was fetched since */
+    uint64_t walk_gen[2];   /* of entries in `walks`: [1] global ones */
     struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_young young[4];
@@ -104,22 +105,22 @@ struct jit_vcpu {
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
-    uint64_t *granules;       /* by RAM page: which 64 bytes have blocks, or had since there were none */
+    uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct jit_block *zombies;
     struct jit_block **arenas; /* blocks by arena of code memory */
     struct codemem mem;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
     struct ir_buf buf;
-    uint8_t cross[32];        /* bytes of an instruction that crosses pages */
+    uint8_t cross[32]; /* bytes of an instruction that crosses pages */
     pthread_mutex_t mail_lock;
     struct jit_mail *mail;
     size_t mail_count, mail_room;
     bool stop;
-    bool breaks, watches;     /* somebody waits for instructions, for memory accesses */
-    bool in_code;             /* a block runs: instructions can be done again */
-    bool stepping;            /* one instruction by the interpreter: watched accesses go through */
-    struct debug_point hit;   /* of the debugger, by this instruction; access 0: none */
+    bool breaks, watches;      /* somebody waits for instructions, for memory accesses */
+    bool in_code;              /* a block runs: instructions can be done again */
+    bool stepping;             /* one instruction by the interpreter: watched accesses go through */
+    struct debug_point hit;    /* of the debugger, by this instruction; access 0: none */
     struct lockstep *lockstep; /* NULL: off */
     struct inject inject;
     struct jit_stats stats;
@@ -136,10 +137,10 @@ struct jit_machine {
     /* Exclusive sections and parking (smp.c). */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    unsigned running;         /* vCPUs between jit_enter_run and jit_leave_run */
-    bool exclusive;           /* somebody is in, or waits for, an exclusive section */
-    unsigned entering;        /* vCPUs that wait for an exclusive section to begin */
-    bool parked;              /* the loop thread wants everybody out */
+    unsigned running;  /* vCPUs between jit_enter_run and jit_leave_run */
+    bool exclusive;    /* somebody is in, or waits for, an exclusive section */
+    unsigned entering; /* vCPUs that wait for an exclusive section to begin */
+    bool parked;       /* the loop thread wants everybody out */
 };
 
 static inline struct jit_vcpu *jit_of(const struct vcpu *v)
@@ -151,14 +152,15 @@ static inline struct jit_vcpu *jit_of(const struct vcpu *v)
 extern const struct rt_mem_ops jit_mem_ops;
 void jit_tlb_init(struct jit_vcpu *);
 void jit_tlb_protect(struct jit_vcpu *, ram_off_t page); /* page has code now: writes go slow */
-void jit_tlb_unprotected(struct jit_vcpu *, ram_off_t page); /* page has lost this vCPU's last code */
-void jit_code_moved(struct jit_vcpu *); /* jump targets and links across pages are void */
+void jit_tlb_unprotected(struct jit_vcpu *,
+                         ram_off_t page); /* page has lost this vCPU's last code */
+void jit_code_moved(struct jit_vcpu *);   /* jump targets and links across pages are void */
 /* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
 const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
 
 /* cache.c */
-void jit_drop_breaks(struct jit_vcpu *); /* the set of breakpoints changed */
-struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
+void jit_drop_breaks(struct jit_vcpu *);                       /* the set of breakpoints changed */
+struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc);    /* NULL: env->fault is filled */
 struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
 void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
@@ -168,7 +170,8 @@ void jit_free_all(struct jit_vcpu *); /* at the end: just the memory */
 /* A write by this vCPU, or by a device, to a page with translations. */
 void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len);
 /* May `size` bytes in a page with translations be written as if it had none? */
-bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off, unsigned size);
+bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off,
+                           unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
 
 /* smp.c */

@@ -36,13 +36,13 @@ struct lockstep {
     struct stored store[BYTES];
     unsigned count;
     bool device;           /* an access went to a device: no verdict */
-    struct ir_guest guest;     /* of the guest, with helpers of our own */
+    struct ir_guest guest; /* of the guest, with helpers of our own */
     struct ir_helper *helpers;
     const struct jit_block *block;
-    bool judge;                /* tier 1 is to be compared at its helper call */
-    bool called;               /* ... which came */
+    bool judge;  /* tier 1 is to be compared at its helper call */
+    bool called; /* ... which came */
     bool shadow_called;
-    uint64_t arg[3];           /* of tier 0's call */
+    uint64_t arg[3]; /* of tier 0's call */
     enum ir_helper_result said;
     uint64_t compared, compared_helper, skipped_tier0, skipped_device, skipped_step;
 };
@@ -74,7 +74,8 @@ static bool plain(struct lockstep *l, uint64_t va, unsigned size, unsigned acces
         n = vmem_span(v, va, v->env->mmu_idx, 1, RT_READ, &host);
     }
     if (n >= 0 && size > left) {
-        int m = vmem_span(v, va + left, v->env->mmu_idx, 1, access & RT_WRITE ? RT_WRITE : RT_READ, &host);
+        int m = vmem_span(v, va + left, v->env->mmu_idx, 1, access & RT_WRITE ? RT_WRITE : RT_READ,
+                          &host);
         n = m < 0 ? m : m == 0 ? 0 : n;
     }
     l->device |= n == 0;
@@ -133,7 +134,8 @@ static void ls_lock(struct rt_env *env)
 {
 }
 
-static bool ls_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in, uint64_t *result)
+static bool ls_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in,
+                   uint64_t *result)
 {
     return jit_mem_ops.vec(env, vec, mem, in, result);
 }
@@ -149,8 +151,14 @@ static void ls_fpu_set(struct rt_env *env, const uint8_t fx[512])
 }
 
 static const struct rt_mem_ops lockstep_ops = {
-    .resolve = ls_resolve, .slow_read = ls_read, .slow_write = ls_write, .lock_begin = ls_lock,
-    .lock_end = ls_lock, .vec = ls_vec, .fpu_get = ls_fpu_get, .fpu_set = ls_fpu_set,
+    .resolve = ls_resolve,
+    .slow_read = ls_read,
+    .slow_write = ls_write,
+    .lock_begin = ls_lock,
+    .lock_end = ls_lock,
+    .vec = ls_vec,
+    .fpu_get = ls_fpu_get,
+    .fpu_set = ls_fpu_set,
 };
 
 static void report(struct lockstep *l, const struct ir_block *b, const char *what);
@@ -205,7 +213,8 @@ static bool goes_on(const struct lockstep *l, enum rt_exit why)
     if (next && l->jv->v->env->pc != b->target[last_op(b)->imm]) {
         return false;
     }
-    return (l->said == IR_HELPER_FAULT) == (why == RT_EXIT_FAULT) && (l->said == IR_HELPER_EXIT) == (why == RT_EXIT_STOP);
+    return (l->said == IR_HELPER_FAULT) == (why == RT_EXIT_FAULT) &&
+           (l->said == IR_HELPER_EXIT) == (why == RT_EXIT_STOP);
 }
 
 const struct ir_guest *lockstep_guest(const struct lockstep *l)
@@ -252,10 +261,13 @@ void lockstep_free(struct lockstep *l)
         return;
     }
     uint64_t skipped = l->skipped_tier0 + l->skipped_device + l->skipped_step;
-    log_put(LOG_ALWAYS, "lockstep: %llu blocks compared (%llu up to their helper), not compared: %llu not translated, %llu device, "
+    log_put(LOG_ALWAYS,
+            "lockstep: %llu blocks compared (%llu up to their helper), not compared: %llu not "
+            "translated, %llu device, "
             "%llu left to tier 0 (%.3f %% compared)\n",
-            (unsigned long long)l->compared, (unsigned long long)l->compared_helper, (unsigned long long)l->skipped_tier0,
-            (unsigned long long)l->skipped_device, (unsigned long long)l->skipped_step,
+            (unsigned long long)l->compared, (unsigned long long)l->compared_helper,
+            (unsigned long long)l->skipped_tier0, (unsigned long long)l->skipped_device,
+            (unsigned long long)l->skipped_step,
             100.0 * (double)l->compared / (double)(l->compared + skipped + 1));
     free(l->helpers);
     free(l->before);
@@ -310,7 +322,8 @@ static void report(struct lockstep *l, const struct ir_block *b, const char *wha
     const struct jit_itlb *it = jit_fetch(l->jv, v->isa->fetch_address(v, b->pc));
     for (unsigned off = 0; it && off < b->bytes && (b->pc & 0xfff) + off < 0x1000;) {
         strbuf_add(&sb, "%llx: ", (unsigned long long)(b->pc + off));
-        off += (unsigned)v->isa->disas(&sb, it->host + (b->pc & 0xfff) + off, 15, b->pc + off, b->mode);
+        off += (unsigned)v->isa->disas(&sb, it->host + (b->pc & 0xfff) + off, 15, b->pc + off,
+                                       b->mode);
         strbuf_add(&sb, "\n");
     }
     ir_print(&sb, b);
@@ -322,16 +335,18 @@ static void report(struct lockstep *l, const struct ir_block *b, const char *wha
         memcpy(&y, (char *)v->env + off, 8);
         memcpy(&z, l->before + (off < HEAD ? off : off - sizeof(struct rt_env) + HEAD), 8);
         strbuf_add(&sb, "%-10s before %016llx T0 %016llx T1 %016llx%s\n", b->guest->regs[i].name,
-                   (unsigned long long)z, (unsigned long long)x, (unsigned long long)y, x == y ? "" : "  <--");
+                   (unsigned long long)z, (unsigned long long)x, (unsigned long long)y,
+                   x == y ? "" : "  <--");
     }
-    strbuf_add(&sb, "pc T0 %llx T1 %llx flags before %04x T0 %04x T1 %04x\n", (unsigned long long)l->shadow->pc,
-               (unsigned long long)v->env->pc, was->flags, l->shadow->flags, v->env->flags);
+    strbuf_add(&sb, "pc T0 %llx T1 %llx flags before %04x T0 %04x T1 %04x\n",
+               (unsigned long long)l->shadow->pc, (unsigned long long)v->env->pc, was->flags,
+               l->shadow->flags, v->env->flags);
     for (unsigned i = 0; i < l->count; i++) {
         uint8_t now = 0;
         vmem_read(l->jv->v, l->store[i].va, v->env->mmu_idx, 1, &now);
         if (l->store[i].valid && now != l->store[i].new) {
-            strbuf_add(&sb, "byte %llx old %02x T0 %02x T1 %02x\n", (unsigned long long)l->store[i].va,
-                       l->store[i].old, l->store[i].new, now);
+            strbuf_add(&sb, "byte %llx old %02x T0 %02x T1 %02x\n",
+                       (unsigned long long)l->store[i].va, l->store[i].old, l->store[i].new, now);
         }
     }
     log_put(LOG_ALWAYS, "%s", strbuf_text(&sb));
@@ -360,11 +375,20 @@ static uint16_t flags_mask(const struct ir_block *b)
         }
         const struct ir_op *f = &b->op[b->op[i].a];
         switch (f->op == IR_flags ? f->aux : IR_FL_ADD) {
-        case IR_FL_LOGIC: case IR_FL_AND: case IR_FL_LOGICC: return (uint16_t)~0x1000; /* AF */
-        case IR_FL_SHL: case IR_FL_SHR: case IR_FL_SAR: case IR_FL_SHLD: case IR_FL_SHRD:
-            return (uint16_t)~0x1001; /* AF, OF */
-        case IR_FL_ROL: case IR_FL_ROR: case IR_FL_RCL: case IR_FL_RCR: return (uint16_t)~0x0001;
-        case IR_FL_MULU: case IR_FL_MULS: return 0x0101;
+        case IR_FL_LOGIC:
+        case IR_FL_AND:
+        case IR_FL_LOGICC: return (uint16_t)~0x1000; /* AF */
+        case IR_FL_SHL:
+        case IR_FL_SHR:
+        case IR_FL_SAR:
+        case IR_FL_SHLD:
+        case IR_FL_SHRD: return (uint16_t)~0x1001; /* AF, OF */
+        case IR_FL_ROL:
+        case IR_FL_ROR:
+        case IR_FL_RCL:
+        case IR_FL_RCR: return (uint16_t)~0x0001;
+        case IR_FL_MULU:
+        case IR_FL_MULS: return 0x0101;
         case IR_FL_ZERO: return 0x4000;
         case IR_FL_BT: return (uint16_t)~0x9401;
         case IR_FL_ZCNT: return 0x4100;
@@ -423,7 +447,8 @@ static void compare(struct lockstep *l, const struct ir_block *b, bool inside)
 }
 
 /* Tier 1 came back without having called a helper. */
-static void judge(struct lockstep *l, const struct ir_block *b, enum rt_exit first, enum rt_exit why)
+static void judge(struct lockstep *l, const struct ir_block *b, enum rt_exit first,
+                  enum rt_exit why)
 {
     const struct rt_env *env = l->jv->v->env;
     if (why == RT_EXIT_STEP) { /* compare what was done before the instruction it stands at */

@@ -15,16 +15,21 @@
 static int on_off(const char *key, const char *val, bool *out, struct err *err)
 {
     *out = strcmp(val, "on") == 0;
-    return *out || strcmp(val, "off") == 0 ? 0
-         : err_set(err, EINVAL, "accelerator option '%s' is 'on' or 'off', not '%s'", key, val);
+    return *out || strcmp(val, "off") == 0
+               ? 0
+               : err_set(err, EINVAL, "accelerator option '%s' is 'on' or 'off', not '%s'", key,
+                         val);
 }
 
-static int take_number(const char *key, const char *val, unsigned lo, unsigned hi, unsigned *out, struct err *err)
+static int take_number(const char *key, const char *val, unsigned lo, unsigned hi, unsigned *out,
+                       struct err *err)
 {
     char *end;
     unsigned long n = strtoul(val, &end, 0);
     if (*end || end == val || n < lo || n > hi) {
-        return err_set(err, EINVAL, "accelerator option '%s' wants a number from %u to %u, not '%s'", key, lo, hi, val);
+        return err_set(err, EINVAL,
+                       "accelerator option '%s' wants a number from %u to %u, not '%s'", key, lo,
+                       hi, val);
     }
     *out = (unsigned)n;
     return 0;
@@ -41,8 +46,10 @@ static int take_inject(struct jit_options *o, const char *val, struct err *err)
         }
     }
     if (!found) {
-        return err_set(err, EINVAL, "accelerator option 'inject' knows tlb, link, evict, exit, cross and all, not '%.*s'",
-                       (int)len, val);
+        return err_set(
+            err, EINVAL,
+            "accelerator option 'inject' knows tlb, link, evict, exit, cross and all, not '%.*s'",
+            (int)len, val);
     }
     o->inject |= found;
     val += len;
@@ -50,7 +57,9 @@ static int take_inject(struct jit_options *o, const char *val, struct err *err)
         char *end;
         unsigned long n = strtoul(val + 1, &end, 0);
         if (n == 0 || (*end && *end != ':')) {
-            return err_set(err, EINVAL, "accelerator option 'inject': the rate in '%s' is no number from 1 on", val + 1);
+            return err_set(err, EINVAL,
+                           "accelerator option 'inject': the rate in '%s' is no number from 1 on",
+                           val + 1);
         }
         o->inject_rate = (unsigned)n;
         o->inject_seed = *end ? strtoull(end + 1, NULL, 0) : o->inject_seed;
@@ -96,14 +105,18 @@ static int take(struct jit_options *o, const char *key, const char *val, struct 
     if (!strcmp(key, "inject")) {
         return take_inject(o, val, err);
     }
-    return err_set(err, EINVAL, "the accelerator has no option '%s' (it has tier, tb-size, stats, perfmap, verify, "
-                   "lockstep, inject)", key);
+    return err_set(
+        err, EINVAL,
+        "the accelerator has no option '%s' (it has tier, tb-size, stats, perfmap, verify, "
+        "lockstep, inject)",
+        key);
 }
 
 int jit_options_parse(struct jit_options *o, const char *args, struct err *err)
 {
     char copy[512], *save = NULL;
-    *o = (struct jit_options){.tier = 1, .code_mb = CODE_MB, .inject_rate = INJECT_RATE, .inject_seed = 1};
+    *o = (struct jit_options){
+        .tier = 1, .code_mb = CODE_MB, .inject_rate = INJECT_RATE, .inject_seed = 1};
     if (!args) {
         return 0;
     }
@@ -128,15 +141,18 @@ int jit_options_parse(struct jit_options *o, const char *args, struct err *err)
 
 void jit_options_help(FILE *out)
 {
-    fprintf(out, "Options of accelerator 'jit':\n"
-                 "  tier=<0|1>            0: interpret only (default: 1)\n"
-                 "  tb-size=<number>      MiB of code memory of each processor (default: %u)\n"
-                 "  stats=<on|off|path>   counters as JSON at the end\n"
-                 "  perfmap=<on|off>      a map of generated code for perf\n"
-                 "  verify=<on|off>       check the intermediate code of every block\n"
-                 "  lockstep=<on|off>     compare generated code with the interpreter\n"
-                 "  inject=<class[:rate[:seed]]>  trouble on purpose: tlb, link, evict, exit, cross, all\n"
-                 "  thread, split-wx, one-insn-per-tb: accepted, without effect\n", CODE_MB);
+    fprintf(
+        out,
+        "Options of accelerator 'jit':\n"
+        "  tier=<0|1>            0: interpret only (default: 1)\n"
+        "  tb-size=<number>      MiB of code memory of each processor (default: %u)\n"
+        "  stats=<on|off|path>   counters as JSON at the end\n"
+        "  perfmap=<on|off>      a map of generated code for perf\n"
+        "  verify=<on|off>       check the intermediate code of every block\n"
+        "  lockstep=<on|off>     compare generated code with the interpreter\n"
+        "  inject=<class[:rate[:seed]]>  trouble on purpose: tlb, link, evict, exit, cross, all\n"
+        "  thread, split-wx, one-insn-per-tb: accepted, without effect\n",
+        CODE_MB);
 }
 
 void jit_options_free(struct jit_options *o)

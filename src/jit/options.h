@@ -9,10 +9,17 @@
 struct err;
 
 /* Classes of injected trouble; see inject.h. */
-enum jit_inject { INJECT_TLB, INJECT_LINK, INJECT_EVICT, INJECT_EXIT, INJECT_CROSS, INJECT_CLASSES };
+enum jit_inject {
+    INJECT_TLB,
+    INJECT_LINK,
+    INJECT_EVICT,
+    INJECT_EXIT,
+    INJECT_CROSS,
+    INJECT_CLASSES
+};
 
 struct jit_options {
-    unsigned tier;          /* tier=0: interpreter only */
+    unsigned tier; /* tier=0: interpreter only */
     bool lockstep, verify, perfmap;
     bool stats;
     const char *stats_path; /* NULL: the log */

@@ -22,18 +22,19 @@
 #include "core/irq_ctrl.h"
 #include "core/machine.h"
 #include "core/tlb_ops.h"
-#include "jit/trace.h"
 #include "jit/internal.h"
 #include "jit/jit.h"
 #include "jit/lockstep.h"
+#include "jit/trace.h"
 
 void jit_deliver(struct jit_vcpu *jv)
 {
     jv->stats.faults++;
     if (log_on(LOG_INT)) {
         const struct rt_fault *f = &jv->v->env->fault;
-        log_put(LOG_INT, "cpu %u fault kind %u vector %u error %x addr %llx pc %llx\n", jv->v->index, f->kind,
-                f->vector, f->error, (unsigned long long)f->addr, (unsigned long long)jv->v->env->pc);
+        log_put(LOG_INT, "cpu %u fault kind %u vector %u error %x addr %llx pc %llx\n",
+                jv->v->index, f->kind, f->vector, f->error, (unsigned long long)f->addr,
+                (unsigned long long)jv->v->env->pc);
     }
     jv->v->isa->deliver(jv->v);
 }
@@ -159,7 +160,8 @@ static bool look_around(struct jit_vcpu *jv)
 static bool quiet(struct jit_vcpu *jv)
 {
     struct vcpu *v = jv->v;
-    return !atomic_load(&v->env->exit) && !atomic_load(&v->events) && !(v->ic && irq_ctrl_pending(v->ic));
+    return !atomic_load(&v->env->exit) && !atomic_load(&v->events) &&
+           !(v->ic && irq_ctrl_pending(v->ic));
 }
 
 static void run(struct jit_vcpu *jv)
@@ -191,7 +193,8 @@ static void run(struct jit_vcpu *jv)
             why = RT_EXIT_JUMP;
             continue;
         }
-        struct jit_block *b = why == RT_EXIT_LINK && !jv->lockstep ? link_next(jv) : jit_find(jv, env->pc);
+        struct jit_block *b =
+            why == RT_EXIT_LINK && !jv->lockstep ? link_next(jv) : jit_find(jv, env->pc);
         if (!b) {
             jit_deliver(jv);
             why = RT_EXIT_JUMP;
@@ -243,7 +246,8 @@ static struct jit_machine *machine_of(struct machine *m)
     return m->cpus_data;
 }
 
-static struct jit_machine *new_machine(struct machine *m, const struct isa *isa, const struct jit_options *opt)
+static struct jit_machine *new_machine(struct machine *m, const struct isa *isa,
+                                       const struct jit_options *opt)
 {
     struct jit_machine *jm = alloc_zero(sizeof(*jm));
     jm->m = m;
@@ -267,7 +271,8 @@ static struct jit_machine *new_machine(struct machine *m, const struct isa *isa,
 /* Large, mostly untouched tables: zero pages until used. */
 static void *big_zero(size_t size)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
@@ -294,7 +299,10 @@ static int open_host(struct jit_vcpu *jv, struct err *err)
         return ret;
     }
     jv->arenas = alloc_array(jv->mem.narenas, sizeof(*jv->arenas));
-    struct ir_host_config c = {.guest = jv->lockstep ? lockstep_guest(jv->lockstep) : jv->v->isa->guest, .code_lo = jv->mem.rx, .code_hi = jv->mem.rx + jv->mem.size};
+    struct ir_host_config c = {.guest =
+                                   jv->lockstep ? lockstep_guest(jv->lockstep) : jv->v->isa->guest,
+                               .code_lo = jv->mem.rx,
+                               .code_hi = jv->mem.rx + jv->mem.size};
     codemem_begin_write(&jv->mem);
     jv->ctx = jv->host->open(&c, &jv->mem.cur, err);
     codemem_end_write(&jv->mem);

@@ -35,7 +35,8 @@ static bool is_user(unsigned idx)
 static void set_salt(struct jit_vcpu *jv)
 {
     uint64_t generation = jv->generation[is_user(jv->mode & 3)];
-    jv->v->env->jump_salt = mix(jv->salt_secret ^ generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
+    jv->v->env->jump_salt =
+        mix(jv->salt_secret ^ generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
     jv->v->env->epoch = generation;
 }
 
@@ -179,7 +180,8 @@ void tlb_flush_nonglobal(struct vcpu *v)
 static struct jit_walk *walk_slot(struct jit_vcpu *jv, unsigned idx, gva_t va)
 {
     gva_t n = va >> RT_PAGE_BITS;
-    return &jv->walks[(n ^ n >> JIT_WALK_BITS ^ (gva_t)idx << (JIT_WALK_BITS - 2)) & (ARRAY_LEN(jv->walks) - 1)];
+    return &jv->walks[(n ^ n >> JIT_WALK_BITS ^ (gva_t)idx << (JIT_WALK_BITS - 2)) &
+                      (ARRAY_LEN(jv->walks) - 1)];
 }
 
 /* Is the page perhaps part of a large one? */
@@ -278,7 +280,8 @@ void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
 
 static bool has_code(const struct jit_walk *k)
 {
-    return k->ram->code_pages && atomic_load(&k->ram->code_pages[(k->off - k->ram->base) >> RT_PAGE_BITS]);
+    return k->ram->code_pages &&
+           atomic_load(&k->ram->code_pages[(k->off - k->ram->base) >> RT_PAGE_BITS]);
 }
 
 /* Pages of 4 MB count as two of 2 MB. */
@@ -317,7 +320,8 @@ static void fill(struct jit_vcpu *jv, gva_t va, const struct jit_walk *k)
 }
 
 /* Where a whole page of RAM is mapped, or NULL when *gpa is something else. */
-static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va, const struct walk_result *w)
+static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va,
+                                  const struct walk_result *w)
 {
     struct mem_hit hit;
     gpa_t first = w->gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
@@ -330,14 +334,22 @@ static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va, c
         note_large(&jv->fills[idx], va, w->page_bits);
     }
     struct jit_walk *k = walk_slot(jv, idx, va);
-    *k = (struct jit_walk){.page = va & ~(gva_t)(RT_PAGE_SIZE - 1), .gen = jv->walk_gen[w->global], .idx = idx,
-                           .perms = w->perms, .page_bits = w->page_bits, .global = w->global,
-                           .writable = hit.writable, .off = hit.off, .host = hit.host, .ram = hit.ram};
+    *k = (struct jit_walk){.page = va & ~(gva_t)(RT_PAGE_SIZE - 1),
+                           .gen = jv->walk_gen[w->global],
+                           .idx = idx,
+                           .perms = w->perms,
+                           .page_bits = w->page_bits,
+                           .global = w->global,
+                           .writable = hit.writable,
+                           .off = hit.off,
+                           .host = hit.host,
+                           .ram = hit.ram};
     return k;
 }
 
 /* Walks, or remembers. False: fault. *k: NULL when it is not plain RAM (then *gpa is set). */
-static bool translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, struct jit_walk **k, gpa_t *gpa)
+static bool translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access,
+                      struct jit_walk **k, gpa_t *gpa)
 {
     struct walk_result w;
     *k = walk_slot(jv, idx, va);
@@ -350,14 +362,16 @@ static bool translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned acce
     if (!jv->v->isa->walk(jv->v, va, access, idx, &w)) {
         return false;
     }
-    log_put(LOG_MMU, "cpu %u walk %llx to %llx\n", jv->v->index, (unsigned long long)va, (unsigned long long)w.gpa);
+    log_put(LOG_MMU, "cpu %u walk %llx to %llx\n", jv->v->index, (unsigned long long)va,
+            (unsigned long long)w.gpa);
     *gpa = w.gpa;
     *k = note_walk(jv, idx, va, &w);
     return true;
 }
 
 /* For one page of an access. *host: where its RAM is, NULL when it is not plain RAM. */
-static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned size, unsigned access, void **host)
+static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned size,
+                         unsigned access, void **host)
 {
     unsigned in_page = va & (RT_PAGE_SIZE - 1);
     struct jit_walk *k;
@@ -379,7 +393,8 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned s
         return true;
     }
     if (!(access & RT_WRITE) ||
-        (k->writable && (!has_code(k) || jit_write_misses_code(jv, k->ram, k->off + in_page, size)))) {
+        (k->writable &&
+         (!has_code(k) || jit_write_misses_code(jv, k->ram, k->off + in_page, size)))) {
         *host = k->host + in_page;
     } else {
         jv->stats.slow_code++;
@@ -387,7 +402,8 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned s
     return true;
 }
 
-static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, unsigned access, void **host)
+static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, unsigned access,
+                       void **host)
 {
     struct jit_vcpu *jv = jit_of(env->vcpu);
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
@@ -397,7 +413,8 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
     if (size <= left) {
         return resolve_page(jv, idx, va, size, access, host);
     }
-    bool ok = resolve_page(jv, idx, va, left, access, host) && resolve_page(jv, idx, va + left, size - left, access, host);
+    bool ok = resolve_page(jv, idx, va, left, access, host) &&
+              resolve_page(jv, idx, va + left, size - left, access, host);
     jv->stats.slow_cross += ok;
     *host = NULL;
     return ok;
@@ -454,7 +471,8 @@ static bool gpa_of(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access,
     return true;
 }
 
-static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, void *val, bool write)
+static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, void *val,
+                      bool write)
 {
     struct jit_vcpu *jv = jit_of(env->vcpu);
     unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1)), first = size < left ? size : left;
@@ -463,7 +481,8 @@ static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size,
     if (jv->watches && !jit_watch(jv, va, size, access)) {
         return false;
     }
-    if (!gpa_of(jv, idx, va, access, &gpa[0]) || (first < size && !gpa_of(jv, idx, va + first, access, &gpa[1]))) {
+    if (!gpa_of(jv, idx, va, access, &gpa[0]) ||
+        (first < size && !gpa_of(jv, idx, va + first, access, &gpa[1]))) {
         return false;
     }
     uint8_t *bytes = val;
@@ -505,7 +524,8 @@ static void lock_end(struct rt_env *env)
     jit_exclusive_end(jit_of(env->vcpu));
 }
 
-static bool run_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in, uint64_t *result)
+static bool run_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in,
+                    uint64_t *result)
 {
     const struct ir_host *h = jit_of(env->vcpu)->host;
     if (!h || !h->vec_run(env, vec, mem, in, result)) {
@@ -534,8 +554,14 @@ static void fpu_set(struct rt_env *env, const uint8_t fx[512])
 }
 
 const struct rt_mem_ops jit_mem_ops = {
-    .resolve = resolve, .slow_read = slow_read, .slow_write = slow_write, .lock_begin = lock_begin,
-    .lock_end = lock_end, .vec = run_vec, .fpu_get = fpu_get, .fpu_set = fpu_set,
+    .resolve = resolve,
+    .slow_read = slow_read,
+    .slow_write = slow_write,
+    .lock_begin = lock_begin,
+    .lock_end = lock_end,
+    .vec = run_vec,
+    .fpu_get = fpu_get,
+    .fpu_set = fpu_set,
 };
 
 bool vmem_read(struct vcpu *v, gva_t va, unsigned idx, unsigned size, void *val)
@@ -640,7 +666,12 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
     }
     jv->local_code |= !k->global && !is_user(idx);
     bool lost = it->lost || (it->page != RT_TLB_INVALID && it->page != page);
-    *it = (struct jit_itlb){.page = page, .global = k->global, .lost = lost, .idx = idx, .off = k->off,
-                            .host = k->host, .ram = k->ram};
+    *it = (struct jit_itlb){.page = page,
+                            .global = k->global,
+                            .lost = lost,
+                            .idx = idx,
+                            .off = k->off,
+                            .host = k->host,
+                            .ram = k->ram};
     return it;
 }

@@ -11,7 +11,8 @@ static void add(struct strbuf *sb, const char *name, uint64_t n)
     strbuf_add(sb, "\"%s\": %llu, ", name, (unsigned long long)n);
 }
 
-void jit_stats_print(const struct jit_stats *s, const struct jit_options *o, unsigned vcpu, uint64_t interpreted)
+void jit_stats_print(const struct jit_stats *s, const struct jit_options *o, unsigned vcpu,
+                     uint64_t interpreted)
 {
     static const char *const exits[] = {"jump", "fault", "poll", "stop", "step", "link"};
     struct strbuf sb = {0};
@@ -28,7 +29,8 @@ void jit_stats_print(const struct jit_stats *s, const struct jit_options *o, uns
     const char *comma = "";
     for (unsigned i = 0; i < IR_OPCODES; i++) {
         if (s->unlowered[i]) {
-            strbuf_add(&sb, "%s\"%s\": %llu", comma, ir_op_info[i].name, (unsigned long long)s->unlowered[i]);
+            strbuf_add(&sb, "%s\"%s\": %llu", comma, ir_op_info[i].name,
+                       (unsigned long long)s->unlowered[i]);
             comma = ", ";
         }
     }

@@ -8,21 +8,26 @@
 struct jit_options;
 
 #define JIT_STATS(X)                                                                               \
-    X(blocks) X(guest_insns) X(guest_bytes) X(hot_bytes) X(cold_bytes) X(translate_ns)             \
-    X(enters) X(links) X(links_stale) X(faults)                                                    \
-    X(steps) X(steps_held) X(slow_device) X(slow_code) X(slow_cross)                               \
-    X(walks) X(refills) X(flushes) X(flushes_nonglobal) X(flushes_page) X(flushes_code)            \
-    X(invalidated) X(evicted) X(slow_reads) X(slow_writes)
+    X(blocks)                                                                                      \
+    X(guest_insns)                                                                                 \
+    X(guest_bytes)                                                                                 \
+    X(hot_bytes)                                                                                   \
+    X(cold_bytes)                                                                                  \
+    X(translate_ns) X(enters) X(links) X(links_stale) X(faults) X(steps) X(steps_held)             \
+        X(slow_device) X(slow_code) X(slow_cross) X(walks) X(refills) X(flushes)                   \
+            X(flushes_nonglobal) X(flushes_page) X(flushes_code) X(invalidated) X(evicted)         \
+                X(slow_reads) X(slow_writes)
 
 struct jit_stats {
 #define X(name) uint64_t name;
     JIT_STATS(X)
 #undef X
-    uint64_t exits[RT_EXIT_LINK + 1];  /* from generated code, by reason */
-    uint64_t unlowered[IR_OPCODES];    /* blocks cut before an instruction, by its op */
+    uint64_t exits[RT_EXIT_LINK + 1]; /* from generated code, by reason */
+    uint64_t unlowered[IR_OPCODES];   /* blocks cut before an instruction, by its op */
 };
 
 /* One line of JSON, to the log or appended to stats_path. */
-void jit_stats_print(const struct jit_stats *, const struct jit_options *, unsigned vcpu, uint64_t interpreted);
+void jit_stats_print(const struct jit_stats *, const struct jit_options *, unsigned vcpu,
+                     uint64_t interpreted);
 
 #endif

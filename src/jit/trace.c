@@ -11,7 +11,8 @@ void trace_block(struct jit_vcpu *jv, const struct ir_block *b, const uint8_t *c
     struct strbuf sb = {0};
     if (log_on(LOG_IN_ASM)) {
         unsigned off = 0;
-        strbuf_add(&sb, "IN: cpu %u pc %llx mode %x\n", jv->v->index, (unsigned long long)b->pc, b->mode);
+        strbuf_add(&sb, "IN: cpu %u pc %llx mode %x\n", jv->v->index, (unsigned long long)b->pc,
+                   b->mode);
         while (off < b->bytes) {
             strbuf_add(&sb, "%llx: ", (unsigned long long)(b->pc + off));
             off += (unsigned)jv->v->isa->disas(&sb, code + off, 15, b->pc + off, b->mode);
@@ -71,8 +72,9 @@ void trace_perfmap_open(struct jit_machine *jm)
 
 void trace_perfmap_add(struct jit_vcpu *jv, const struct jit_block *b)
 {
-    unsigned long long hot = (uintptr_t)b->code.entry, cold = hot + (uint64_t)(b->code.cold - b->code.hot);
+    unsigned long long hot = (uintptr_t)b->code.entry,
+                       cold = hot + (uint64_t)(b->code.cold - b->code.hot);
     unsigned long long pc = b->pc;
-    fprintf(jv->jm->perfmap, "%llx %x guest_%llx\n%llx %x guest_%llx_cold\n", hot, b->code.hot_size, pc, cold,
-            b->code.cold_size, pc);
+    fprintf(jv->jm->perfmap, "%llx %x guest_%llx\n%llx %x guest_%llx_cold\n", hot, b->code.hot_size,
+            pc, cold, b->code.cold_size, pc);
 }

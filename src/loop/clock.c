@@ -16,8 +16,8 @@
 #define SMOOTH_TIGHT_NS 20000
 #define SMOOTH_GAP_NS 4000 /* a look takes a microsecond; Linux minds one ten times as long */
 #define SMOOTH_MAX_GAP_NS 200000000
-#define SMOOTH_POLLS 4     /* tight looks in a row that make it polling */
-#define SMOOTH_OTHER 3     /* looks at the clock without one at the device: polling has ended */
+#define SMOOTH_POLLS 4 /* tight looks in a row that make it polling */
+#define SMOOTH_OTHER 3 /* looks at the clock without one at the device: polling has ended */
 
 /* Written by the polling thread only, but for `forbidden`. */
 struct smooth {

@@ -46,10 +46,10 @@ uint64_t clock_tsc(struct clock *clock);
  * left out of guest time altogether: of clock_ns() and clock_tsc() alike. A guest with one
  * running vcpu cannot tell; with several it is forbidden.
  */
-void clock_polled_begin(struct clock *clock);    /* the guest has set up what it will poll */
-void clock_polled(struct clock *clock);          /* a look at a register that follows the clock */
-void clock_polled_end(struct clock *clock);      /* the guest does something else with it */
-void clock_forbid_smooth(struct clock *clock);   /* for good: another vcpu is about to run */
+void clock_polled_begin(struct clock *clock);  /* the guest has set up what it will poll */
+void clock_polled(struct clock *clock);        /* a look at a register that follows the clock */
+void clock_polled_end(struct clock *clock);    /* the guest does something else with it */
+void clock_forbid_smooth(struct clock *clock); /* for good: another vcpu is about to run */
 
 /* For the loop that runs a host clock: a timerfd that is readable when timers are due. */
 int clock_fd(const struct clock *clock);

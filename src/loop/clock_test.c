@@ -1,8 +1,8 @@
 #include "loop/clock.h"
 
+#include "base/err.h"
 #include "base/unit_test.h"
 #include "loop/loop.h"
-#include "base/err.h"
 
 struct ring {
     struct timer timer;

@@ -38,9 +38,14 @@ struct field_set {
 };
 
 #define FIELD_ELEM(s, m) sizeof(((s *)0)->m)
-#define FIELD(s, m, fl) {#m, offsetof(s, m), FIELD_ELEM(s, m), fl, 1, 1}
+#define FIELD(s, m, fl)                                                                            \
+    {                                                                                              \
+#m, offsetof(s, m), FIELD_ELEM(s, m), fl, 1, 1                                             \
+    }
 #define FIELD_ARRAY(s, m, fl)                                                                      \
-    {#m, offsetof(s, m), FIELD_ELEM(s, m[0]), fl, FIELD_ELEM(s, m) / FIELD_ELEM(s, m[0]), 1}
+    {                                                                                              \
+#m, offsetof(s, m), FIELD_ELEM(s, m[0]), fl, FIELD_ELEM(s, m) / FIELD_ELEM(s, m[0]), 1     \
+    }
 
 const struct field *field_find(const struct field_set *set, const char *name);
 uint64_t field_get(const struct field *f, const void *obj, uint32_t index);

@@ -18,7 +18,11 @@ static int add_x86(struct machine *m, unsigned index, struct err *err)
 }
 
 static const struct machine_cpus jit_x86 = {
-    .add = add_x86, .reset = jit_reset, .start = jit_start, .park = jit_park, .unpark = jit_unpark,
+    .add = add_x86,
+    .reset = jit_reset,
+    .start = jit_start,
+    .park = jit_park,
+    .unpark = jit_unpark,
     .debug_changed = jit_debug_changed,
     .free = jit_free,
 };

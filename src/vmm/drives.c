@@ -17,9 +17,9 @@
 
 static int drive_check_keys(const struct keyval *kv, struct err *err)
 {
-    static const char *const names[] = {"file", "id", "if", "format", "readonly", "read-only",
-                                        "cache", "aio", "discard", "media", "index", "werror",
-                                        "rerror", "detect-zeroes"};
+    static const char *const names[] = {"file",      "id",     "if",     "format",       "readonly",
+                                        "read-only", "cache",  "aio",    "discard",      "media",
+                                        "index",     "werror", "rerror", "detect-zeroes"};
     for (size_t i = 0; i < kv->count; i++) {
         const char *key = kv->pairs[i].key, *near = near_pick(key, names, ARRAY_LEN(names));
         if (strcmp(key, near)) {
@@ -38,8 +38,8 @@ static int drive_interface(const struct keyval *kv, const char **interface, stru
     *interface = want ? want : names[0];
     const char *near = near_pick(*interface, names, ARRAY_LEN(names));
     if (strcmp(near, *interface)) {
-        return err_set(err, EINVAL, "-drive: there is no interface '%s'; the nearest is '%s'",
-                       want, near);
+        return err_set(err, EINVAL, "-drive: there is no interface '%s'; the nearest is '%s'", want,
+                       near);
     }
     return 0;
 }

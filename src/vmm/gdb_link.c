@@ -43,7 +43,8 @@ static struct chardev *link_take(struct machine *m, const char *id, struct err *
 {
     struct backend *b = machine_find_backend(m, "chardev", id);
     if (!b || b->taken) {
-        err_set(err, ENOENT, "-gdb chardev:%s: %s", id, b ? "it is in use" : "there is no such -chardev");
+        err_set(err, ENOENT, "-gdb chardev:%s: %s", id,
+                b ? "it is in use" : "there is no such -chardev");
         return NULL;
     }
     b->taken = true;
@@ -53,7 +54,9 @@ static struct chardev *link_take(struct machine *m, const char *id, struct err *
 static struct chardev *link_open(struct machine *m, const char *spec, struct err *err)
 {
     bool socket = !strncmp(spec, "tcp:", 4) || !strncmp(spec, "unix:", 5);
-    const char *tail = socket && !strstr(spec, ",server") ? ",server=on" : !strcmp(spec, "stdio") ? ",signal=off" : "";
+    const char *tail = socket && !strstr(spec, ",server") ? ",server=on"
+                       : !strcmp(spec, "stdio")           ? ",signal=off"
+                                                          : "";
     char *full = alloc_printf("%s%s", spec, tail);
     struct chardev *c = chardev_new_legacy(m->loop, full, err);
     free(full);

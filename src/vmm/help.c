@@ -22,5 +22,6 @@ void options_print_help(const char *program)
         printf("-%s%s%s\n", r->name, r->arg ? " " : "", r->arg ? r->arg : "");
         printf("        %s\n", r->help);
     }
-    printf("\nKeys with -nographic or -serial mon:stdio: Ctrl-A x quits, Ctrl-A h lists the keys.\n");
+    printf(
+        "\nKeys with -nographic or -serial mon:stdio: Ctrl-A x quits, Ctrl-A h lists the keys.\n");
 }

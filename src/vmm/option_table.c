@@ -71,8 +71,9 @@ static int take_accel(struct options *o, const char *arg, struct err *err);
 /* Options of every machine that change nothing here. */
 static void machine_drop_neutral(struct keyval *kv)
 {
-    static const char *const neutral[] = {"type", "accel", "dump-guest-core", "mem-merge", "usb",
-                                          "vmport", "graphics", "kernel-irqchip", "hmat"};
+    static const char *const neutral[] = {"type", "accel",  "dump-guest-core", "mem-merge",
+                                          "usb",  "vmport", "graphics",        "kernel-irqchip",
+                                          "hmat"};
     for (size_t i = 0; i < ARRAY_LEN(neutral); i++) {
         keyval_remove(kv, neutral[i]);
     }
@@ -134,8 +135,8 @@ static int take_cpu(struct options *o, const char *arg, struct err *err)
 /* cpus is what counts; sockets, dies, cores and threads must multiply to it (or to maxcpus). */
 static int smp_numbers(const struct keyval *kv, struct options *o, struct err *err)
 {
-    static const char *const names[] = {"cpus", "maxcpus", "sockets", "dies", "clusters", "cores",
-                                        "threads"};
+    static const char *const names[] = {"cpus",     "maxcpus", "sockets", "dies",
+                                        "clusters", "cores",   "threads"};
     uint64_t v[ARRAY_LEN(names)] = {0}, product = 1;
     for (size_t i = 0; i < kv->count; i++) {
         size_t n = 0;
@@ -242,8 +243,10 @@ static int take_uuid(struct options *o, const char *arg, struct err *err)
         ok = dash ? arg[i] == '-' : strchr("0123456789abcdefABCDEF", arg[i]) != NULL;
     }
     if (!ok) {
-        return err_set(err, EINVAL, "-uuid: '%s' is not of the form "
-                                    "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", arg);
+        return err_set(err, EINVAL,
+                       "-uuid: '%s' is not of the form "
+                       "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+                       arg);
     }
     o->config.uuid = arg;
     return 0;
@@ -327,8 +330,8 @@ static int take_chardev(struct options *o, const char *arg, struct err *err)
 
 static int take_serial(struct options *o, const char *arg, struct err *err)
 {
-    o->serials.items = alloc_resize((void *)o->serials.items, o->serials.count + 1,
-                                    sizeof(*o->serials.items));
+    o->serials.items =
+        alloc_resize((void *)o->serials.items, o->serials.count + 1, sizeof(*o->serials.items));
     o->serials.items[o->serials.count++] = arg;
     return 0;
 }
@@ -436,8 +439,9 @@ static int take_pidfile(struct options *o, const char *arg, struct err *err)
 
 static int take_daemonize(struct options *o, const char *arg, struct err *err)
 {
-    return err_set(err, EINVAL, "-daemonize is not supported; start the program with '&' or by a "
-                                "service manager, and use -pidfile");
+    return err_set(err, EINVAL,
+                   "-daemonize is not supported; start the program with '&' or by a "
+                   "service manager, and use -pidfile");
 }
 
 static int take_version(struct options *o, const char *arg, struct err *err)
@@ -463,8 +467,7 @@ const struct option_row option_rows[] = {
     {"M", "[type=]NAME[,...]", take_machine, "same as -machine"},
     {"accel", "NAME[,OPTION=VALUE...]", take_accel, "the accelerator: jit, also called tcg"},
     {"cpu", "MODEL[,+FEATURE][,-FEATURE]", take_cpu, "processor model; 'help' lists them"},
-    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,cores=][,threads=]", take_smp,
-     "number of processors"},
+    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,cores=][,threads=]", take_smp, "number of processors"},
     {"m", "[size=]MEGS", take_m, "guest memory; suffixes k, M, G"},
     {"kernel", "FILE", take_kernel, "kernel: Linux bzImage, or ELF with a PVH note"},
     {"initrd", "FILE", take_initrd, "initial ramdisk for the kernel"},
@@ -500,7 +503,8 @@ const struct option_row option_rows[] = {
     {"daemonize", NULL, take_daemonize, NULL},
     {"S", NULL, take_paused, "do not start the processors: a debugger does"},
     {"s", NULL, take_s, "same as -gdb tcp::1234"},
-    {"gdb", "DEV", take_gdb, "let gdb connect: tcp:[HOST]:PORT, unix:PATH, stdio, chardev:ID, none"},
+    {"gdb", "DEV", take_gdb,
+     "let gdb connect: tcp:[HOST]:PORT, unix:PATH, stdio, chardev:ID, none"},
     {"d", "ITEM[,...]", take_d, "log these; 'help' lists them"},
     {"D", "FILE", take_log_file, "log to a file, not to stderr"},
     {"dfilter", "RANGE[,...]", take_dfilter, "log only blocks in START..END, START+LENGTH"},

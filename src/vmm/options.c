@@ -37,8 +37,8 @@ static int options_take(struct options *o, int argc, char **argv, int *i, struct
 {
     const char *text = argv[(*i)++];
     if (text[0] != '-' || !text[1]) {
-        return err_set(err, EINVAL,
-                       "unexpected argument '%s': disk images are given with -drive", text);
+        return err_set(err, EINVAL, "unexpected argument '%s': disk images are given with -drive",
+                       text);
     }
     const char *name = text + (text[1] == '-' ? 2 : 1);
     const struct option_row *row = option_find(name);

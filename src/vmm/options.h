@@ -25,8 +25,8 @@ struct options {
     struct option_list chardevs, drives, devices;
     struct text_list serials;
     bool nodefaults, nographic, display_none;
-    bool paused;           /* -S */
-    const char *gdb;       /* -gdb DEV or -s */
+    bool paused;     /* -S */
+    const char *gdb; /* -gdb DEV or -s */
     const char *log_items, *log_file, *pidfile;
     enum option_action action;
 };

@@ -28,7 +28,7 @@ struct run {
     struct clock *clock;
     struct machine *m;
     struct gdb_link *gdb; /* or NULL */
-    int signals; /* signalfd */
+    int signals;          /* signalfd */
 };
 
 static void run_quit(void *opaque)
@@ -228,8 +228,7 @@ static bool run_request(struct run *r, int *status, struct err *err)
     enum machine_request req = run_take_request(m);
     *status = 0;
     switch (req) {
-    case MACHINE_REQ_NONE:
-        return false;
+    case MACHINE_REQ_NONE: return false;
     case MACHINE_REQ_RESET:
     case MACHINE_REQ_CRASH:
         if (m->config.no_reboot) {
@@ -243,11 +242,8 @@ static bool run_request(struct run *r, int *status, struct err *err)
             return false;
         }
         return true;
-    case MACHINE_REQ_EXIT:
-        *status = m->exit_status;
-        return true;
-    case MACHINE_REQ_QUIT:
-        return true;
+    case MACHINE_REQ_EXIT: *status = m->exit_status; return true;
+    case MACHINE_REQ_QUIT: return true;
     }
     return true;
 }

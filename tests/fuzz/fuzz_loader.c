@@ -39,9 +39,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = make_file(data + 1, size - 1, path);
     int initrd = how & 1 ? make_file(data + 1, (size - 1) / 2 + 1, initrd_path) : -1;
     struct x86_load l = {
-        .mem = mem, .kernel = path, .initrd = how & 1 ? initrd_path : NULL,
-        .cmdline = how & 4 ? "console=ttyS0 quiet" : "", .low_ram_end = RAM_SIZE,
-        .rsdp = how & 2 ? 0xe0000 : 0, .boot = &boot,
+        .mem = mem,
+        .kernel = path,
+        .initrd = how & 1 ? initrd_path : NULL,
+        .cmdline = how & 4 ? "console=ttyS0 quiet" : "",
+        .low_ram_end = RAM_SIZE,
+        .rsdp = how & 2 ? 0xe0000 : 0,
+        .boot = &boot,
         .map = {{0, 0x9fc00, X86_RANGE_RAM}, {0x100000, RAM_SIZE - 0x100000, X86_RANGE_RAM}},
         .map_count = 2,
     };

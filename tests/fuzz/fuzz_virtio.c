@@ -40,7 +40,10 @@ static int board_init(struct machine *m, struct err *err)
 
 static const struct prop no_props[] = {{0}};
 static const struct board_type board = {
-    .name = "fuzz", .max_vcpus = 1, .props = no_props, .size = sizeof(struct fuzz_board),
+    .name = "fuzz",
+    .max_vcpus = 1,
+    .props = no_props,
+    .size = sizeof(struct fuzz_board),
     .init = board_init,
 };
 
@@ -87,7 +90,8 @@ static struct machine *new_machine(struct loop *loop, struct clock *clock, unsig
         machine_add_backend(m, "drive", "d", new_drive(fd), block_close);
         add_device(m, &virtio_blk_type, "drive", "d");
     } else if (which == 1) {
-        machine_add_backend(m, "chardev", "c", chardev_new_legacy(loop, "null", &err), chardev_free);
+        machine_add_backend(m, "chardev", "c", chardev_new_legacy(loop, "null", &err),
+                            chardev_free);
         add_device(m, &virtio_serial_type, NULL, NULL);
         add_device(m, &virtconsole_type, "chardev", "c");
     } else {
@@ -177,8 +181,14 @@ static void program(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in
         case 1: put_desc(m, in); break;
         case 2: put_bytes(m, in); break;
         case 3: offer(m, t, in, size); break;
-        case 4: v = fuzz_u8(in); reg(t, v * 4 % 0x200, fuzz_u32(in)); break;
-        case 5: v = fuzz_u16(in); virtio_mmio_regs.write(t, v % 0x200, 1u << (v >> 14), fuzz_u8(in)); break;
+        case 4:
+            v = fuzz_u8(in);
+            reg(t, v * 4 % 0x200, fuzz_u32(in));
+            break;
+        case 5:
+            v = fuzz_u16(in);
+            virtio_mmio_regs.write(t, v % 0x200, 1u << (v >> 14), fuzz_u8(in));
+            break;
         case 6: virtio_mmio_regs.read(t, fuzz_u16(in) % 0x200, 4, &v); break;
         default: reg(t, 0x50, fuzz_u8(in)); break;
         }

@@ -29,14 +29,15 @@ static struct sandbox {
     struct ir_host_ctx *ctx;
     struct ir_buf buf;
     uint8_t mem[MEM_SIZE + 64];
-} *box;
+} * box;
 
 /* ---- What the CPU asks of an accelerator: 64 KiB of memory that repeats, holes in between ---- */
 
 static bool hole(struct rt_env *env, gva_t va, unsigned size)
 {
     if (((va + size - 1) >> 16 & 7) == 7 || (va >> 16 & 7) == 7) {
-        env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_PF, .has_error = true, .addr = va};
+        env->fault = (struct rt_fault){
+            .kind = RT_FAULT_GUEST, .vector = EXC_PF, .has_error = true, .addr = va};
         return true;
     }
     return false;
@@ -127,7 +128,8 @@ static void no_lock(struct rt_env *env)
 {
 }
 
-static bool run_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in, uint64_t *result)
+static bool run_vec(struct rt_env *env, const struct ir_vec *vec, void *mem, uint64_t in,
+                    uint64_t *result)
 {
     if (box->host->vec_run(env, vec, mem, in, result)) {
         return true;
@@ -147,8 +149,14 @@ static void fpu_set(struct rt_env *env, const uint8_t fx[512])
 }
 
 static const struct rt_mem_ops mem_ops = {
-    .resolve = resolve, .slow_read = slow_read, .slow_write = slow_write, .lock_begin = no_lock,
-    .lock_end = no_lock, .vec = run_vec, .fpu_get = fpu_get, .fpu_set = fpu_set,
+    .resolve = resolve,
+    .slow_read = slow_read,
+    .slow_write = slow_write,
+    .lock_begin = no_lock,
+    .lock_end = no_lock,
+    .vec = run_vec,
+    .fpu_get = fpu_get,
+    .fpu_set = fpu_set,
 };
 
 /* ---- One input ---- */
@@ -170,10 +178,12 @@ static void open_box(void)
     log_open("/dev/null", &err); /* register dumps of triple faults */
     memset(v->env, 0, isa_x86.env_size);
     box->host = ir_host_native();
-    if (!box->host || isa_x86.cpu_init(v, "max", &err) || codemem_open(&box->cm, 4 * CODEMEM_ARENA, &err)) {
+    if (!box->host || isa_x86.cpu_init(v, "max", &err) ||
+        codemem_open(&box->cm, 4 * CODEMEM_ARENA, &err)) {
         abort();
     }
-    struct ir_host_config cfg = {.guest = isa_x86.guest, .code_lo = box->cm.rx, .code_hi = box->cm.rx + box->cm.size};
+    struct ir_host_config cfg = {
+        .guest = isa_x86.guest, .code_lo = box->cm.rx, .code_hi = box->cm.rx + box->cm.size};
     box->ctx = box->host->open(&cfg, &box->cm.cur, &err);
     codemem_keep(&box->cm);
     for (unsigned i = 0; i < RT_MODES * RT_TLB_SIZE; i++) {
@@ -194,8 +204,8 @@ static void set_segments(struct x86_cpu *c, unsigned how)
         uint16_t ar = AR_P | AR_S | AR_A | AR_W | (i == SEG_CS ? AR_CODE : 0);
         ar |= i == SEG_CS ? cs32 && !cs_long ? AR_DB : 0 : ss32 ? AR_DB : 0;
         ar |= i == SEG_CS && cs_long && (c->efer & EFER_LMA) ? AR_L : 0;
-        c->seg[i] = (struct x86_segment){.sel = (uint16_t)(i * 8 + 8), .ar = ar,
-                                         .limit = flat ? 0xffffffff : 0xffff};
+        c->seg[i] = (struct x86_segment){
+            .sel = (uint16_t)(i * 8 + 8), .ar = ar, .limit = flat ? 0xffffffff : 0xffff};
         c->seg_base[i] = flat ? 0 : i * 0x1000;
     }
 }
@@ -207,14 +217,16 @@ static void set_state(struct fuzz_in *in)
     unsigned how = fuzz_u8(in), segs = fuzz_u8(in), more = fuzz_u8(in);
     isa_x86.cpu_reset(&box->vcpu);
     bool pe = how & 1, lma = pe && (how & 2), vm = pe && !lma && (how & 4);
-    c->cr0 = CR0_ET | (pe ? CR0_PE : 0) | (lma ? CR0_PG : 0) | (how & 8 ? CR0_TS : 0) | (how & 16 ? CR0_EM : 0);
-    c->cr4 = (lma ? CR4_PAE : 0) | (more & 1 ? CR4_OSFXSR | CR4_OSXMMEXCPT : 0) | (more & 2 ? CR4_OSXSAVE : 0) |
-             (more & 4 ? CR4_FSGSBASE : 0) | (more & 8 ? CR4_UMIP : 0) | (more & 16 ? CR4_TSD : 0) | (more & 32 ? CR4_DE : 0);
+    c->cr0 = CR0_ET | (pe ? CR0_PE : 0) | (lma ? CR0_PG : 0) | (how & 8 ? CR0_TS : 0) |
+             (how & 16 ? CR0_EM : 0);
+    c->cr4 = (lma ? CR4_PAE : 0) | (more & 1 ? CR4_OSFXSR | CR4_OSXMMEXCPT : 0) |
+             (more & 2 ? CR4_OSXSAVE : 0) | (more & 4 ? CR4_FSGSBASE : 0) |
+             (more & 8 ? CR4_UMIP : 0) | (more & 16 ? CR4_TSD : 0) | (more & 32 ? CR4_DE : 0);
     c->xcr0 = more & 64 ? 7 : 1;
     c->efer = (lma ? EFER_LME | EFER_LMA : 0) | (more & 128 ? EFER_SCE : 0);
     c->cpl = (uint8_t)(vm ? 3 : pe ? how >> 5 & 3 : 0);
-    c->sys_flags = (vm ? RF_VM : 0) | (how & 128 ? RF_IOPL : 0) | (segs & 16 ? RF_IF : 0) | (segs & 32 ? RF_DF : 0) |
-                   (segs & 64 ? RF_TF : 0);
+    c->sys_flags = (vm ? RF_VM : 0) | (how & 128 ? RF_IOPL : 0) | (segs & 16 ? RF_IF : 0) |
+                   (segs & 32 ? RF_DF : 0) | (segs & 64 ? RF_TF : 0);
     set_segments(c, segs);
     c->tr = (struct x86_segment){.limit = 0x67, .ar = AR_P | 11, .base = 0x2000};
     c->idtr = c->gdtr = (struct x86_table){.base = 0x3000, .limit = 0xfff};
@@ -242,8 +254,12 @@ static struct ir_block *lift(const uint8_t *code, size_t size, uint64_t pc)
     uint8_t bytes[512 + 16] = {0};
     unsigned n = size < 512 ? (unsigned)size : 512;
     memcpy(bytes, code, n);
-    struct tr_ctx t = {.pc = pc, .mode = isa_x86.mode(&box->vcpu), .code = bytes, .avail = n ? n : 1,
-                       .max_insns = 64, .vcpu = &box->vcpu};
+    struct tr_ctx t = {.pc = pc,
+                       .mode = isa_x86.mode(&box->vcpu),
+                       .code = bytes,
+                       .avail = n ? n : 1,
+                       .max_insns = 64,
+                       .vcpu = &box->vcpu};
     struct ir_block *b = ir_buf_init(&box->buf);
     if (isa_x86.translate(b, &t) == TR_NEED_PAGE) {
         t.avail2 = 16;

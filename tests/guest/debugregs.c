@@ -1,6 +1,6 @@
 /*
- * Runs in the guest: hardware breakpoints and watchpoints by ptrace, single step, RF, ICEBP. Prints one
- * line per check; status 0 when all hold.
+ * Runs in the guest: hardware breakpoints and watchpoints by ptrace, single step, RF, ICEBP. Prints
+ * one line per check; status 0 when all hold.
  */
 #include <errno.h>
 #include <signal.h>
@@ -49,7 +49,8 @@ static void put_dr(pid_t pid, int n, uint64_t v)
 
 static uint64_t get_dr(pid_t pid, int n)
 {
-    return (uint64_t)ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, u_debugreg) + (size_t)n * 8, 0);
+    return (uint64_t)ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, u_debugreg) + (size_t)n * 8,
+                            0);
 }
 
 static int failed;
@@ -94,10 +95,12 @@ static void traced(void)
     put_dr(pid, 7, 0x5 | 0xdull << 16); /* DR0: writes of 8... 4 bytes; DR1: execution */
     for (unsigned i = 1; i <= 3; i++) {
         int sig = go(pid, PTRACE_CONT);
-        check("write stops", sig == SIGTRAP && (get_dr(pid, 6) & 15) == 1 && peek(pid, &watched[0]) == i);
+        check("write stops",
+              sig == SIGTRAP && (get_dr(pid, 6) & 15) == 1 && peek(pid, &watched[0]) == i);
         put_dr(pid, 6, 0);
         sig = go(pid, PTRACE_CONT);
-        check("breakpoint stops before", sig == SIGTRAP && (get_dr(pid, 6) & 15) == 2 && rip(pid) == (uintptr_t)called);
+        check("breakpoint stops before",
+              sig == SIGTRAP && (get_dr(pid, 6) & 15) == 2 && rip(pid) == (uintptr_t)called);
         put_dr(pid, 6, 0);
     }
     uint64_t at = rip(pid);
@@ -129,14 +132,21 @@ static void own_flags(void)
     __asm__ volatile("int3");
     check("INT3", traps == 2);
     traps = 0;
-    __asm__ volatile("pushfq; orl $0x100, (%%rsp); popfq; nop; nop; pushfq; andl $~0x100, (%%rsp); popfq" : : : "memory", "cc");
+    __asm__ volatile(
+        "pushfq; orl $0x100, (%%rsp); popfq; nop; nop; pushfq; andl $~0x100, (%%rsp); popfq"
+        :
+        :
+        : "memory", "cc");
     printf("%d traps\n", (int)traps);
     check("TF", traps == 5);
     traps = 0;
     /* a system call under TF: the kernel runs without traps and comes back to one */
     long pid;
-    __asm__ volatile("pushfq; orl $0x100, (%%rsp); popfq; syscall; pushfq; andl $~0x100, (%%rsp); popfq"
-                     : "=a"(pid) : "a"(39L) : "rcx", "r11", "memory", "cc");
+    __asm__ volatile(
+        "pushfq; orl $0x100, (%%rsp); popfq; syscall; pushfq; andl $~0x100, (%%rsp); popfq"
+        : "=a"(pid)
+        : "a"(39L)
+        : "rcx", "r11", "memory", "cc");
     printf("%d traps\n", (int)traps);
     check("TF over SYSCALL", pid == getpid() && traps >= 3 && traps <= 4);
 }

@@ -121,7 +121,8 @@ int main(int argc, char **argv)
     struct err err;
     assert(codemem_open(&cm, 16 * CODEMEM_ARENA, &err) == 0);
     const struct ir_host *host = ir_host_native();
-    struct ir_host_config cfg = {.guest = isa_x86.guest, .code_lo = cm.rx, .code_hi = cm.rx + cm.size};
+    struct ir_host_config cfg = {
+        .guest = isa_x86.guest, .code_lo = cm.rx, .code_hi = cm.rx + cm.size};
     struct ir_host_ctx *ctx = host->open(&cfg, &cm.cur, &err);
     codemem_keep(&cm);
     struct ir_buf *buf = calloc(1, sizeof(*buf));
@@ -129,13 +130,19 @@ int main(int argc, char **argv)
     struct stats *st = calloc(1, sizeof(*st));
     struct vcpu vcpu = {.isa = &isa_x86, .env = calloc(1, isa_x86.env_size)};
     assert(isa_x86.cpu_init(&vcpu, "max", &err) == 0);
-    uint32_t mode = MODE_CS64 | MODE_FLAT | MODE_PE | MODE_LMA | MODE_SSE | MODE_AVX | MODE_FSGSBASE | MODE_MMU_KERNEL;
+    uint32_t mode = MODE_CS64 | MODE_FLAT | MODE_PE | MODE_LMA | MODE_SSE | MODE_AVX |
+                    MODE_FSGSBASE | MODE_MMU_KERNEL;
     for (unsigned r = 0; r < rounds; r++) {
         uint64_t base = 0xffffffff81000000ull;
         size_t at = off;
         while (at < off + len) {
             unsigned avail = (unsigned)(RT_PAGE_SIZE - (at & (RT_PAGE_SIZE - 1)));
-            struct tr_ctx tc = {.pc = base + at, .mode = mode, .code = p + at, .avail = avail, .max_insns = 64, .vcpu = &vcpu};
+            struct tr_ctx tc = {.pc = base + at,
+                                .mode = mode,
+                                .code = p + at,
+                                .avail = avail,
+                                .max_insns = 64,
+                                .vcpu = &vcpu};
             double t0 = now();
             enum tr_end end = isa_x86.translate(b, &tc);
             if (end == TR_NEED_PAGE) {
@@ -162,8 +169,10 @@ int main(int argc, char **argv)
         }
     }
     double n = (double)st->insns;
-    printf("%lu blocks, %lu instructions, %.2f ops each; %lu blocks cut short\n", st->blocks, st->insns, (double)st->ops / n, st->steps);
-    printf("hot %.1f, cold %.1f host bytes a guest byte; lift %.0f, optimize %.0f, emit %.0f ns an instruction\n",
+    printf("%lu blocks, %lu instructions, %.2f ops each; %lu blocks cut short\n", st->blocks,
+           st->insns, (double)st->ops / n, st->steps);
+    printf("hot %.1f, cold %.1f host bytes a guest byte; lift %.0f, optimize %.0f, emit %.0f ns an "
+           "instruction\n",
            (double)st->hot / (double)st->guest_bytes, (double)st->cold / (double)st->guest_bytes,
            st->lift / n * 1e9, st->opt / n * 1e9, st->emit / n * 1e9);
     for (unsigned i = 0; i < IR_OPCODES; i++) {

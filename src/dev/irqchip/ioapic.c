@@ -36,8 +36,10 @@ struct ioapic {
 static void ioapic_send(struct ioapic *io, unsigned n)
 {
     uint64_t rte = io->rte[n];
-    struct apic_msg m = {.dest = (uint32_t)(rte >> 56), .logical = rte & 1 << 11,
-                         .level = rte & RTE_LEVEL, .mode = (uint8_t)bits_get(rte, 10, 8),
+    struct apic_msg m = {.dest = (uint32_t)(rte >> 56),
+                         .logical = rte & 1 << 11,
+                         .level = rte & RTE_LEVEL,
+                         .mode = (uint8_t)bits_get(rte, 10, 8),
                          .vector = (uint8_t)rte};
     if (rte & RTE_LEVEL) {
         io->rte[n] |= RTE_REMOTE_IRR;
@@ -82,8 +84,7 @@ void ioapic_eoi(void *opaque, uint8_t vector)
 static void ioapic_write_rte(struct ioapic *io, unsigned n, bool high, uint32_t val)
 {
     uint64_t old = io->rte[n];
-    uint64_t want = high ? (old & 0xffffffff) | (uint64_t)val << 32
-                         : (old & ~0xffffffffull) | val;
+    uint64_t want = high ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffull) | val;
     uint64_t rte = (want & RTE_WRITABLE) | (want & RTE_MASKED) | (old & RTE_REMOTE_IRR);
     if (!(rte & RTE_LEVEL)) {
         rte &= ~RTE_REMOTE_IRR;
@@ -97,10 +98,8 @@ static uint32_t ioapic_reg_read(const struct ioapic *io)
     unsigned n = (io->select - 0x10) / 2;
     switch (io->select) {
     case 0:
-    case 2: /* arbitration ID */
-        return io->id << 24;
-    case 1:
-        return (IOAPIC_PINS - 1) << 16 | 0x20;
+    case 2: /* arbitration ID */ return io->id << 24;
+    case 1: return (IOAPIC_PINS - 1) << 16 | 0x20;
     default:
         if (io->select < 0x10 || n >= IOAPIC_PINS) {
             return 0;

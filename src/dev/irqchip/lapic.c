@@ -262,22 +262,15 @@ static bool lapic_take(struct lapic *l, const struct apic_msg *m)
         }
         lapic_raise(l, m->vector, m->level);
         return true;
-    case APIC_SMI:
-        lapic_post(l, VCPU_EV_SMI, 0);
-        return true;
-    case APIC_NMI:
-        lapic_post(l, VCPU_EV_NMI, 0);
-        return true;
-    case APIC_INIT:
-        lapic_post(l, VCPU_EV_INIT, 0);
-        return true;
+    case APIC_SMI: lapic_post(l, VCPU_EV_SMI, 0); return true;
+    case APIC_NMI: lapic_post(l, VCPU_EV_NMI, 0); return true;
+    case APIC_INIT: lapic_post(l, VCPU_EV_INIT, 0); return true;
     case APIC_SIPI:
         clock_forbid_smooth(l->bus->clock);
         lapic_post(l, VCPU_EV_SIPI, m->vector);
         return true;
     case APIC_EXTINT: /* from an I/O APIC pin: the PIC's output, which LINT0 has too */
-    default:
-        return false;
+    default: return false;
     }
 }
 
@@ -312,8 +305,10 @@ bool lapic_bus_send(struct lapic_bus *bus, const struct apic_msg *msg)
 
 void lapic_bus_msi(struct lapic_bus *bus, gpa_t addr, uint32_t data)
 {
-    struct apic_msg m = {.dest = (uint32_t)bits_get(addr, 19, 12), .logical = addr & 4,
-                         .level = data & 1 << 15, .mode = (uint8_t)bits_get(data, 10, 8),
+    struct apic_msg m = {.dest = (uint32_t)bits_get(addr, 19, 12),
+                         .logical = addr & 4,
+                         .level = data & 1 << 15,
+                         .mode = (uint8_t)bits_get(data, 10, 8),
                          .vector = (uint8_t)data};
     lapic_bus_deliver(bus, &m, false, NULL);
 }
@@ -334,7 +329,8 @@ void lapic_send_icr(struct lapic *l, uint64_t icr)
 {
     bool wide = lapic_x2(l);
     struct apic_msg m = {.dest = wide ? (uint32_t)(icr >> 32) : (uint32_t)(icr >> 56),
-                         .logical = icr & 1 << 11, .mode = (uint8_t)bits_get(icr, 10, 8),
+                         .logical = icr & 1 << 11,
+                         .mode = (uint8_t)bits_get(icr, 10, 8),
                          .vector = (uint8_t)icr};
     bool level = icr & 1 << 15, assert_ = icr & 1 << 14;
     if (m.mode == APIC_INIT && level && !assert_) {
@@ -345,12 +341,8 @@ void lapic_send_icr(struct lapic *l, uint64_t icr)
         return;
     }
     switch (bits_get(icr, 19, 18)) {
-    case 0:
-        lapic_bus_deliver(l->bus, &m, wide, NULL);
-        break;
-    case 1: /* self */
-        lapic_take(l, &m);
-        break;
+    case 0: lapic_bus_deliver(l->bus, &m, wide, NULL); break;
+    case 1: /* self */ lapic_take(l, &m); break;
     case 2: /* all */
     case 3: /* all but self */
         m.dest = wide ? 0xffffffffu : 0xffu;

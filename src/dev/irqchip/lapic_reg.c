@@ -32,63 +32,27 @@ enum lapic_reg {
 bool lapic_reg_read(struct lapic *l, unsigned reg, uint64_t *val)
 {
     switch (reg) {
-    case REG_ID:
-        *val = l->id;
-        return true;
+    case REG_ID: *val = l->id; return true;
     case REG_VERSION: /* integrated, six LVT entries, EOI broadcast suppression */
         *val = 0x14 | (LVT_COUNT - 1) << 16 | 1 << 24;
         return true;
-    case REG_TPR:
-        *val = l->tpr;
-        return true;
-    case REG_APR:
-        *val = 0;
-        return true;
-    case REG_PPR:
-        *val = l->ppr;
-        return true;
-    case REG_LDR:
-        *val = l->ldr;
-        return true;
-    case REG_DFR:
-        *val = l->dfr;
-        return true;
-    case REG_SVR:
-        *val = l->svr;
-        return true;
-    case REG_ISR ... REG_ISR + 7:
-        *val = l->isr[reg - REG_ISR];
-        return true;
-    case REG_TMR ... REG_TMR + 7:
-        *val = l->tmr[reg - REG_TMR];
-        return true;
-    case REG_IRR ... REG_IRR + 7:
-        *val = l->irr[reg - REG_IRR];
-        return true;
-    case REG_ESR:
-        *val = l->esr;
-        return true;
-    case REG_ICR_LOW:
-        *val = lapic_x2(l) ? l->icr : (uint32_t)l->icr;
-        return true;
-    case REG_ICR_HIGH:
-        *val = l->icr >> 32;
-        return true;
-    case REG_LVT ... REG_LVT + LVT_COUNT - 1:
-        *val = l->lvt[reg - REG_LVT];
-        return true;
-    case REG_INITIAL:
-        *val = l->initial;
-        return true;
-    case REG_CURRENT:
-        *val = lapic_timer_current(l);
-        return true;
-    case REG_DIVIDE:
-        *val = l->divide;
-        return true;
-    default:
-        *val = 0;
-        return reg == REG_EOI;
+    case REG_TPR: *val = l->tpr; return true;
+    case REG_APR: *val = 0; return true;
+    case REG_PPR: *val = l->ppr; return true;
+    case REG_LDR: *val = l->ldr; return true;
+    case REG_DFR: *val = l->dfr; return true;
+    case REG_SVR: *val = l->svr; return true;
+    case REG_ISR ... REG_ISR + 7: *val = l->isr[reg - REG_ISR]; return true;
+    case REG_TMR ... REG_TMR + 7: *val = l->tmr[reg - REG_TMR]; return true;
+    case REG_IRR ... REG_IRR + 7: *val = l->irr[reg - REG_IRR]; return true;
+    case REG_ESR: *val = l->esr; return true;
+    case REG_ICR_LOW: *val = lapic_x2(l) ? l->icr : (uint32_t)l->icr; return true;
+    case REG_ICR_HIGH: *val = l->icr >> 32; return true;
+    case REG_LVT ... REG_LVT + LVT_COUNT - 1: *val = l->lvt[reg - REG_LVT]; return true;
+    case REG_INITIAL: *val = l->initial; return true;
+    case REG_CURRENT: *val = lapic_timer_current(l); return true;
+    case REG_DIVIDE: *val = l->divide; return true;
+    default: *val = 0; return reg == REG_EOI;
     }
 }
 
@@ -129,25 +93,16 @@ bool lapic_reg_write(struct lapic *l, unsigned reg, uint64_t val)
 {
     uint32_t v = (uint32_t)val;
     switch (reg) {
-    case REG_ID: /* read only since Pentium 4, and in x2APIC mode */
-        return !lapic_x2(l);
-    case REG_TPR:
-        irq_ctrl_set_tpr(&l->ic, (uint8_t)v);
-        return true;
-    case REG_EOI:
-        lapic_eoi(l);
-        return true;
+    case REG_ID: /* read only since Pentium 4, and in x2APIC mode */ return !lapic_x2(l);
+    case REG_TPR: irq_ctrl_set_tpr(&l->ic, (uint8_t)v); return true;
+    case REG_EOI: lapic_eoi(l); return true;
     case REG_LDR:
         if (!lapic_x2(l)) {
             l->ldr = v & 0xff000000;
         }
         return !lapic_x2(l);
-    case REG_DFR:
-        l->dfr = v | 0x0fffffff;
-        return true;
-    case REG_SVR:
-        lapic_write_svr(l, v);
-        return true;
+    case REG_DFR: l->dfr = v | 0x0fffffff; return true;
+    case REG_SVR: lapic_write_svr(l, v); return true;
     case REG_ESR: /* a write latches what was collected */
         l->esr = l->esr_seen;
         l->esr_seen = 0;
@@ -157,20 +112,11 @@ bool lapic_reg_write(struct lapic *l, unsigned reg, uint64_t val)
         l->icr &= ~(1ull << 12);
         lapic_send_icr(l, l->icr);
         return true;
-    case REG_ICR_HIGH:
-        l->icr = (uint32_t)l->icr | (uint64_t)v << 32;
-        return true;
-    case REG_LVT ... REG_LVT + LVT_COUNT - 1:
-        lapic_write_lvt(l, reg - REG_LVT, v);
-        return true;
-    case REG_INITIAL:
-        lapic_timer_set_initial(l, v);
-        return true;
-    case REG_DIVIDE:
-        lapic_timer_set_divide(l, v & 0xb);
-        return true;
-    default:
-        return false;
+    case REG_ICR_HIGH: l->icr = (uint32_t)l->icr | (uint64_t)v << 32; return true;
+    case REG_LVT ... REG_LVT + LVT_COUNT - 1: lapic_write_lvt(l, reg - REG_LVT, v); return true;
+    case REG_INITIAL: lapic_timer_set_initial(l, v); return true;
+    case REG_DIVIDE: lapic_timer_set_divide(l, v & 0xb); return true;
+    default: return false;
     }
 }
 

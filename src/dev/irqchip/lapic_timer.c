@@ -96,15 +96,9 @@ void lapic_timer_due(void *opaque)
     }
     log_put(LOG_TIMER, "lapic %u: timer due\n", l->initial_id);
     switch (timer_mode(l)) {
-    case TIMER_DEADLINE:
-        timer_deadline_due(l);
-        break;
-    case TIMER_PERIODIC:
-        timer_periodic_due(l);
-        break;
-    default:
-        l->armed = false;
-        timer_interrupt(l);
+    case TIMER_DEADLINE: timer_deadline_due(l); break;
+    case TIMER_PERIODIC: timer_periodic_due(l); break;
+    default: l->armed = false; timer_interrupt(l);
     }
 }
 

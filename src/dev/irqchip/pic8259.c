@@ -18,9 +18,9 @@ struct chip {
     bool slave;
     uint8_t level; /* input lines */
     uint8_t irr, imr, isr, elcr, elcr_mask;
-    uint8_t base;    /* ICW2 */
-    uint8_t lowest;  /* input with the lowest priority */
-    uint8_t icw;     /* which initialisation word comes next; 0: none */
+    uint8_t base;   /* ICW2 */
+    uint8_t lowest; /* input with the lowest priority */
+    uint8_t icw;    /* which initialisation word comes next; 0: none */
     bool icw4, single, level_mode, aeoi, rotate_aeoi, special_mask, poll, read_isr;
 };
 
@@ -138,7 +138,7 @@ static void chip_end_of_interrupt(struct chip *c, uint8_t val)
     bool specific = val & 0x40;
     unsigned n = specific ? val & 7 : (c->lowest + 1 + chip_rank(c, c->isr)) & 7;
     if (specific || c->isr) {
-        c->isr &= (uint8_t)~(1u << n);
+        c->isr &= (uint8_t) ~(1u << n);
         if (val & 0x80) {
             c->lowest = (uint8_t)n;
         }
@@ -149,18 +149,12 @@ static void chip_write_ocw2(struct chip *c, uint8_t val)
 {
     switch (val >> 5) {
     case 0: /* clear, set rotation in automatic EOI mode */
-    case 4:
-        c->rotate_aeoi = val & 0x80;
-        break;
+    case 4: c->rotate_aeoi = val & 0x80; break;
     case 1:
     case 3:
     case 5:
-    case 7:
-        chip_end_of_interrupt(c, val);
-        break;
-    case 6:
-        c->lowest = val & 7;
-        break;
+    case 7: chip_end_of_interrupt(c, val); break;
+    case 6: c->lowest = val & 7; break;
     }
 }
 
@@ -182,15 +176,12 @@ static void chip_write_data(struct chip *c, uint8_t val)
         c->base = val & 0xf8;
         c->icw = c->single ? (c->icw4 ? 4 : 0) : 3;
         break;
-    case 3:
-        c->icw = c->icw4 ? 4 : 0;
-        break;
+    case 3: c->icw = c->icw4 ? 4 : 0; break;
     case 4:
         c->aeoi = val & 2;
         c->icw = 0;
         break;
-    default:
-        c->imr = val;
+    default: c->imr = val;
     }
 }
 
@@ -291,7 +282,7 @@ void pic_reset(struct pic *pic)
         c->slave = i;
         c->level = level;
         c->lowest = 7;
-        c->imr = 0xff; /* until a guest initialises it */
+        c->imr = 0xff;                  /* until a guest initialises it */
         c->elcr_mask = i ? 0xde : 0xf8; /* timer, keyboard, cascade, RTC, FPU are edges */
     }
     pic_update(pic);

@@ -22,8 +22,7 @@ int isa_add_ports(struct dev *dev, uint32_t base, uint32_t len, const struct mmi
                        dev->type->name, base, base + len - 1);
     }
     if (mem_lookup(bus->io, base, &hit) || hit.last < base + len - 1) {
-        return err_set(err, EBUSY, "%s: port %x is taken by another device", dev->type->name,
-                       base);
+        return err_set(err, EBUSY, "%s: port %x is taken by another device", dev->type->name, base);
     }
     mem_map_add_mmio(bus->io, base, len, ops, opaque);
     return 0;

@@ -16,25 +16,57 @@
 #include "state/field.h"
 
 enum {
-    IER_RDA = 1, IER_THRE = 2, IER_RLS = 4, IER_MSI = 8,
-    IIR_NONE = 1, IIR_MSI = 0, IIR_THRE = 2, IIR_RDA = 4, IIR_RLS = 6, IIR_CTI = 12,
+    IER_RDA = 1,
+    IER_THRE = 2,
+    IER_RLS = 4,
+    IER_MSI = 8,
+    IIR_NONE = 1,
+    IIR_MSI = 0,
+    IIR_THRE = 2,
+    IIR_RDA = 4,
+    IIR_RLS = 6,
+    IIR_CTI = 12,
     IIR_FIFO = 0xc0,
-    FCR_ENABLE = 1, FCR_RX_RESET = 2, FCR_TX_RESET = 4,
-    LCR_BREAK = 0x40, LCR_DLAB = 0x80,
-    MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 0x10,
-    LSR_DR = 1, LSR_OE = 2, LSR_BI = 0x10, LSR_THRE = 0x20, LSR_TEMT = 0x40,
-    MSR_DCTS = 1, MSR_TERI = 4, MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80,
+    FCR_ENABLE = 1,
+    FCR_RX_RESET = 2,
+    FCR_TX_RESET = 4,
+    LCR_BREAK = 0x40,
+    LCR_DLAB = 0x80,
+    MCR_DTR = 1,
+    MCR_RTS = 2,
+    MCR_OUT1 = 4,
+    MCR_OUT2 = 8,
+    MCR_LOOP = 0x10,
+    LSR_DR = 1,
+    LSR_OE = 2,
+    LSR_BI = 0x10,
+    LSR_THRE = 0x20,
+    LSR_TEMT = 0x40,
+    MSR_DCTS = 1,
+    MSR_TERI = 4,
+    MSR_CTS = 0x10,
+    MSR_DSR = 0x20,
+    MSR_RI = 0x40,
+    MSR_DCD = 0x80,
 };
 
 static const struct field uart_field_list[] = {
-    FIELD(struct uart, rbr, FIELD_GUEST),      FIELD(struct uart, ier, FIELD_GUEST),
-    FIELD(struct uart, iir, FIELD_DERIVED),    FIELD(struct uart, fcr, FIELD_GUEST),
-    FIELD(struct uart, lcr, FIELD_GUEST),      FIELD(struct uart, mcr, FIELD_GUEST),
-    FIELD(struct uart, lsr, FIELD_GUEST),      FIELD(struct uart, msr, FIELD_GUEST),
-    FIELD(struct uart, scr, FIELD_GUEST),      FIELD(struct uart, divisor, FIELD_GUEST),
-    FIELD_ARRAY(struct uart, rx, FIELD_BYTES), FIELD(struct uart, rx_count, FIELD_GUEST),
-    FIELD(struct uart, rx_head, FIELD_GUEST),  FIELD_ARRAY(struct uart, tx, FIELD_BYTES),
-    FIELD(struct uart, tx_count, FIELD_GUEST), FIELD(struct uart, thre_pending, FIELD_BOOL),
+    FIELD(struct uart, rbr, FIELD_GUEST),
+    FIELD(struct uart, ier, FIELD_GUEST),
+    FIELD(struct uart, iir, FIELD_DERIVED),
+    FIELD(struct uart, fcr, FIELD_GUEST),
+    FIELD(struct uart, lcr, FIELD_GUEST),
+    FIELD(struct uart, mcr, FIELD_GUEST),
+    FIELD(struct uart, lsr, FIELD_GUEST),
+    FIELD(struct uart, msr, FIELD_GUEST),
+    FIELD(struct uart, scr, FIELD_GUEST),
+    FIELD(struct uart, divisor, FIELD_GUEST),
+    FIELD_ARRAY(struct uart, rx, FIELD_BYTES),
+    FIELD(struct uart, rx_count, FIELD_GUEST),
+    FIELD(struct uart, rx_head, FIELD_GUEST),
+    FIELD_ARRAY(struct uart, tx, FIELD_BYTES),
+    FIELD(struct uart, tx_count, FIELD_GUEST),
+    FIELD(struct uart, thre_pending, FIELD_BOOL),
     FIELD(struct uart, timeout_pending, FIELD_BOOL),
 };
 const struct field_set uart_fields = {"uart16550", uart_field_list, ARRAY_LEN(uart_field_list),
@@ -239,18 +271,10 @@ static void uart_write(struct uart *u, unsigned reg, uint8_t val)
             uart_write_ier(u, val);
         }
         break;
-    case 2:
-        uart_write_fcr(u, val);
-        break;
-    case 3:
-        u->lcr = val;
-        break;
-    case 4:
-        uart_write_mcr(u, val);
-        break;
-    case 7:
-        u->scr = val;
-        break;
+    case 2: uart_write_fcr(u, val); break;
+    case 3: u->lcr = val; break;
+    case 4: uart_write_mcr(u, val); break;
+    case 7: u->scr = val; break;
     }
 }
 
@@ -275,20 +299,16 @@ static uint8_t uart_read(struct uart *u, unsigned reg)
     bool dlab = u->lcr & LCR_DLAB;
     uint8_t val = 0;
     switch (reg) {
-    case 0:
-        return dlab ? (uint8_t)u->divisor : uart_read_rbr(u);
-    case 1:
-        return dlab ? (uint8_t)(u->divisor >> 8) : u->ier;
+    case 0: return dlab ? (uint8_t)u->divisor : uart_read_rbr(u);
+    case 1: return dlab ? (uint8_t)(u->divisor >> 8) : u->ier;
     case 2:
         val = u->iir | (fifo_on(u) ? IIR_FIFO : 0);
         if (u->iir == IIR_THRE) {
             u->thre_pending = false;
         }
         return val;
-    case 3:
-        return u->lcr;
-    case 4:
-        return u->mcr;
+    case 3: return u->lcr;
+    case 4: return u->mcr;
     case 5:
         val = u->lsr;
         u->lsr &= (uint8_t) ~(LSR_OE | LSR_BI);
@@ -297,8 +317,7 @@ static uint8_t uart_read(struct uart *u, unsigned reg)
         val = u->msr;
         u->msr &= 0xf0;
         return val;
-    default:
-        return u->scr;
+    default: return u->scr;
     }
 }
 

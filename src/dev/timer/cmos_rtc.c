@@ -2,9 +2,9 @@
  * Real-time clock: Motorola MC146818 data sheet, as in a PC/AT with 128 bytes of CMOS memory
  * (century in byte 32h).
  *
- * Time is kept as what it was at one moment of the machine's clock; nothing ticks unless the guest asked for
- * periodic, alarm or update interrupts. The update-in-progress bit is up in the last 244 us of
- * each second, as on the chip.
+ * Time is kept as what it was at one moment of the machine's clock; nothing ticks unless the guest
+ * asked for periodic, alarm or update interrupts. The update-in-progress bit is up in the last 244
+ * us of each second, as on the chip.
  *
  * Does not do: daylight saving (DSE), square wave output, dividers other than "32768 Hz runs"
  * and "held in reset"; the time of day while SET is on stands still as the chip's does.
@@ -27,12 +27,34 @@
 #include "loop/clock.h"
 
 enum {
-    R_SEC = 0, R_SEC_ALARM = 1, R_MIN = 2, R_MIN_ALARM = 3, R_HOUR = 4, R_HOUR_ALARM = 5,
-    R_WDAY = 6, R_MDAY = 7, R_MON = 8, R_YEAR = 9, R_A = 10, R_B = 11, R_C = 12, R_D = 13,
+    R_SEC = 0,
+    R_SEC_ALARM = 1,
+    R_MIN = 2,
+    R_MIN_ALARM = 3,
+    R_HOUR = 4,
+    R_HOUR_ALARM = 5,
+    R_WDAY = 6,
+    R_MDAY = 7,
+    R_MON = 8,
+    R_YEAR = 9,
+    R_A = 10,
+    R_B = 11,
+    R_C = 12,
+    R_D = 13,
     R_CENTURY = 0x32,
-    A_UIP = 0x80, A_DV = 0x70, A_DV_RUN = 0x20,
-    B_SET = 0x80, B_PIE = 0x40, B_AIE = 0x20, B_UIE = 0x10, B_DM = 4, B_24H = 2,
-    C_IRQF = 0x80, C_PF = 0x40, C_AF = 0x20, C_UF = 0x10,
+    A_UIP = 0x80,
+    A_DV = 0x70,
+    A_DV_RUN = 0x20,
+    B_SET = 0x80,
+    B_PIE = 0x40,
+    B_AIE = 0x20,
+    B_UIE = 0x10,
+    B_DM = 4,
+    B_24H = 2,
+    C_IRQF = 0x80,
+    C_PF = 0x40,
+    C_AF = 0x20,
+    C_UF = 0x10,
     D_VRT = 0x80,
 };
 
@@ -43,7 +65,7 @@ struct rtc {
     struct clock *clock;
     struct irq irq;
     uint8_t cmos[128], index;
-    int64_t set_s;     /* the time shown when the clock stood at `set_ns` */
+    int64_t set_s; /* the time shown when the clock stood at `set_ns` */
     uint64_t set_ns;
     struct timer second, periodic;
     uint64_t periodic_at; /* when the last period ended */
@@ -239,12 +261,9 @@ static void rtc_write_reg(struct rtc *r, unsigned n, uint8_t val)
         }
         r->periodic_at = clock_ns(r->clock);
         break;
-    case R_B:
-        rtc_write_b(r, val);
-        break;
+    case R_B: rtc_write_b(r, val); break;
     case R_C:
-    case R_D:
-        return;
+    case R_D: return;
     default:
         rtc_fill(r);
         r->cmos[n] = val;
@@ -262,18 +281,14 @@ static uint8_t rtc_read_reg(struct rtc *r, unsigned n)
 {
     uint8_t val;
     switch (n) {
-    case R_A:
-        return r->cmos[R_A] | (rtc_runs(r) && rtc_left_ns(r) <= UIP_NS ? A_UIP : 0);
+    case R_A: return r->cmos[R_A] | (rtc_runs(r) && rtc_left_ns(r) <= UIP_NS ? A_UIP : 0);
     case R_C:
         val = r->cmos[R_C];
         r->cmos[R_C] = 0;
         rtc_update_irq(r);
         return val;
-    case R_D:
-        return D_VRT;
-    default:
-        rtc_fill(r);
-        return r->cmos[n];
+    case R_D: return D_VRT;
+    default: rtc_fill(r); return r->cmos[n];
     }
 }
 

@@ -22,7 +22,7 @@ struct counter {
     uint8_t mode, access; /* access: 1 low, 2 high, 3 low then high */
     bool write_high, read_high;
     uint8_t write_low;
-    bool loaded;       /* a count was written since the mode was */
+    bool loaded; /* a count was written since the mode was */
     bool null_count;
     uint32_t count;    /* 1 to 65536 */
     uint64_t start_ns; /* when counting began */
@@ -54,12 +54,9 @@ static uint16_t counter_value(const struct pit *pit, const struct counter *c)
     }
     uint64_t t = counter_ticks(pit, c);
     switch (c->mode) {
-    case 2:
-        return (uint16_t)(c->count - t % c->count);
-    case 3: /* counts down by two */
-        return (uint16_t)((c->count - 2 * t % c->count) & ~1ull);
-    default:
-        return (uint16_t)(c->count - t);
+    case 2: return (uint16_t)(c->count - t % c->count);
+    case 3: /* counts down by two */ return (uint16_t)((c->count - 2 * t % c->count) & ~1ull);
+    default: return (uint16_t)(c->count - t);
     }
 }
 
@@ -71,14 +68,10 @@ static bool counter_out(const struct pit *pit, const struct counter *c)
     uint64_t t = counter_ticks(pit, c);
     switch (c->mode) {
     case 0:
-    case 1:
-        return t >= c->count;
-    case 2:
-        return t % c->count != c->count - 1;
-    case 3:
-        return t % c->count < (c->count + 1) / 2;
-    default: /* strobes */
-        return t != c->count;
+    case 1: return t >= c->count;
+    case 2: return t % c->count != c->count - 1;
+    case 3: return t % c->count < (c->count + 1) / 2;
+    default: /* strobes */ return t != c->count;
     }
 }
 
@@ -88,14 +81,10 @@ static uint64_t counter_next(const struct pit *pit, const struct counter *c)
     uint64_t t = counter_ticks(pit, c), turn = t - t % c->count, in = t % c->count;
     switch (c->mode) {
     case 0:
-    case 1:
-        return t < c->count ? c->count : 0;
-    case 2: /* the rising edge at the end of the one-tick pulse */
-        return turn + c->count;
-    case 3:
-        return in < (c->count + 1) / 2 ? turn + (c->count + 1) / 2 : turn + c->count;
-    default:
-        return t < c->count ? c->count : t == c->count ? t + 1 : 0;
+    case 1: return t < c->count ? c->count : 0;
+    case 2: /* the rising edge at the end of the one-tick pulse */ return turn + c->count;
+    case 3: return in < (c->count + 1) / 2 ? turn + (c->count + 1) / 2 : turn + c->count;
+    default: return t < c->count ? c->count : t == c->count ? t + 1 : 0;
     }
 }
 
@@ -156,12 +145,8 @@ static void counter_load(struct pit *pit, struct counter *c, uint16_t count)
 static void counter_write(struct pit *pit, struct counter *c, uint8_t val)
 {
     switch (c->access) {
-    case 1:
-        counter_load(pit, c, val);
-        break;
-    case 2:
-        counter_load(pit, c, (uint16_t)(val << 8));
-        break;
+    case 1: counter_load(pit, c, val); break;
+    case 2: counter_load(pit, c, (uint16_t)(val << 8)); break;
     default:
         if (c->write_high) {
             counter_load(pit, c, (uint16_t)(val << 8 | c->write_low));

@@ -15,7 +15,7 @@ struct pit;
 struct pit *pit_new(struct clock *clock);
 void pit_free(struct pit *pit);
 void pit_reset(struct pit *pit);
-struct irq *pit_irq(struct pit *pit);                /* OUT of counter 0 */
-void pit_map(struct pit *pit, struct mem_map *io);   /* 40h to 43h and 61h */
+struct irq *pit_irq(struct pit *pit);              /* OUT of counter 0 */
+void pit_map(struct pit *pit, struct mem_map *io); /* 40h to 43h and 61h */
 
 #endif

@@ -16,8 +16,8 @@ int virtio_init(struct virtio *v, struct dev *dev, const struct virtio_type *typ
     pthread_mutex_init(&v->lock, NULL);
     v->type = type;
     v->dev = dev;
-    v->offered = features | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX) |
-                 BIT(VIRTIO_F_VERSION_1);
+    v->offered =
+        features | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1);
     for (unsigned i = 0; i < type->queues; i++) {
         v->queue[i].mem = virtio_mmio_mem(dev->bus);
         v->queue[i].max = type->queue_size;
@@ -101,8 +101,7 @@ void virtio_set_status(struct virtio *v, uint8_t status)
     }
     bool features_now = (status & ~v->status) & VIRTIO_STATUS_FEATURES_OK;
     bool ready_now = (status & ~v->status) & VIRTIO_STATUS_DRIVER_OK;
-    if (features_now &&
-        ((v->accepted & ~v->offered) || !(v->accepted & BIT(VIRTIO_F_VERSION_1)))) {
+    if (features_now && ((v->accepted & ~v->offered) || !(v->accepted & BIT(VIRTIO_F_VERSION_1)))) {
         status &= (uint8_t)~VIRTIO_STATUS_FEATURES_OK;
     }
     v->status = status | (v->status & VIRTIO_STATUS_NEEDS_RESET);

@@ -14,10 +14,17 @@
 #define VIRTIO_MAX_QUEUES 4
 
 enum {
-    VIRTIO_F_INDIRECT_DESC = 28, VIRTIO_F_EVENT_IDX = 29, VIRTIO_F_VERSION_1 = 32,
-    VIRTIO_STATUS_ACKNOWLEDGE = 1, VIRTIO_STATUS_DRIVER = 2, VIRTIO_STATUS_DRIVER_OK = 4,
-    VIRTIO_STATUS_FEATURES_OK = 8, VIRTIO_STATUS_NEEDS_RESET = 64, VIRTIO_STATUS_FAILED = 128,
-    VIRTIO_INT_QUEUE = 1, VIRTIO_INT_CONFIG = 2,
+    VIRTIO_F_INDIRECT_DESC = 28,
+    VIRTIO_F_EVENT_IDX = 29,
+    VIRTIO_F_VERSION_1 = 32,
+    VIRTIO_STATUS_ACKNOWLEDGE = 1,
+    VIRTIO_STATUS_DRIVER = 2,
+    VIRTIO_STATUS_DRIVER_OK = 4,
+    VIRTIO_STATUS_FEATURES_OK = 8,
+    VIRTIO_STATUS_NEEDS_RESET = 64,
+    VIRTIO_STATUS_FAILED = 128,
+    VIRTIO_INT_QUEUE = 1,
+    VIRTIO_INT_CONFIG = 2,
 };
 
 struct virtio;
@@ -41,7 +48,7 @@ struct virtio_type {
 struct virtio {
     const struct virtio_type *type;
     struct dev *dev;
-    pthread_mutex_t lock; /* all below, and the device's own state */
+    pthread_mutex_t lock;       /* all below, and the device's own state */
     uint64_t offered, accepted; /* feature bits */
     uint8_t status;
     uint8_t isr;
@@ -59,7 +66,7 @@ void virtio_fini(struct virtio *v);
 void virtio_reset(struct virtio *v); /* takes the lock */
 
 /* `lock` held. */
-bool virtio_running(const struct virtio *v); /* DRIVER_OK and not broken */
+bool virtio_running(const struct virtio *v);         /* DRIVER_OK and not broken */
 void virtio_signal(struct virtio *v, struct vq *vq); /* interrupt if the driver wants one */
 void virtio_config_changed(struct virtio *v);
 void virtio_check_broken(struct virtio *v, struct vq *vq); /* after a pop that gave nothing */

@@ -23,10 +23,25 @@
 #include "dev/virtio/virtio_devices.h"
 
 enum {
-    F_SEG_MAX = 2, F_RO = 5, F_BLK_SIZE = 6, F_FLUSH = 9, F_DISCARD = 13, F_WRITE_ZEROES = 14,
-    T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13,
-    S_OK = 0, S_IOERR = 1, S_UNSUPP = 2,
-    HEADER = 16, ID_BYTES = 20, RANGE_BYTES = 16, MAX_RANGES = 16,
+    F_SEG_MAX = 2,
+    F_RO = 5,
+    F_BLK_SIZE = 6,
+    F_FLUSH = 9,
+    F_DISCARD = 13,
+    F_WRITE_ZEROES = 14,
+    T_IN = 0,
+    T_OUT = 1,
+    T_FLUSH = 4,
+    T_GET_ID = 8,
+    T_DISCARD = 11,
+    T_WRITE_ZEROES = 13,
+    S_OK = 0,
+    S_IOERR = 1,
+    S_UNSUPP = 2,
+    HEADER = 16,
+    ID_BYTES = 20,
+    RANGE_BYTES = 16,
+    MAX_RANGES = 16,
     SEG_MAX = VQ_MAX_SEGS - 2,
     MAX_RANGE_SECTORS = 1 << 22,
 };
@@ -147,17 +162,12 @@ static int blk_do(struct virtio_blk *d, uint32_t *written)
     uint64_t sector = load_le64(header + 8);
     switch (type) {
     case T_IN:
-    case T_OUT:
-        return blk_read_write(d, type, sector, written);
-    case T_FLUSH:
-        return block_flush(d->block) ? S_IOERR : S_OK;
-    case T_GET_ID:
-        return blk_get_id(d, written);
+    case T_OUT: return blk_read_write(d, type, sector, written);
+    case T_FLUSH: return block_flush(d->block) ? S_IOERR : S_OK;
+    case T_GET_ID: return blk_get_id(d, written);
     case T_DISCARD:
-    case T_WRITE_ZEROES:
-        return blk_ranges(d, type);
-    default:
-        return S_UNSUPP;
+    case T_WRITE_ZEROES: return blk_ranges(d, type);
+    default: return S_UNSUPP;
     }
 }
 
@@ -171,8 +181,7 @@ static uint32_t blk_request(struct virtio_blk *d)
     uint8_t status = (uint8_t)blk_do(d, &written);
     iov_write(d->elem.in, d->elem.in_count, d->elem.in_len - 1, &status, 1);
     /* The length covers all up to the status byte, so that it counts as written. */
-    return status == S_OK && written + 1 == d->elem.in_len ? written + 1
-                                                           : (uint32_t)d->elem.in_len;
+    return status == S_OK && written + 1 == d->elem.in_len ? written + 1 : (uint32_t)d->elem.in_len;
 }
 
 /* ---- Worker ---- */
@@ -240,9 +249,13 @@ static void blk_reset(struct virtio *v)
 
 /* ---- Life ---- */
 
-static const struct virtio_type blk_virtio = {
-    .id = 2, .queues = 1, .queue_size = VQ_MAX_SIZE, .config_size = 60,
-    .kick = blk_kick, .reset = blk_reset, .ready = blk_ready};
+static const struct virtio_type blk_virtio = {.id = 2,
+                                              .queues = 1,
+                                              .queue_size = VQ_MAX_SIZE,
+                                              .config_size = 60,
+                                              .kick = blk_kick,
+                                              .reset = blk_reset,
+                                              .ready = blk_ready};
 
 /* VIRTIO 1.2 5.2.4 */
 static void blk_fill_config(struct virtio_blk *d)

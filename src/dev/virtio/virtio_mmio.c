@@ -13,14 +13,31 @@
 #include "base/err.h"
 
 enum {
-    REG_MAGIC = 0x000, REG_VERSION = 0x004, REG_DEVICE_ID = 0x008, REG_VENDOR_ID = 0x00c,
-    REG_DEVICE_FEATURES = 0x010, REG_DEVICE_FEATURES_SEL = 0x014, REG_DRIVER_FEATURES = 0x020,
-    REG_DRIVER_FEATURES_SEL = 0x024, REG_QUEUE_SEL = 0x030, REG_QUEUE_NUM_MAX = 0x034,
-    REG_QUEUE_NUM = 0x038, REG_QUEUE_READY = 0x044, REG_QUEUE_NOTIFY = 0x050,
-    REG_INTERRUPT_STATUS = 0x060, REG_INTERRUPT_ACK = 0x064, REG_STATUS = 0x070,
-    REG_QUEUE_DESC = 0x080, REG_QUEUE_AVAIL = 0x090, REG_QUEUE_USED = 0x0a0,
-    REG_SHM_LEN = 0x0b0, REG_SHM_END = 0x0c0, REG_CONFIG_GENERATION = 0x0fc, REG_CONFIG = 0x100,
-    MAGIC = 0x74726976, VENDOR = 0x47444f4c,
+    REG_MAGIC = 0x000,
+    REG_VERSION = 0x004,
+    REG_DEVICE_ID = 0x008,
+    REG_VENDOR_ID = 0x00c,
+    REG_DEVICE_FEATURES = 0x010,
+    REG_DEVICE_FEATURES_SEL = 0x014,
+    REG_DRIVER_FEATURES = 0x020,
+    REG_DRIVER_FEATURES_SEL = 0x024,
+    REG_QUEUE_SEL = 0x030,
+    REG_QUEUE_NUM_MAX = 0x034,
+    REG_QUEUE_NUM = 0x038,
+    REG_QUEUE_READY = 0x044,
+    REG_QUEUE_NOTIFY = 0x050,
+    REG_INTERRUPT_STATUS = 0x060,
+    REG_INTERRUPT_ACK = 0x064,
+    REG_STATUS = 0x070,
+    REG_QUEUE_DESC = 0x080,
+    REG_QUEUE_AVAIL = 0x090,
+    REG_QUEUE_USED = 0x0a0,
+    REG_SHM_LEN = 0x0b0,
+    REG_SHM_END = 0x0c0,
+    REG_CONFIG_GENERATION = 0x0fc,
+    REG_CONFIG = 0x100,
+    MAGIC = 0x74726976,
+    VENDOR = 0x47444f4c,
 };
 
 static int virtio_mmio_attach(struct bus *bus, struct dev *dev, struct err *err)
@@ -84,22 +101,14 @@ static uint32_t reg_read(struct virtio_mmio *t, uint64_t off)
     struct virtio *v = t->vdev;
     struct vq *vq = selected(t);
     switch (off) {
-    case REG_DEVICE_FEATURES:
-        return half(v->offered, t->device_features_sel);
-    case REG_QUEUE_NUM_MAX:
-        return vq ? vq->max : 0;
-    case REG_QUEUE_READY:
-        return vq ? vq->ready : 0;
-    case REG_INTERRUPT_STATUS:
-        return v->isr;
-    case REG_STATUS:
-        return v->status;
-    case REG_SHM_LEN ... REG_SHM_END - 4:
-        return 0xffffffff; /* no shared memory */
-    case REG_CONFIG_GENERATION:
-        return v->config_generation;
-    default:
-        return 0;
+    case REG_DEVICE_FEATURES: return half(v->offered, t->device_features_sel);
+    case REG_QUEUE_NUM_MAX: return vq ? vq->max : 0;
+    case REG_QUEUE_READY: return vq ? vq->ready : 0;
+    case REG_INTERRUPT_STATUS: return v->isr;
+    case REG_STATUS: return v->status;
+    case REG_SHM_LEN ... REG_SHM_END - 4: return 0xffffffff; /* no shared memory */
+    case REG_CONFIG_GENERATION: return v->config_generation;
+    default: return 0;
     }
 }
 
@@ -124,18 +133,10 @@ static void queue_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
         return;
     }
     switch (off & ~4ull) {
-    case REG_QUEUE_NUM & ~4:
-        vq->size = val <= vq->max ? (uint16_t)val : 0;
-        break;
-    case REG_QUEUE_DESC:
-        put_half(&vq->desc, off, val);
-        break;
-    case REG_QUEUE_AVAIL:
-        put_half(&vq->avail, off, val);
-        break;
-    case REG_QUEUE_USED:
-        put_half(&vq->used, off, val);
-        break;
+    case REG_QUEUE_NUM & ~4: vq->size = val <= vq->max ? (uint16_t)val : 0; break;
+    case REG_QUEUE_DESC: put_half(&vq->desc, off, val); break;
+    case REG_QUEUE_AVAIL: put_half(&vq->avail, off, val); break;
+    case REG_QUEUE_USED: put_half(&vq->used, off, val); break;
     }
 }
 
@@ -151,27 +152,16 @@ static void reg_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
 {
     struct virtio *v = t->vdev;
     switch (off) {
-    case REG_DEVICE_FEATURES_SEL:
-        t->device_features_sel = val;
-        break;
-    case REG_DRIVER_FEATURES:
-        features_write(t, val);
-        break;
-    case REG_DRIVER_FEATURES_SEL:
-        t->driver_features_sel = val;
-        break;
-    case REG_QUEUE_SEL:
-        t->queue_sel = val;
-        break;
+    case REG_DEVICE_FEATURES_SEL: t->device_features_sel = val; break;
+    case REG_DRIVER_FEATURES: features_write(t, val); break;
+    case REG_DRIVER_FEATURES_SEL: t->driver_features_sel = val; break;
+    case REG_QUEUE_SEL: t->queue_sel = val; break;
     case REG_INTERRUPT_ACK:
         v->isr &= (uint8_t)~val;
         v->changed(v);
         break;
-    case REG_STATUS:
-        virtio_set_status(v, (uint8_t)val);
-        break;
-    default:
-        queue_write(t, off, val);
+    case REG_STATUS: virtio_set_status(v, (uint8_t)val); break;
+    default: queue_write(t, off, val);
     }
 }
 
@@ -203,18 +193,12 @@ static enum mem_result virtio_mmio_read(void *dev, uint64_t off, unsigned size, 
         return MEM_OK;
     }
     switch (off) {
-    case REG_MAGIC:
-        *val = MAGIC;
-        return MEM_OK;
-    case REG_VERSION:
-        *val = 2;
-        return MEM_OK;
+    case REG_MAGIC: *val = MAGIC; return MEM_OK;
+    case REG_VERSION: *val = 2; return MEM_OK;
     case REG_DEVICE_ID:
         *val = t->vdev ? t->vdev->type->id : 0; /* 0: a placeholder */
         return MEM_OK;
-    case REG_VENDOR_ID:
-        *val = VENDOR;
-        return MEM_OK;
+    case REG_VENDOR_ID: *val = VENDOR; return MEM_OK;
     }
     if (t->vdev) {
         AUTO_LOCK(&t->vdev->lock);

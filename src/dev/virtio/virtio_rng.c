@@ -35,8 +35,8 @@ static void rng_kick(struct virtio *v, unsigned queue)
     virtio_signal(v, vq);
 }
 
-static const struct virtio_type rng_virtio = {.id = 4, .queues = 1, .queue_size = 64,
-                                              .kick = rng_kick};
+static const struct virtio_type rng_virtio = {
+    .id = 4, .queues = 1, .queue_size = 64, .kick = rng_kick};
 
 static int rng_init(struct dev *dev, struct err *err)
 {

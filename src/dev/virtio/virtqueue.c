@@ -7,7 +7,9 @@
 #include "base/endian.h"
 
 enum {
-    DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4,
+    DESC_NEXT = 1,
+    DESC_WRITE = 2,
+    DESC_INDIRECT = 4,
     DESC_SIZE = 16,
     AVAIL_NO_INTERRUPT = 1,
     USED_NO_NOTIFY = 1,

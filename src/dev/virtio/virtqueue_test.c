@@ -24,8 +24,14 @@ static int rig_up(void **state)
     rig.ram = ram->host;
     rig.mem = mem_map_new("m", 0);
     mem_map_add_ram(rig.mem, 0, ram, 0, 0x10000);
-    rig.vq = (struct vq){.mem = rig.mem, .max = 16, .size = SIZE, .desc = DESC, .avail = AVAIL,
-                         .used = USED, .indirect = true, .event_idx = true};
+    rig.vq = (struct vq){.mem = rig.mem,
+                         .max = 16,
+                         .size = SIZE,
+                         .desc = DESC,
+                         .avail = AVAIL,
+                         .used = USED,
+                         .indirect = true,
+                         .event_idx = true};
     assert_true(vq_enable(&rig.vq));
     *state = &rig;
     return 0;
@@ -116,16 +122,16 @@ static void hostile_chains_break_the_queue(void **state)
         uint32_t len;
         uint16_t flags, next, head;
     } bad[] = {
-        {BUF, 4, 1, 0, 0},              /* loop */
-        {BUF, 4, 1, 99, 0},             /* next outside of the table */
-        {0xfffff000, 4, 0, 0, 0},       /* not RAM */
-        {0xffff, 16, 2, 0, 0},          /* leaves RAM */
-        {~0ull, 8, 0, 0, 0},            /* wraps */
-        {BUF, 24, 4, 0, 0},             /* indirect table of one and a half entries */
-        {BUF, 0, 4, 0, 0},              /* and of none */
-        {BUF, 16u * 4096, 4, 0, 0},     /* and too long */
-        {BUF, 16, 5, 0, 0},             /* indirect with next */
-        {BUF, 4, 0, 0, 200},            /* head outside */
+        {BUF, 4, 1, 0, 0},          /* loop */
+        {BUF, 4, 1, 99, 0},         /* next outside of the table */
+        {0xfffff000, 4, 0, 0, 0},   /* not RAM */
+        {0xffff, 16, 2, 0, 0},      /* leaves RAM */
+        {~0ull, 8, 0, 0, 0},        /* wraps */
+        {BUF, 24, 4, 0, 0},         /* indirect table of one and a half entries */
+        {BUF, 0, 4, 0, 0},          /* and of none */
+        {BUF, 16u * 4096, 4, 0, 0}, /* and too long */
+        {BUF, 16, 5, 0, 0},         /* indirect with next */
+        {BUF, 4, 0, 0, 200},        /* head outside */
     };
     struct rig *r = *state;
     struct vq_elem e;

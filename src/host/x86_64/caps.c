@@ -12,11 +12,11 @@ static const struct {
     uint32_t leaf;
     uint8_t sub, reg, bit;
 } caps[] = {
-    {"pclmulqdq", 1, 0, ECX, 1}, {"ssse3", 1, 0, ECX, 9}, {"fma", 1, 0, ECX, 12},
-    {"sse4.1", 1, 0, ECX, 19}, {"sse4.2", 1, 0, ECX, 20}, {"aes", 1, 0, ECX, 25},
-    {"xsave", 1, 0, ECX, 26}, {"avx", 1, 0, ECX, 28}, {"f16c", 1, 0, ECX, 29},
-    {"avx2", 7, 0, EBX, 5}, {"sha-ni", 7, 0, EBX, 29},
-    {"xsaveopt", 0xd, 1, EAX, 0}, {"xsavec", 0xd, 1, EAX, 1}, {"xgetbv1", 0xd, 1, EAX, 2},
+    {"pclmulqdq", 1, 0, ECX, 1}, {"ssse3", 1, 0, ECX, 9},     {"fma", 1, 0, ECX, 12},
+    {"sse4.1", 1, 0, ECX, 19},   {"sse4.2", 1, 0, ECX, 20},   {"aes", 1, 0, ECX, 25},
+    {"xsave", 1, 0, ECX, 26},    {"avx", 1, 0, ECX, 28},      {"f16c", 1, 0, ECX, 29},
+    {"avx2", 7, 0, EBX, 5},      {"sha-ni", 7, 0, EBX, 29},   {"xsaveopt", 0xd, 1, EAX, 0},
+    {"xsavec", 0xd, 1, EAX, 1},  {"xgetbv1", 0xd, 1, EAX, 2},
 };
 
 bool caps_has(const char *name)

@@ -32,13 +32,15 @@ struct ir_host_ctx {
     uint8_t operands[IR_OPCODES]; /* bits 0..3: a b c d are operands */
     /* stubs, writable view: calls and jumps are relative, both views keep the same distances */
     uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
-    uint8_t *exit_stored;  /* leave with the reason in r11d, guest registers are in env already */
-    uint8_t *exit_pinned;  /* leave with the reason in r11d */
-    uint8_t *exit_link;    /* called by a direct exit; behind the call, one byte: distance to its link */
+    uint8_t *exit_stored; /* leave with the reason in r11d, guest registers are in env already */
+    uint8_t *exit_pinned; /* leave with the reason in r11d */
+    uint8_t
+        *exit_link; /* called by a direct exit; behind the call, one byte: distance to its link */
     uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS]; /* TLB miss: [MMU index][write][t][u] */
-    uint8_t *helper;       /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
-    uint8_t *go_pc;        /* registers are in env: go on at env->pc */
-    uint8_t *jump_empty;   /* r11: pc ^ salt: no block known there */
+    uint8_t
+        *helper;    /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
+    uint8_t *go_pc; /* registers are in env: go on at env->pc */
+    uint8_t *jump_empty; /* r11: pc ^ salt: no block known there */
     uint8_t *load_vec, *save_vec;
     /* executable view */
     enum rt_exit (*enter_code)(struct rt_env *, const void *entry);

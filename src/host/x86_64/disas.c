@@ -17,7 +17,8 @@ static size_t disas_some(struct strbuf *sb, const uint8_t *code, size_t n, uint6
     }
     size_t count = cs_disasm(handle, code, n, at, 0, &insn);
     for (size_t i = 0; i < count; i++) {
-        strbuf_add(sb, "  %llx: %s %s\n", (unsigned long long)insn[i].address, insn[i].mnemonic, insn[i].op_str);
+        strbuf_add(sb, "  %llx: %s %s\n", (unsigned long long)insn[i].address, insn[i].mnemonic,
+                   insn[i].op_str);
         done += insn[i].size;
     }
     if (count) {

@@ -164,7 +164,8 @@ void x_movzx(struct enc *e, enum ir_type from, unsigned reg, struct x_rm m)
     if (from >= IR_I32 && from != IR_H8) {
         x_mov_r_rm(e, from, reg, m);
     } else {
-        op_rm(e, M0F | (from == IR_I16 ? 0xb7 : 0xb6), IR_I32, reg, m, from == IR_I16 ? 0 : BYTE_RM);
+        op_rm(e, M0F | (from == IR_I16 ? 0xb7 : 0xb6), IR_I32, reg, m,
+              from == IR_I16 ? 0 : BYTE_RM);
     }
 }
 
@@ -237,7 +238,8 @@ void x_shift_rm_cl(struct enc *e, enum x_shift op, enum ir_type w, struct x_rm m
     op_ext(e, 0xd3, w, op, m);
 }
 
-void x_shiftd_rm_r_i(struct enc *e, bool left, enum ir_type w, struct x_rm m, unsigned reg, unsigned n)
+void x_shiftd_rm_r_i(struct enc *e, bool left, enum ir_type w, struct x_rm m, unsigned reg,
+                     unsigned n)
 {
     op_rm(e, M0F | (left ? 0xa4 : 0xac), w, reg, m, 0);
     x_byte(e, (uint8_t)n);
@@ -373,12 +375,18 @@ void x_vec_rm(struct enc *e, const struct x_vec *v, struct x_rm m)
     op_rm(e, code, v->w ? IR_I64 : IR_I32, v->reg, m, 0);
 }
 
-static void bmi(struct enc *e, unsigned pp, unsigned map, unsigned opcode, enum ir_type w, unsigned reg,
-                unsigned vvvv, struct x_rm m)
+static void bmi(struct enc *e, unsigned pp, unsigned map, unsigned opcode, enum ir_type w,
+                unsigned reg, unsigned vvvv, struct x_rm m)
 {
-    x_vec_rm(e, &(struct x_vec){.pp = (uint8_t)pp, .map = (uint8_t)map, .opcode = (uint8_t)opcode,
-                                .vex = true, .w = w == IR_I64, .reg = (uint8_t)reg,
-                                .vvvv = (uint8_t)vvvv}, m);
+    x_vec_rm(e,
+             &(struct x_vec){.pp = (uint8_t)pp,
+                             .map = (uint8_t)map,
+                             .opcode = (uint8_t)opcode,
+                             .vex = true,
+                             .w = w == IR_I64,
+                             .reg = (uint8_t)reg,
+                             .vvvv = (uint8_t)vvvv},
+             m);
 }
 
 void x_rorx(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m, unsigned n)
@@ -387,7 +395,8 @@ void x_rorx(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m, unsigned
     x_byte(e, (uint8_t)n);
 }
 
-void x_shlx(struct enc *e, enum x_shift op, enum ir_type w, unsigned reg, struct x_rm m, unsigned count)
+void x_shlx(struct enc *e, enum x_shift op, enum ir_type w, unsigned reg, struct x_rm m,
+            unsigned count)
 {
     unsigned pp = op == X_SHL ? 1 : op == X_SAR ? 2 : 3;
     bmi(e, pp, 2, 0xf7, w, reg, count, m);

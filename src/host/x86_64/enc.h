@@ -8,8 +8,25 @@
 
 #include "ir/ir.h"
 
-enum x_reg { X_RAX, X_RCX, X_RDX, X_RBX, X_RSP, X_RBP, X_RSI, X_RDI,
-             X_R8, X_R9, X_R10, X_R11, X_R12, X_R13, X_R14, X_R15, X_NONE = 0xff };
+enum x_reg {
+    X_RAX,
+    X_RCX,
+    X_RDX,
+    X_RBX,
+    X_RSP,
+    X_RBP,
+    X_RSI,
+    X_RDI,
+    X_R8,
+    X_R9,
+    X_R10,
+    X_R11,
+    X_R12,
+    X_R13,
+    X_R14,
+    X_R15,
+    X_NONE = 0xff
+};
 
 struct enc {
     uint8_t *p; /* writable view */
@@ -35,8 +52,11 @@ static inline struct x_rm x_m(unsigned base, int32_t disp)
 
 static inline struct x_rm x_mx(unsigned base, unsigned index, unsigned scale, int32_t disp)
 {
-    return (struct x_rm){.mem = true, .reg = (uint8_t)base, .index = (uint8_t)index,
-                         .scale = (uint8_t)scale, .disp = disp};
+    return (struct x_rm){.mem = true,
+                         .reg = (uint8_t)base,
+                         .index = (uint8_t)index,
+                         .scale = (uint8_t)scale,
+                         .disp = disp};
 }
 
 /* Numbered as bits 5..3 of the opcode. */
@@ -53,7 +73,8 @@ void x_mov_rm_r(struct enc *, enum ir_type w, struct x_rm, unsigned reg);
 void x_mov_rm_i(struct enc *, enum ir_type w, struct x_rm, int32_t imm); /* sign-extended to w */
 void x_mov_r_i64(struct enc *, unsigned reg, uint64_t k); /* shortest form; flags unchanged */
 void x_movzx(struct enc *, enum ir_type from, unsigned reg, struct x_rm);
-void x_movzx_high(struct enc *, unsigned reg, unsigned from); /* from rax..rbx: bits 15..8; no REX */
+void x_movzx_high(struct enc *, unsigned reg,
+                  unsigned from); /* from rax..rbx: bits 15..8; no REX */
 void x_movsx(struct enc *, enum ir_type to, enum ir_type from, unsigned reg, struct x_rm);
 void x_lea(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
 void x_alu_r_rm(struct enc *, enum x_alu, enum ir_type w, unsigned reg, struct x_rm);
@@ -63,7 +84,8 @@ void x_test_rm_r(struct enc *, enum ir_type w, struct x_rm, unsigned reg);
 void x_test_rm_i(struct enc *, enum ir_type w, struct x_rm, int32_t imm);
 void x_shift_rm_i(struct enc *, enum x_shift, enum ir_type w, struct x_rm, unsigned n);
 void x_shift_rm_cl(struct enc *, enum x_shift, enum ir_type w, struct x_rm);
-void x_shiftd_rm_r_i(struct enc *, bool left, enum ir_type w, struct x_rm, unsigned reg, unsigned n);
+void x_shiftd_rm_r_i(struct enc *, bool left, enum ir_type w, struct x_rm, unsigned reg,
+                     unsigned n);
 void x_shiftd_rm_r_cl(struct enc *, bool left, enum ir_type w, struct x_rm, unsigned reg);
 void x_unary_rm(struct enc *, enum x_unary, enum ir_type w, struct x_rm);
 void x_incdec_rm(struct enc *, bool dec, enum ir_type w, struct x_rm);

@@ -115,18 +115,24 @@ static void vectors(void **state)
     start();
     x_vec_rm(&e, &(struct x_vec){.pp = 1, .map = 1, .opcode = 0xef, .reg = 9}, x_r(10));
     expect("66 45 0f ef ca");
-    x_vec_rm(&e, &(struct x_vec){.map = 1, .opcode = 0x10, .vex = true, .l = true, .reg = 12}, x_m(X_R15, 0x100));
+    x_vec_rm(&e, &(struct x_vec){.map = 1, .opcode = 0x10, .vex = true, .l = true, .reg = 12},
+             x_m(X_R15, 0x100));
     expect("c4 41 7c 10 a7 00 01 00 00");
-    x_vec_rm(&e, &(struct x_vec){.pp = 1, .map = 1, .opcode = 0xfe, .vex = true, .reg = 1, .vvvv = 2}, x_r(3));
+    x_vec_rm(&e,
+             &(struct x_vec){.pp = 1, .map = 1, .opcode = 0xfe, .vex = true, .reg = 1, .vvvv = 2},
+             x_r(3));
     expect("c5 e9 fe cb");
-    x_vec_rm(&e, &(struct x_vec){.pp = 3, .map = 1, .opcode = 0x2a, .w = true, .reg = 0}, x_r(X_R11));
+    x_vec_rm(&e, &(struct x_vec){.pp = 3, .map = 1, .opcode = 0x2a, .w = true, .reg = 0},
+             x_r(X_R11));
     expect("f2 49 0f 2a c3");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addressing), cmocka_unit_test(widths), cmocka_unit_test(others),
+        cmocka_unit_test(addressing),
+        cmocka_unit_test(widths),
+        cmocka_unit_test(others),
         cmocka_unit_test(vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

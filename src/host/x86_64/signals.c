@@ -35,7 +35,8 @@ static const uint8_t *continuation(const uint8_t *rip)
 {
     const uint8_t *mark = rip - MARK_BYTES;
     const struct ir_host_ctx *c = attached;
-    if (!c || mark < c->code_lo || rip >= c->code_hi || mark[0] != 0x0f || mark[1] != 0x1f || mark[2] != 0x80) {
+    if (!c || mark < c->code_lo || rip >= c->code_hi || mark[0] != 0x0f || mark[1] != 0x1f ||
+        mark[2] != 0x80) {
         return NULL;
     }
     int32_t rel;

@@ -52,8 +52,8 @@ static void load_pins(struct ir_host_ctx *c, struct enc *e)
 static void vec_move(struct ir_host_ctx *c, struct enc *e, bool store)
 {
     for (unsigned i = 0; i < 16; i++) {
-        struct x_vec v = {.map = 1, .opcode = store ? 0x11 : 0x10, .vex = c->avx, .l = c->avx,
-                          .reg = (uint8_t)i};
+        struct x_vec v = {
+            .map = 1, .opcode = store ? 0x11 : 0x10, .vex = c->avx, .l = c->avx, .reg = (uint8_t)i};
         x_vec_rm(e, &v, x_env(c->guest->vec_off + 32 * i));
     }
 }
@@ -178,23 +178,26 @@ static void call_resolve(struct enc *e)
 }
 
 /* t holds the address xor the tag that did not match, u the entry's offset. */
-static void emit_miss_entries(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui, const uint8_t *common)
+static void emit_miss_entries(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui,
+                              const uint8_t *common)
 {
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         for (unsigned w = 0; w < 2; w++) {
-            size_t tag = offsetof(struct rt_env, tlb) + idx * sizeof(((struct rt_env *)0)->tlb[0]) +
-                         (w ? offsetof(struct rt_tlb_entry, tag_w) : offsetof(struct rt_tlb_entry, tag_r));
+            size_t tag =
+                offsetof(struct rt_env, tlb) + idx * sizeof(((struct rt_env *)0)->tlb[0]) +
+                (w ? offsetof(struct rt_tlb_entry, tag_w) : offsetof(struct rt_tlb_entry, tag_r));
             c->miss[idx][w][ti][ui] = e->p;
-            x_alu_r_rm(e, X_XOR, IR_I64, temp_regs[ti], x_mx(X_ENV, temp_regs[ui], 0, (int32_t)tag - RT_BIAS));
+            x_alu_r_rm(e, X_XOR, IR_I64, temp_regs[ti],
+                       x_mx(X_ENV, temp_regs[ui], 0, (int32_t)tag - RT_BIAS));
             jump(e, common);
         }
     }
 }
 
 /*
- * TLB miss of an access at the address in t. On the stack: return address, size << 2 | access (8 bits).
- * Returns with the access' host address being t + u, or five bytes further on with the exit's
- * reason in r11d and the guest registers in env. The third temporary is kept.
+ * TLB miss of an access at the address in t. On the stack: return address, size << 2 | access (8
+ * bits). Returns with the access' host address being t + u, or five bytes further on with the
+ * exit's reason in r11d and the guest registers in env. The third temporary is kept.
  */
 static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
 {

@@ -40,20 +40,24 @@ static bool same_ab(const struct ir_op *f, const struct ir_op *v)
 }
 
 /* Are the flags of op f left in host flags by value op j? */
-static bool matches_value(const struct t1 *t, const struct ir_op *f, const struct ir_op *v, ir_ref j)
+static bool matches_value(const struct t1 *t, const struct ir_op *f, const struct ir_op *v,
+                          ir_ref j)
 {
     switch (f->aux) {
     case IR_FL_ADD: return v->op == IR_add && same_ab(f, v);
     case IR_FL_ADC: return v->op == IR_adc && same_ab(f, v) && f->c == v->c;
     case IR_FL_SUB:
-        return (v->op == IR_sub && same_ab(f, v)) || (v->op == IR_neg && is_zero(t, f->a) && v->a == f->b);
+        return (v->op == IR_sub && same_ab(f, v)) ||
+               (v->op == IR_neg && is_zero(t, f->a) && v->a == f->b);
     case IR_FL_SBB: return v->op == IR_sbb && same_ab(f, v) && f->c == v->c;
     case IR_FL_AND: return v->op == IR_and && same_ab(f, v);
     case IR_FL_LOGIC: return f->a == j && (v->op == IR_and || v->op == IR_or || v->op == IR_xor);
     case IR_FL_INC:
-        return v->a == f->a && ((v->op == IR_add && is_one(t, v->b, 1)) || (v->op == IR_sub && is_one(t, v->b, -1)));
+        return v->a == f->a && ((v->op == IR_add && is_one(t, v->b, 1)) ||
+                                (v->op == IR_sub && is_one(t, v->b, -1)));
     case IR_FL_DEC:
-        return v->a == f->a && ((v->op == IR_sub && is_one(t, v->b, 1)) || (v->op == IR_add && is_one(t, v->b, -1)));
+        return v->a == f->a && ((v->op == IR_sub && is_one(t, v->b, 1)) ||
+                                (v->op == IR_add && is_one(t, v->b, -1)));
     case IR_FL_SHL: return v->op == IR_shl && same_ab(f, v);
     case IR_FL_SHR: return v->op == IR_shr && same_ab(f, v);
     case IR_FL_SAR: return v->op == IR_sar && same_ab(f, v);
@@ -63,7 +67,8 @@ static bool matches_value(const struct t1 *t, const struct ir_op *f, const struc
     case IR_FL_RCR: return v->op == IR_rcr && same_ab(f, v) && f->c == v->c;
     case IR_FL_SHLD: return v->op == IR_shld && same_ab(f, v) && f->d == v->d;
     case IR_FL_SHRD: return v->op == IR_shrd && same_ab(f, v) && f->d == v->d;
-    case IR_FL_MULU: case IR_FL_MULS: return v->op == IR_mul && same_ab(f, v);
+    case IR_FL_MULU:
+    case IR_FL_MULS: return v->op == IR_mul && same_ab(f, v);
     case IR_FL_ZCNT: return (v->op == IR_clz || v->op == IR_ctz) && v->a == f->a && f->b == j;
     case IR_FL_POPCNT: return v->op == IR_popcnt && (f->a == v->a || f->a == j);
     default: return false;
@@ -84,7 +89,8 @@ static bool matches_rmw(const struct t1 *t, const struct ir_op *f, const struct 
     }
     if (f->aux == IR_FL_LOGIC && f->a != IR_NONE) { /* of the new value, computed again */
         const struct ir_op *v = &t->b->op[f->a];
-        bool op_ok = (what == IR_RMW_AND && v->op == IR_and) || (what == IR_RMW_OR && v->op == IR_or) ||
+        bool op_ok = (what == IR_RMW_AND && v->op == IR_and) ||
+                     (what == IR_RMW_OR && v->op == IR_or) ||
                      (what == IR_RMW_XOR && v->op == IR_xor);
         return op_ok && v->type == f->type && v->a == j && v->b == m->c;
     }
@@ -97,8 +103,12 @@ static bool matches_rmw(const struct t1 *t, const struct ir_op *f, const struct 
     case IR_FL_ADC: return what == IR_RMW_ADC && f->b == m->c && f->c == m->d;
     case IR_FL_SBB: return what == IR_RMW_SBB && f->b == m->c && f->c == m->d;
     case IR_FL_AND: return what == IR_RMW_AND && f->b == m->c;
-    case IR_FL_INC: return (what == IR_RMW_ADD && is_one(t, m->c, 1)) || (what == IR_RMW_SUB && is_one(t, m->c, -1));
-    case IR_FL_DEC: return (what == IR_RMW_SUB && is_one(t, m->c, 1)) || (what == IR_RMW_ADD && is_one(t, m->c, -1));
+    case IR_FL_INC:
+        return (what == IR_RMW_ADD && is_one(t, m->c, 1)) ||
+               (what == IR_RMW_SUB && is_one(t, m->c, -1));
+    case IR_FL_DEC:
+        return (what == IR_RMW_SUB && is_one(t, m->c, 1)) ||
+               (what == IR_RMW_ADD && is_one(t, m->c, -1));
     default: return false;
     }
 }
@@ -148,7 +158,8 @@ static void fuse_one(struct t1 *t, ir_ref i)
             break;
         }
     }
-    if (i + 1u < b->nops && b->op[i + 1].type == f->type && !(ir_op_info[b->op[i + 1].op].props & IR_FAULT) &&
+    if (i + 1u < b->nops && b->op[i + 1].type == f->type &&
+        !(ir_op_info[b->op[i + 1].op].props & IR_FAULT) &&
         matches_value(t, f, &b->op[i + 1], (ir_ref)(i + 1))) {
         pair(t, i, (ir_ref)(i + 1));
     }
@@ -210,10 +221,10 @@ static void use_operands(struct t1 *t, unsigned i, unsigned at)
 }
 
 struct back {
-    unsigned arch_need;            /* next exit, where the guest's flags are looked at; 0: none */
-    ir_ref home[MAX_GUEST_REGS];   /* value that is set there next in this instruction */
+    unsigned arch_need;          /* next exit, where the guest's flags are looked at; 0: none */
+    ir_ref home[MAX_GUEST_REGS]; /* value that is set there next in this instruction */
     uint8_t home_type[MAX_GUEST_REGS];
-    uint8_t set[IR_MAX_OPS];       /* guest registers with an entry in home */
+    uint8_t set[IR_MAX_OPS]; /* guest registers with an entry in home */
     unsigned nset;
 };
 
@@ -334,17 +345,10 @@ static void uses(struct t1 *t)
 static bool emit_op(struct t1 *t, const struct ir_op *op)
 {
     switch (op->op) {
-    case IR_nop:
-        return true;
-    case IR_const:
-        t->v[t->i].loc = L_CONST;
-        return true;
-    case IR_getreg:
-        t1_getreg(t, op);
-        return true;
-    case IR_setreg:
-        t1_setreg(t, op);
-        return true;
+    case IR_nop: return true;
+    case IR_const: t->v[t->i].loc = L_CONST; return true;
+    case IR_getreg: t1_getreg(t, op); return true;
+    case IR_setreg: t1_setreg(t, op); return true;
     case IR_getflags:
         if (t->fl.arch != IR_NONE || t->fl.env != IR_NONE) {
             return false;
@@ -352,25 +356,28 @@ static bool emit_op(struct t1 *t, const struct ir_op *op)
         t->flags_seen = true;
         t->fl.env = (ir_ref)t->i;
         return true;
-    case IR_setflags:
-        t->fl.arch = op->a;
-        return true;
+    case IR_setflags: t->fl.arch = op->a; return true;
     case IR_flags:
         if (t->v[t->i].fuse == IR_NONE) {
             t1_flags_op(t, op);
         }
         return true;
-    case IR_flagbits:
-        t1_flagbits(t, op);
-        return true;
-    case IR_ld: case IR_ldw: case IR_st: case IR_probew: case IR_rmw: case IR_cmpxchg: case IR_fence:
-        return t1_mem_op(t, op);
-    case IR_hostvec:
-        return t1_vec_op(t, op);
-    case IR_brcc: case IR_brnz: case IR_brz: case IR_jump: case IR_jumpi: case IR_helper:
-        return t1_ctl_op(t, op);
-    default:
-        return t1_int_op(t, op);
+    case IR_flagbits: t1_flagbits(t, op); return true;
+    case IR_ld:
+    case IR_ldw:
+    case IR_st:
+    case IR_probew:
+    case IR_rmw:
+    case IR_cmpxchg:
+    case IR_fence: return t1_mem_op(t, op);
+    case IR_hostvec: return t1_vec_op(t, op);
+    case IR_brcc:
+    case IR_brnz:
+    case IR_brz:
+    case IR_jump:
+    case IR_jumpi:
+    case IR_helper: return t1_ctl_op(t, op);
+    default: return t1_int_op(t, op);
     }
 }
 
@@ -469,7 +476,8 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
              struct ir_code *out)
 {
     struct t1 *t = c->t1;
-    if (buf->hot_end - buf->hot < (ptrdiff_t)IR_HOT_ROOM || buf->cold_end - buf->cold < (ptrdiff_t)IR_COLD_ROOM) {
+    if (buf->hot_end - buf->hot < (ptrdiff_t)IR_HOT_ROOM ||
+        buf->cold_end - buf->cold < (ptrdiff_t)IR_COLD_ROOM) {
         return false;
     }
     begin(t, c, b);

@@ -35,21 +35,21 @@ struct t1 {
     struct ir_host_ctx *c;
     const struct ir_block *b;
     struct enc hot, cold;
-    unsigned i;          /* current op */
-    bool fail;           /* op not lowered, or out of temporaries */
-    uint64_t pc;         /* of the current instruction */
-    unsigned insn;       /* op index of its `insn` */
+    unsigned i;    /* current op */
+    bool fail;     /* op not lowered, or out of temporaries */
+    uint64_t pc;   /* of the current instruction */
+    unsigned insn; /* op index of its `insn` */
     ir_ref temp_val[NTEMPS];
     bool temp_busy[NTEMPS]; /* taken without a value */
-    uint16_t lock;       /* host registers that must stay */
+    uint16_t lock;          /* host registers that must stay */
     ir_ref slot_val[NSLOTS];
     struct flag_state fl;
     ir_ref alias[MAX_GUEST_REGS]; /* first value living in that guest register */
-    bool vec_ready;      /* guest vectors are known to be live */
-    bool skip_next;      /* the next op was emitted together with this one */
-    bool aligned;        /* the access being emitted must be aligned */
-    bool flags_seen;     /* the flags at entry were needed */
-    uint8_t *fails[32];  /* jumps to the instruction's fail path */
+    bool vec_ready;               /* guest vectors are known to be live */
+    bool skip_next;               /* the next op was emitted together with this one */
+    bool aligned;                 /* the access being emitted must be aligned */
+    bool flags_seen;              /* the flags at entry were needed */
+    uint8_t *fails[32];           /* jumps to the instruction's fail path */
     unsigned nfails;
     struct ir_link *links[MAX_LINKS];
     unsigned nlinks;
@@ -57,23 +57,23 @@ struct t1 {
 };
 
 /* t1_regs.c: places */
-unsigned t1_temp(struct t1 *);                /* a free temporary, locked; sets fail when none */
-bool t1_take(struct t1 *, unsigned reg);      /* frees that temporary for other use, locks it */
+unsigned t1_temp(struct t1 *);           /* a free temporary, locked; sets fail when none */
+bool t1_take(struct t1 *, unsigned reg); /* frees that temporary for other use, locks it */
 void t1_unlock(struct t1 *);
 bool t1_imm(const struct t1 *, ir_ref, enum ir_type w, int32_t *imm); /* usable as immediate */
 bool t1_const(const struct t1 *, ir_ref, uint64_t *k);
-struct x_rm t1_rm(struct t1 *, ir_ref);       /* register or memory; constants are loaded */
-unsigned t1_reg(struct t1 *, ir_ref);         /* in a register, locked */
+struct x_rm t1_rm(struct t1 *, ir_ref); /* register or memory; constants are loaded */
+unsigned t1_reg(struct t1 *, ir_ref);   /* in a register, locked */
 struct x_rm t1_rm_byte(struct t1 *, ir_ref);
 unsigned t1_dest(struct t1 *, ir_ref reuse, ir_ref avoid1, ir_ref avoid2);
-unsigned t1_home(const struct t1 *);           /* home the result may be written to, or X_NONE */
-bool t1_steal(struct t1 *, ir_ref v, unsigned *reg); /* temporary of a value that dies here */
-void t1_bind(struct t1 *, unsigned reg, unsigned zx); /* result of op i is in this register */
+unsigned t1_home(const struct t1 *); /* home the result may be written to, or X_NONE */
+bool t1_steal(struct t1 *, ir_ref v, unsigned *reg);      /* temporary of a value that dies here */
+void t1_bind(struct t1 *, unsigned reg, unsigned zx);     /* result of op i is in this register */
 void t1_bind_value(struct t1 *, ir_ref v, unsigned temp); /* any value, in a temporary */
-bool t1_alias_of(struct t1 *, ir_ref v);       /* result of op i is that of v, in a guest register */
-void t1_release(struct t1 *);                 /* after an op: values that are dead */
+bool t1_alias_of(struct t1 *, ir_ref v); /* result of op i is that of v, in a guest register */
+void t1_release(struct t1 *);            /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);
-bool t1_dies(const struct t1 *, ir_ref v);    /* not used after the current op */
+bool t1_dies(const struct t1 *, ir_ref v); /* not used after the current op */
 void t1_getreg(struct t1 *, const struct ir_op *);
 void t1_setreg(struct t1 *, const struct ir_op *);
 void t1_spill_all(struct t1 *);
@@ -82,10 +82,10 @@ void t1_spill_all(struct t1 *);
 void t1_clobber(struct t1 *, bool used_here); /* host flags are about to be lost */
 void t1_save(struct t1 *, bool used_here);    /* stores them if needed later; host flags stay */
 bool t1_flags_host(struct t1 *, ir_ref f);    /* brings them into host flags */
-bool t1_cc(struct t1 *, ir_ref f, enum ir_cc *cc); /* makes *cc testable; may change it */
-void t1_flags_env(struct t1 *);               /* flags needed from here on are stored */
-bool t1_at_exit(struct t1 *, bool *store);    /* what an exit here must do about flags */
-void t1_store_flags(struct enc *, bool merge_cf); /* uses rax and r11 freely */
+bool t1_cc(struct t1 *, ir_ref f, enum ir_cc *cc);       /* makes *cc testable; may change it */
+void t1_flags_env(struct t1 *);                          /* flags needed from here on are stored */
+bool t1_at_exit(struct t1 *, bool *store);               /* what an exit here must do about flags */
+void t1_store_flags(struct enc *, bool merge_cf);        /* uses rax and r11 freely */
 ir_ref t1_wanted_flags(const struct t1 *, ir_ref value); /* fused flags op that is used, or NONE */
 void t1_set_host(struct t1 *, ir_ref f);
 void t1_flags_op(struct t1 *, const struct ir_op *);
@@ -98,8 +98,8 @@ bool t1_mem_op(struct t1 *, const struct ir_op *);
 bool t1_vec_op(struct t1 *, const struct ir_op *);
 bool t1_ctl_op(struct t1 *, const struct ir_op *);
 /* Translated address of a memory operand: host memory, after the check. */
-struct x_rm t1_address(struct t1 *, const struct ir_op *, int32_t disp, unsigned size, unsigned access,
-                       unsigned temps[2]);
+struct x_rm t1_address(struct t1 *, const struct ir_op *, int32_t disp, unsigned size,
+                       unsigned access, unsigned temps[2]);
 void t1_store_pc(struct t1 *, struct enc *, uint64_t pc); /* may use rax */
 void t1_step_exit(struct t1 *);
 void t1_end_insn(struct t1 *);

@@ -95,7 +95,8 @@ bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
     l->has_flags = store_flags;
     l->poll = pc <= t->pc;
     /* At the page's end the target may be an instruction that crosses. */
-    l->cross_page = (pc ^ t->b->pc) >> RT_PAGE_BITS != 0 || (pc & (RT_PAGE_SIZE - 1)) > RT_PAGE_SIZE - MAX_INSN;
+    l->cross_page =
+        (pc ^ t->b->pc) >> RT_PAGE_BITS != 0 || (pc & (RT_PAGE_SIZE - 1)) > RT_PAGE_SIZE - MAX_INSN;
     l->stub = here(l, e);
     x_patch_here(e, branch);
     if (store_flags) {
@@ -156,8 +157,7 @@ static bool branch_zero(struct t1 *t, const struct ir_op *op)
 static bool jump_direct(struct t1 *t, const struct ir_op *op)
 {
     bool store;
-    return t1_at_exit(t, &store) &&
-           t1_goto(t, x_jmp(&t->hot), t->b->target[op->imm], store);
+    return t1_at_exit(t, &store) && t1_goto(t, x_jmp(&t->hot), t->b->target[op->imm], store);
 }
 
 /* Jump to the guest address in r11 through the jump cache; r14 and flags are lost. */
@@ -227,7 +227,8 @@ bool t1_ctl_op(struct t1 *t, const struct ir_op *op)
 {
     switch (op->op) {
     case IR_brcc: return branch_cc(t, op);
-    case IR_brnz: case IR_brz: return branch_zero(t, op);
+    case IR_brnz:
+    case IR_brz: return branch_zero(t, op);
     case IR_jump: return jump_direct(t, op);
     case IR_jumpi: return jump_indirect(t, op);
     case IR_helper: return call_helper(t, op);

@@ -54,7 +54,7 @@ static void free_temp(struct t1 *t, unsigned reg)
             t->temp_busy[k] = false;
         }
     }
-    t->lock &= (uint16_t)~(1u << reg);
+    t->lock &= (uint16_t) ~(1u << reg);
 }
 
 static void store_host(struct t1 *t)
@@ -332,7 +332,9 @@ static bool whole(struct t1 *t, const struct ir_op *op)
     case IR_FL_SUB: compare(t, op); return true;
     case IR_FL_AND:
     case IR_FL_LOGIC: test(t, op); return true;
-    case IR_FL_ZERO: test(t, &(struct ir_op){.type = op->type, .aux = IR_FL_LOGIC, .a = op->a}); return true;
+    case IR_FL_ZERO:
+        test(t, &(struct ir_op){.type = op->type, .aux = IR_FL_LOGIC, .a = op->a});
+        return true;
     case IR_FL_ADD: alu_for_flags(t, op, X_ADD); return true;
     case IR_FL_ZCNT: return zero_count(t, op);
     case IR_FL_POPCNT:
@@ -372,15 +374,16 @@ void t1_flags_op(struct t1 *t, const struct ir_op *op)
         ok = image(t, op);
         t->fail = t->fail || !ok;
         return;
-    case IR_FL_BT: case IR_FL_CARRY:
-        ok = partial(t, op);
-        break;
-    case IR_FL_INC: case IR_FL_DEC:
+    case IR_FL_BT:
+    case IR_FL_CARRY: ok = partial(t, op); break;
+    case IR_FL_INC:
+    case IR_FL_DEC:
         ok = t1_flags_host(t, op->c);
         t1_save(t, false);
         inc_dec(t, op);
         break;
-    case IR_FL_ADC: case IR_FL_SBB:
+    case IR_FL_ADC:
+    case IR_FL_SBB:
         ok = t1_flags_host(t, op->c);
         t1_save(t, false);
         alu_for_flags(t, op, op->aux == IR_FL_ADC ? X_ADC : X_SBB);

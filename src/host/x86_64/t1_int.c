@@ -349,7 +349,8 @@ static bool shiftd_op(struct t1 *t, const struct ir_op *op)
     uint64_t k;
     ir_ref f = t1_wanted_flags(t, (ir_ref)t->i);
     bool is_const = t1_const(t, op->d, &k);
-    if (op->type < IR_I16 || op->type == IR_H8 || (is_const && (k == 0 || k >= ir_type_bits(op->type))) ||
+    if (op->type < IR_I16 || op->type == IR_H8 ||
+        (is_const && (k == 0 || k >= ir_type_bits(op->type))) ||
         (op->type == IR_I16 && !is_const)) {
         return false;
     }
@@ -433,7 +434,8 @@ static bool lea_op(struct t1 *t, const struct ir_op *op)
             x_lea(&t->hot, IR_I64, d, x_mx(d, t1_reg(t, b), scale, 0));
             x_lea(&t->hot, IR_I64, d, x_mx(d, t1_reg(t, a), 0, 0));
         } else if (a != IR_NONE || b != IR_NONE) {
-            x_lea(&t->hot, IR_I64, d, x_mx(d, t1_reg(t, a != IR_NONE ? a : b), a != IR_NONE ? 0 : scale, 0));
+            x_lea(&t->hot, IR_I64, d,
+                  x_mx(d, t1_reg(t, a != IR_NONE ? a : b), a != IR_NONE ? 0 : scale, 0));
         }
         t1_bind(t, d, 64);
         return true;
@@ -586,14 +588,19 @@ bool t1_int_op(struct t1 *t, const struct ir_op *op)
     case IR_rcr: return shift_op(t, op, X_RCR);
     case IR_shld:
     case IR_shrd: return shiftd_op(t, op);
-    case IR_bswap: case IR_pdep: case IR_pext:
+    case IR_bswap:
+    case IR_pdep:
+    case IR_pext:
     case IR_crc32c: return bit_op(t, op);
-    case IR_clz: case IR_ctz:
+    case IR_clz:
+    case IR_ctz:
     case IR_popcnt: return count_op(t, op);
-    case IR_zext: case IR_sext:
+    case IR_zext:
+    case IR_sext:
     case IR_trunc: return extend_op(t, op);
     case IR_lea: return lea_op(t, op);
-    case IR_seteq: case IR_setltu:
+    case IR_seteq:
+    case IR_setltu:
     case IR_setlts: return compare_op(t, op);
     case IR_setcc: return setcc_op(t, op);
     case IR_select:

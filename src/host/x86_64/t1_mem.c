@@ -26,7 +26,8 @@ static int64_t fold(const struct t1 *t, const struct ir_op *op, int32_t disp, ir
 }
 
 /* Two temporaries, those of dying address parts if possible. */
-static void address_temps(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b, unsigned temps[2])
+static void address_temps(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b,
+                          unsigned temps[2])
 {
     bool a_free = a != IR_NONE && a != op->c && !(op->op == IR_cmpxchg && a == op->d);
     bool b_free = b != IR_NONE && b != a && b != op->c && !(op->op == IR_cmpxchg && b == op->d);
@@ -111,8 +112,8 @@ static unsigned temp_number(unsigned reg)
     return k;
 }
 
-static void miss(struct t1 *t, uint8_t *branch, const unsigned temps[2], unsigned size, unsigned access,
-                 const uint8_t *back)
+static void miss(struct t1 *t, uint8_t *branch, const unsigned temps[2], unsigned size,
+                 unsigned access, const uint8_t *back)
 {
     struct enc *e = &t->cold;
     x_patch_here(e, branch);
@@ -130,8 +131,8 @@ static void miss(struct t1 *t, uint8_t *branch, const unsigned temps[2], unsigne
     t->fails[t->nfails++] = x_jmp(e);
 }
 
-struct x_rm t1_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsigned size, unsigned access,
-                       unsigned temps[2])
+struct x_rm t1_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsigned size,
+                       unsigned access, unsigned temps[2])
 {
     struct enc *e = &t->hot;
     t1_clobber(t, true);
@@ -140,7 +141,8 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsig
         return x_r(X_RAX);
     }
     int32_t table = (int32_t)(offsetof(struct rt_env, tlb) +
-                              (t->b->mode & 3) * sizeof(((struct rt_env *)0)->tlb[0])) - RT_BIAS;
+                              (t->b->mode & 3) * sizeof(((struct rt_env *)0)->tlb[0])) -
+                    RT_BIAS;
     size_t tag_off = access & RT_WRITE ? offsetof(struct rt_tlb_entry, tag_w)
                                        : offsetof(struct rt_tlb_entry, tag_r);
     struct x_rm tag = x_mx(X_ENV, temps[1], 0, table + (int32_t)tag_off);
@@ -444,7 +446,9 @@ bool t1_mem_op(struct t1 *t, const struct ir_op *op)
     case IR_ld: return load(t, op);
     case IR_ldw: return load_for_write(t, op);
     case IR_st: return store(t, op);
-    case IR_probew: t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps); return true;
+    case IR_probew:
+        t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+        return true;
     case IR_rmw: return rmw(t, op);
     case IR_cmpxchg: return cmpxchg(t, op);
     case IR_fence: x_mfence(&t->hot); return true;

@@ -73,7 +73,8 @@ static bool mul_low(struct t1 *t, const struct ir_op *op)
     } else {
         struct x_rm b = t1_rm(t, op->b);
         bool wide = w >= IR_I32 && op->type >= IR_I32;
-        unsigned d = wide ? t1_dest(t, op->a, op->b == op->a ? IR_NONE : op->b, IR_NONE) : t1_temp(t);
+        unsigned d =
+            wide ? t1_dest(t, op->a, op->b == op->a ? IR_NONE : op->b, IR_NONE) : t1_temp(t);
         t1_copy_to(t, w, d, op->a);
         x_imul_r_rm(&t->hot, w, d, op->a == op->b ? x_r(d) : b);
         t1_bind(t, d, w == IR_I32 ? 32 : 64);
@@ -151,7 +152,10 @@ bool t1_muldiv_op(struct t1 *t, const struct ir_op *op)
     case IR_mul: return mul_low(t, op);
     case IR_mulhu: return mul_wide(t, op, false, false, true);
     case IR_mulhs: return mul_wide(t, op, true, false, true);
-    case IR_divu: case IR_divs: case IR_remu: case IR_rems: return div_op(t, op);
+    case IR_divu:
+    case IR_divs:
+    case IR_remu:
+    case IR_rems: return div_op(t, op);
     default: return false;
     }
 }

@@ -137,12 +137,10 @@ static struct x_rm place(const struct t1 *t, ir_ref v)
 {
     const struct val *x = &t->v[v];
     switch (x->loc) {
-    case L_TEMP:
-        return x_r(x->reg);
+    case L_TEMP: return x_r(x->reg);
     case L_GUEST:
         return t->c->pin[x->reg] != X_NONE ? x_r(t->c->pin[x->reg]) : x_guest(t->c, x->reg);
-    default:
-        return x_env(offsetof(struct rt_env, scratch) + 8 * x->reg);
+    default: return x_env(offsetof(struct rt_env, scratch) + 8 * x->reg);
     }
 }
 
@@ -257,12 +255,25 @@ static bool guest_free(const struct t1 *t, unsigned g, ir_ref a1, ir_ref a2)
 static bool narrow_in_place(unsigned op)
 {
     switch (op) {
-    case IR_add: case IR_sub: case IR_and: case IR_or: case IR_xor: case IR_adc: case IR_sbb:
-    case IR_not: case IR_neg: case IR_shl: case IR_shr: case IR_sar: case IR_rol: case IR_ror:
-    case IR_rcl: case IR_rcr: case IR_shld: case IR_shrd:
-        return true;
-    default:
-        return false;
+    case IR_add:
+    case IR_sub:
+    case IR_and:
+    case IR_or:
+    case IR_xor:
+    case IR_adc:
+    case IR_sbb:
+    case IR_not:
+    case IR_neg:
+    case IR_shl:
+    case IR_shr:
+    case IR_sar:
+    case IR_rol:
+    case IR_ror:
+    case IR_rcl:
+    case IR_rcr:
+    case IR_shld:
+    case IR_shrd: return true;
+    default: return false;
     }
 }
 
@@ -277,7 +288,8 @@ unsigned t1_dest(struct t1 *t, ir_ref reuse, ir_ref avoid1, ir_ref avoid2)
     enum ir_type w = t->b->op[t->i].type;
     if (x->home && t->c->pin[x->home - 1] != X_NONE) {
         unsigned g = x->home - 1u;
-        bool in_place = reuse != IR_NONE && narrow_in_place(t->b->op[t->i].op) && t->v[reuse].loc == L_GUEST && t->v[reuse].reg == g;
+        bool in_place = reuse != IR_NONE && narrow_in_place(t->b->op[t->i].op) &&
+                        t->v[reuse].loc == L_GUEST && t->v[reuse].reg == g;
         if (guest_free(t, g, avoid1, avoid2) && (w == IR_I32 || w == IR_I64 || in_place)) {
             return t->c->pin[g];
         }
@@ -479,8 +491,7 @@ void t1_setreg(struct t1 *t, const struct ir_op *op)
     unsigned g = op->aux;
     ir_ref v = op->a;
     bool self = t->v[v].loc == L_GUEST && t->v[v].reg == g && t->b->op[v].op != IR_const;
-    if (self && op->type != IR_H8 &&
-        (op->type != IR_I32 || t->v[v].zx <= 32)) {
+    if (self && op->type != IR_H8 && (op->type != IR_I32 || t->v[v].zx <= 32)) {
         return; /* computed in place, or a move to itself */
     }
     if (t->b->op[v].op != IR_const && t->v[v].loc != L_GUEST) {

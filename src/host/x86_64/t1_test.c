@@ -35,12 +35,28 @@ struct cpu {
 };
 
 static const struct ir_reg regs[NREGS] = {
-#define R(i, name, aff) {name, offsetof(struct cpu, env.reg) + 8 * (i), aff}
-    R(0, "rax", "rax"), R(1, "rcx", "rcx"), R(2, "rdx", "rdx"), R(3, "rbx", "rbx"), R(4, "rsp", "rsp"),
-    R(5, "rbp", "rbp"), R(6, "rsi", "rsi"), R(7, "rdi", "rdi"), R(8, "r8", "r8"), R(9, "r9", "r9"),
-    R(10, "r10", "r10"), R(11, "r11", NULL), R(12, "r12", NULL), R(13, "r13", NULL), R(14, "r14", NULL),
+#define R(i, name, aff)                                                                            \
+    {                                                                                              \
+        name, offsetof(struct cpu, env.reg) + 8 * (i), aff                                         \
+    }
+    R(0, "rax", "rax"),
+    R(1, "rcx", "rcx"),
+    R(2, "rdx", "rdx"),
+    R(3, "rbx", "rbx"),
+    R(4, "rsp", "rsp"),
+    R(5, "rbp", "rbp"),
+    R(6, "rsi", "rsi"),
+    R(7, "rdi", "rdi"),
+    R(8, "r8", "r8"),
+    R(9, "r9", "r9"),
+    R(10, "r10", "r10"),
+    R(11, "r11", NULL),
+    R(12, "r12", NULL),
+    R(13, "r13", NULL),
+    R(14, "r14", NULL),
     R(15, "r15", NULL),
-    {"x0", offsetof(struct cpu, extra[0]), NULL}, {"x1", offsetof(struct cpu, extra[1]), NULL},
+    {"x0", offsetof(struct cpu, extra[0]), NULL},
+    {"x1", offsetof(struct cpu, extra[1]), NULL},
 };
 
 static enum ir_helper_result helper_mix(struct rt_env *env, uint64_t a, uint64_t b, uint64_t c)
@@ -51,8 +67,12 @@ static enum ir_helper_result helper_mix(struct rt_env *env, uint64_t a, uint64_t
 
 static const struct ir_helper helpers[] = {{"mix", helper_mix}};
 static const struct ir_guest guest = {
-    .regs = regs, .nregs = NREGS, .helpers = helpers, .nhelpers = 1,
-    .vec_off = offsetof(struct cpu, vec), .mxcsr_off = offsetof(struct cpu, mxcsr),
+    .regs = regs,
+    .nregs = NREGS,
+    .helpers = helpers,
+    .nhelpers = 1,
+    .vec_off = offsetof(struct cpu, vec),
+    .mxcsr_off = offsetof(struct cpu, mxcsr),
 };
 
 /* The machine: PAGES pages at MEM_BASE; page 5 read-only, page 6 absent. */
@@ -73,8 +93,8 @@ static bool check(struct rt_env *env, uint64_t va, unsigned size, unsigned acces
     if (allowed(va, access) && allowed(va + size - 1, access)) {
         return true;
     }
-    env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = 14,
-                                   .addr = allowed(va, access) ? va + size - 1 : va};
+    env->fault = (struct rt_fault){
+        .kind = RT_FAULT_GUEST, .vector = 14, .addr = allowed(va, access) ? va + size - 1 : va};
     return false;
 }
 
@@ -108,7 +128,8 @@ static bool t_resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned a
         struct rt_tlb_entry *e = rt_tlb_slot(env, 1, va);
         e->host = (uintptr_t)page;
         e->tag_r = va & ~(uint64_t)(RT_PAGE_SIZE - 1);
-        e->tag_w = allowed(va, RT_WRITE) ? e->tag_r : rt_tlb_invalid((unsigned)(va >> 12) & (RT_TLB_SIZE - 1));
+        e->tag_w = allowed(va, RT_WRITE) ? e->tag_r
+                                         : rt_tlb_invalid((unsigned)(va >> 12) & (RT_TLB_SIZE - 1));
         *host = page + (va & (RT_PAGE_SIZE - 1));
     }
     return true;
@@ -136,7 +157,8 @@ static void t_lock(struct rt_env *env)
 {
 }
 
-static bool t_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in, uint64_t *result)
+static bool t_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in,
+                  uint64_t *result)
 {
     return ir_host_native()->vec_run(env, v, mem, in, result);
 }
@@ -160,8 +182,21 @@ static unsigned below(unsigned n)
 
 static uint64_t interesting(void)
 {
-    static const uint64_t k[] = {0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-                                 0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, ~0ull};
+    static const uint64_t k[] = {0,
+                                 1,
+                                 2,
+                                 0x7f,
+                                 0x80,
+                                 0xff,
+                                 0x7fff,
+                                 0x8000,
+                                 0xffff,
+                                 0x7fffffff,
+                                 0x80000000,
+                                 0xffffffff,
+                                 0x7fffffffffffffff,
+                                 0x8000000000000000,
+                                 ~0ull};
     return below(3) ? k[below(ARRAY_LEN(k))] : rnd() >> below(64);
 }
 
@@ -175,7 +210,9 @@ struct gen {
 static ir_ref operand(struct gen *g, enum ir_type w)
 {
     switch (below(8)) {
-    case 0: return ir_const(g->b, w == IR_I64 ? interesting() : interesting() & mask_low(ir_type_bits(w)));
+    case 0:
+        return ir_const(g->b,
+                        w == IR_I64 ? interesting() : interesting() & mask_low(ir_type_bits(w)));
     case 1: return ir_const(g->b, below(128));
     case 2:
         if (w == IR_I8) {
@@ -218,14 +255,16 @@ static void set_flags(struct gen *g, ir_ref f, uint32_t defined)
 static void gen_alu(struct gen *g)
 {
     static const uint8_t op[] = {IR_add, IR_sub, IR_and, IR_or, IR_xor, IR_adc, IR_sbb};
-    static const uint8_t kind[] = {IR_FL_ADD, IR_FL_SUB, IR_FL_LOGIC, IR_FL_LOGIC, IR_FL_LOGIC, IR_FL_ADC, IR_FL_SBB};
+    static const uint8_t kind[] = {IR_FL_ADD,   IR_FL_SUB, IR_FL_LOGIC, IR_FL_LOGIC,
+                                   IR_FL_LOGIC, IR_FL_ADC, IR_FL_SBB};
     unsigned n = below(7);
     if (n >= 5 && !(g->defined & FLAG_CF)) {
         n -= 5;
     }
     enum ir_type w = any_width();
     unsigned r = below(NREGS);
-    ir_ref a = ir_getreg(g->b, w, r), b = operand(g, w), old = n >= 5 ? ir_get_flags(g->b) : IR_NONE;
+    ir_ref a = ir_getreg(g->b, w, r), b = operand(g, w),
+           old = n >= 5 ? ir_get_flags(g->b) : IR_NONE;
     ir_ref v = ir_tri(g->b, op[n], w, a, b, old);
     bool logic = n >= 2 && n <= 4;
     ir_ref f = ir_flags(g->b, kind[n], w, logic ? v : a, logic ? IR_NONE : b, old, IR_NONE);
@@ -296,7 +335,9 @@ static void gen_shift(struct gen *g)
     set_same(g, w, r, v);
     if (set) {
         uint32_t of = fixed && cnt == 1 ? 0 : FLAG_OF;
-        uint32_t cf = !fixed && n < 3 && w <= IR_I16 ? FLAG_CF : fixed && n < 3 && cnt > ir_type_bits(w) ? FLAG_CF : 0;
+        uint32_t cf = !fixed && n < 3 && w <= IR_I16            ? FLAG_CF
+                      : fixed && n < 3 && cnt > ir_type_bits(w) ? FLAG_CF
+                                                                : 0;
         uint32_t keep = n < 3 ? FLAG_ALL : FLAG_CF | FLAG_OF;
         uint32_t d = (KEEPS(keep)) & ~of & ~cf & ~(uint32_t)(n < 3 ? FLAG_AF : 0);
         if (!fixed) {
@@ -310,12 +351,14 @@ static void gen_shiftd(struct gen *g)
 {
     enum ir_type w = below(2) ? IR_I32 : IR_I64;
     unsigned r = below(NREGS), left = below(2);
-    ir_ref a = ir_getreg(g->b, w, r), fill = ir_getreg(g->b, w, below(NREGS)), old = ir_get_flags(g->b), c;
+    ir_ref a = ir_getreg(g->b, w, r), fill = ir_getreg(g->b, w, below(NREGS)),
+           old = ir_get_flags(g->b), c;
     bool fixed = below(2);
     if (fixed) {
         c = ir_const(g->b, 1 + below(ir_type_bits(w) - 1));
     } else {
-        c = ir_bin(g->b, IR_and, IR_I8, ir_getreg(g->b, IR_I8, below(3)), ir_const(g->b, w == IR_I64 ? 63 : 31));
+        c = ir_bin(g->b, IR_and, IR_I8, ir_getreg(g->b, IR_I8, below(3)),
+                   ir_const(g->b, w == IR_I64 ? 63 : 31));
     }
     ir_ref v = ir_shiftd(g->b, left ? IR_shld : IR_shrd, w, a, fill, c);
     ir_ref f = ir_flags(g->b, left ? IR_FL_SHLD : IR_FL_SHRD, w, a, fill, old, c);
@@ -356,21 +399,27 @@ static struct ir_addr address(struct gen *g)
 {
     struct ir_addr m = {.base = IR_NONE, .index = IR_NONE};
     unsigned page = below(16) ? below(5) : below(PAGES + 1);
-    uint64_t want = MEM_BASE + page * RT_PAGE_SIZE + (below(6) ? below(RT_PAGE_SIZE) : RT_PAGE_SIZE - 1 - below(4));
+    uint64_t want = MEM_BASE + page * RT_PAGE_SIZE +
+                    (below(6) ? below(RT_PAGE_SIZE) : RT_PAGE_SIZE - 1 - below(4));
     /* r12 and rbx hold MEM_BASE + small, rsi small: kept by the generator */
     switch (below(4)) {
     case 0: m.disp = (int32_t)want; break;
-    case 1: m.base = ir_getreg(g->b, IR_I64, 16); m.disp = (int32_t)(want - MEM_BASE); break;
+    case 1:
+        m.base = ir_getreg(g->b, IR_I64, 16);
+        m.disp = (int32_t)(want - MEM_BASE);
+        break;
     case 2:
-        m.base = ir_bin(g->b, IR_and, IR_I64, ir_getreg(g->b, IR_I64, below(NREGS)), ir_const(g->b, 0x3f));
+        m.base = ir_bin(g->b, IR_and, IR_I64, ir_getreg(g->b, IR_I64, below(NREGS)),
+                        ir_const(g->b, 0x3f));
         m.index = ir_getreg(g->b, IR_I64, 17);
         m.scale = 3;
-        m.disp = (int32_t)(want - (MEM_BASE & ~0xfffffull) );
+        m.disp = (int32_t)(want - (MEM_BASE & ~0xfffffull));
         break;
     default:
         m.base = ir_const(g->b, want);
         if (below(2)) {
-            m.index = ir_bin(g->b, IR_and, IR_I64, ir_getreg(g->b, IR_I64, below(NREGS)), ir_const(g->b, 0xf));
+            m.index = ir_bin(g->b, IR_and, IR_I64, ir_getreg(g->b, IR_I64, below(NREGS)),
+                             ir_const(g->b, 0xf));
             m.scale = (uint8_t)below(4);
         }
         break;
@@ -453,8 +502,14 @@ static void gen_rmw(struct gen *g)
         v = ir_rmw(g->b, IR_RMW_SUB, w, m, c, IR_NONE, lock);
         f = ir_flags(g->b, IR_FL_SUB, w, v, c, IR_NONE, IR_NONE);
         break;
-    case 2: case 3: case 4:
-        v = ir_rmw(g->b, n == 2 ? IR_RMW_AND : n == 3 ? IR_RMW_OR : IR_RMW_XOR, w, m, c, IR_NONE, lock);
+    case 2:
+    case 3:
+    case 4:
+        v = ir_rmw(g->b,
+                   n == 2   ? IR_RMW_AND
+                   : n == 3 ? IR_RMW_OR
+                            : IR_RMW_XOR,
+                   w, m, c, IR_NONE, lock);
         v = ir_bin(g->b, n == 2 ? IR_and : n == 3 ? IR_or : IR_xor, w, v, c);
         f = ir_flags(g->b, IR_FL_LOGIC, w, v, IR_NONE, IR_NONE, IR_NONE);
         d = NO_AF;
@@ -467,16 +522,15 @@ static void gen_rmw(struct gen *g)
             return;
         }
         v = ir_rmw(g->b, below(2) ? IR_RMW_ADC : IR_RMW_SBB, w, m, c, old, lock);
-        f = ir_flags(g->b, IR_AUX_RMW(g->b->op[v].aux) == IR_RMW_ADC ? IR_FL_ADC : IR_FL_SBB, w, v, c, old, IR_NONE);
+        f = ir_flags(g->b, IR_AUX_RMW(g->b->op[v].aux) == IR_RMW_ADC ? IR_FL_ADC : IR_FL_SBB, w, v,
+                     c, old, IR_NONE);
         break;
     case 7:
         v = ir_rmw(g->b, IR_RMW_NEG, w, m, IR_NONE == 0 ? c : ir_const(g->b, 0), IR_NONE, lock);
         zero = ir_const(g->b, 0);
         f = ir_flags(g->b, IR_FL_SUB, w, zero, v, IR_NONE, IR_NONE);
         break;
-    case 8:
-        ir_rmw(g->b, IR_RMW_NOT, w, m, ir_const(g->b, 0), IR_NONE, lock);
-        return;
+    case 8: ir_rmw(g->b, IR_RMW_NOT, w, m, ir_const(g->b, 0), IR_NONE, lock); return;
     default:
         v = ir_rmw(g->b, IR_RMW_ADD, w, m, ir_const(g->b, 1), IR_NONE, lock);
         f = ir_flags(g->b, IR_FL_INC, w, v, IR_NONE, old, IR_NONE);
@@ -534,8 +588,9 @@ static void gen_xchg(struct gen *g)
 
 static bool cc_defined(const struct gen *g, unsigned cc)
 {
-    static const uint32_t need[8] = {FLAG_OF, FLAG_CF, FLAG_ZF, FLAG_CF | FLAG_ZF, FLAG_SF, FLAG_PF,
-                                     FLAG_SF | FLAG_OF, FLAG_SF | FLAG_OF | FLAG_ZF};
+    static const uint32_t need[8] = {
+        FLAG_OF, FLAG_CF, FLAG_ZF,           FLAG_CF | FLAG_ZF,
+        FLAG_SF, FLAG_PF, FLAG_SF | FLAG_OF, FLAG_SF | FLAG_OF | FLAG_ZF};
     return (need[cc >> 1] & ~g->defined) == 0;
 }
 
@@ -572,8 +627,13 @@ static void gen_misc(struct gen *g)
     case 1: v = ir_un(g->b, IR_popcnt, w, a); break;
     case 2: v = ir_un(g->b, below(2) ? IR_clz : IR_ctz, w, a); break;
     case 3: v = ir_bin(g->b, below(2) ? IR_pdep : IR_pext, w, a, operand(g, w)); break;
-    case 4: v = ir_ext(g->b, IR_sext, IR_I64, IR_I32, a); w = IR_I64; break;
-    case 5: v = ir_ext(g->b, IR_zext, w, IR_I8, ir_getreg(g->b, below(2) ? IR_H8 : IR_I8, below(4))); break;
+    case 4:
+        v = ir_ext(g->b, IR_sext, IR_I64, IR_I32, a);
+        w = IR_I64;
+        break;
+    case 5:
+        v = ir_ext(g->b, IR_zext, w, IR_I8, ir_getreg(g->b, below(2) ? IR_H8 : IR_I8, below(4)));
+        break;
     case 6: v = ir_ext(g->b, IR_sext, w, IR_I16, ir_getreg(g->b, IR_I16, below(16))); break;
     case 7:
         b = operand(g, w);
@@ -581,7 +641,10 @@ static void gen_misc(struct gen *g)
         w = IR_I8;
         break;
     case 8: {
-        struct ir_addr m = {.base = a, .index = below(2) ? ir_getreg(g->b, w, below(16)) : IR_NONE, .scale = (uint8_t)below(4), .disp = (int32_t)rnd()};
+        struct ir_addr m = {.base = a,
+                            .index = below(2) ? ir_getreg(g->b, w, below(16)) : IR_NONE,
+                            .scale = (uint8_t)below(4),
+                            .disp = (int32_t)rnd()};
         v = ir_lea(g->b, w, m);
         break;
     }
@@ -611,7 +674,8 @@ static void gen_flagop(struct gen *g)
         if (!(g->defined & FLAG_CF)) {
             break;
         }
-        f = ir_flags(g->b, IR_FL_CARRY, IR_I8, ir_setcc(g->b, IR_CC_AE, old), IR_NONE, old, IR_NONE);
+        f = ir_flags(g->b, IR_FL_CARRY, IR_I8, ir_setcc(g->b, IR_CC_AE, old), IR_NONE, old,
+                     IR_NONE);
         set_flags(g, f, KEEPS(FLAG_CF));
         break;
     case 2:
@@ -620,14 +684,21 @@ static void gen_flagop(struct gen *g)
         set_flags(g, f, KEEPS(FLAG_CF));
         break;
     case 3:
-        f = ir_flags(g->b, IR_FL_IMAGE, IR_I32, ir_getreg(g->b, IR_I64, below(16)), IR_NONE, IR_NONE, IR_NONE);
+        f = ir_flags(g->b, IR_FL_IMAGE, IR_I32, ir_getreg(g->b, IR_I64, below(16)), IR_NONE,
+                     IR_NONE, IR_NONE);
         set_flags(g, f, FLAG_ALL);
         break;
     default:
         if (g->defined != FLAG_ALL) {
             break;
         }
-        ir_setreg(g->b, IR_I64, below(16), ir_emit(g->b, (struct ir_op){.op = IR_flagbits, .type = IR_I64, .a = old, .b = IR_NONE, .c = IR_NONE, .d = IR_NONE}));
+        ir_setreg(g->b, IR_I64, below(16),
+                  ir_emit(g->b, (struct ir_op){.op = IR_flagbits,
+                                               .type = IR_I64,
+                                               .a = old,
+                                               .b = IR_NONE,
+                                               .c = IR_NONE,
+                                               .d = IR_NONE}));
         break;
     }
 }
@@ -662,7 +733,11 @@ static bool vec_form(struct ir_vec *v)
         return false;
     }
     bool mem = can_mem && (!can_reg || below(2));
-    static const uint8_t kind[] = {[HVK_NONE] = IR_VEC_NO, [HVK_VEC] = IR_VEC_REG, [HVK_MMX] = IR_VEC_MMX, [HVK_ST] = IR_VEC_ST, [HVK_INT] = IR_VEC_INT};
+    static const uint8_t kind[] = {[HVK_NONE] = IR_VEC_NO,
+                                   [HVK_VEC] = IR_VEC_REG,
+                                   [HVK_MMX] = IR_VEC_MMX,
+                                   [HVK_ST] = IR_VEC_ST,
+                                   [HVK_INT] = IR_VEC_INT};
     v->w = h->w == HV_W_OPERAND ? below(2) : h->w;
     v->reg_kind = kind[h->reg_kind];
     v->rm_kind = mem ? IR_VEC_MEM : kind[h->rm_kind];
@@ -695,11 +770,14 @@ static void gen_vec(struct gen *g)
     if (v.size) {
         m = address(g);
         if (v.aligned && below(8)) {
-            m = (struct ir_addr){.base = ir_const(g->b, MEM_BASE + 64 * below(5 * 64)), .index = IR_NONE};
+            m = (struct ir_addr){.base = ir_const(g->b, MEM_BASE + 64 * below(5 * 64)),
+                                 .index = IR_NONE};
         }
     }
     ir_ref in = is_int && (h->flags & HVF_INT_IN) ? ir_getreg(g->b, IR_I64, below(16)) : IR_NONE;
-    v.result = h->flags & HVF_FLAGS ? IR_VEC_RFLAGS : is_int && (h->flags & HVF_INT_OUT) ? IR_VEC_RINT : IR_VEC_RNONE;
+    v.result = h->flags & HVF_FLAGS                 ? IR_VEC_RFLAGS
+               : is_int && (h->flags & HVF_INT_OUT) ? IR_VEC_RINT
+                                                    : IR_VEC_RNONE;
     ir_ref r = ir_vec_op(g->b, &v, m, in);
     if (v.result == IR_VEC_RINT) {
         ir_setreg(g->b, IR_I64, below(16), r);
@@ -709,9 +787,10 @@ static void gen_vec(struct gen *g)
 }
 
 static void (*const gens[])(struct gen *) = {
-    gen_alu, gen_alu, gen_alu, gen_cmp, gen_cmp, gen_incdec, gen_unary, gen_shift, gen_shiftd, gen_mul, gen_div,
-    gen_load, gen_load, gen_load_alu, gen_store, gen_store, gen_push, gen_pop, gen_rmw, gen_cmpxchg, gen_ldw, gen_xchg,
-    gen_cond, gen_cond, gen_cond, gen_misc, gen_misc, gen_flagop, gen_vec, gen_vec,
+    gen_alu,    gen_alu,  gen_alu,  gen_cmp,     gen_cmp,  gen_incdec,   gen_unary, gen_shift,
+    gen_shiftd, gen_mul,  gen_div,  gen_load,    gen_load, gen_load_alu, gen_store, gen_store,
+    gen_push,   gen_pop,  gen_rmw,  gen_cmpxchg, gen_ldw,  gen_xchg,     gen_cond,  gen_cond,
+    gen_cond,   gen_misc, gen_misc, gen_flagop,  gen_vec,  gen_vec,
 };
 
 static void gen_end(struct gen *g)
@@ -720,7 +799,8 @@ static void gen_end(struct gen *g)
     case 0: ir_jump(g->b, OUT_PC + 0x1000); break;
     case 1: ir_jumpi(g->b, IR_HINT_NONE, ir_getreg(g->b, IR_I64, below(16)), 0); break;
     default:
-        ir_helper(g->b, 0, operand(g, IR_I64), operand(g, IR_I64), ir_const(g->b, below(2)), OUT_PC + 0x2000);
+        ir_helper(g->b, 0, operand(g, IR_I64), operand(g, IR_I64), ir_const(g->b, below(2)),
+                  OUT_PC + 0x2000);
         break;
     }
 }
@@ -844,13 +924,19 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed, u
     }
 }
 
-static bool differ(const struct machine *a, const struct machine *b, enum rt_exit ea, enum rt_exit eb,
-                   uint32_t defined, bool verbose)
+static bool differ(const struct machine *a, const struct machine *b, enum rt_exit ea,
+                   enum rt_exit eb, uint32_t defined, bool verbose)
 {
     bool bad = false;
     const struct rt_env *x = &a->cpu->env, *y = &b->cpu->env;
     eb = eb == RT_EXIT_LINK ? RT_EXIT_JUMP : eb;
-#define SAY(...) do { bad = true; if (verbose) { printf(__VA_ARGS__); } } while (0)
+#define SAY(...)                                                                                   \
+    do {                                                                                           \
+        bad = true;                                                                                \
+        if (verbose) {                                                                             \
+            printf(__VA_ARGS__);                                                                   \
+        }                                                                                          \
+    } while (0)
     if (ea != eb || x->pc != y->pc) {
         SAY("  exit %d at %lx, T1 %d at %lx\n", ea, x->pc, eb, y->pc);
     }
@@ -904,7 +990,8 @@ static uint32_t defined_at(struct bench *bn, uint64_t seed, uint64_t pc, unsigne
     return build(bn->block, seed, 0, insns);
 }
 
-static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed, unsigned insns, bool verbose)
+static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed,
+                unsigned insns, bool verbose)
 {
     init_state(m0, seed * 77 + 5);
     init_state(m1, seed * 77 + 5);
@@ -915,7 +1002,8 @@ static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64
     return differ(m0, m1, e0, e1, defined, verbose);
 }
 
-static void report(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed, unsigned insns)
+static void report(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed,
+                   unsigned insns)
 {
     while (insns > 1 && one(bn, m0, m1, seed, insns - 1, false)) {
         insns--;
@@ -944,7 +1032,8 @@ static void report(struct bench *bn, struct machine *m0, struct machine *m1, uin
 static struct machine new_machine(void)
 {
     size_t size = (sizeof(struct cpu) + 63) & ~63ul;
-    struct machine m = {.cpu = aligned_alloc(64, size), .mem = aligned_alloc(4096, PAGES * RT_PAGE_SIZE)};
+    struct machine m = {.cpu = aligned_alloc(64, size),
+                        .mem = aligned_alloc(4096, PAGES * RT_PAGE_SIZE)};
     assert(m.cpu && m.mem);
     memset(m.cpu, 0, size);
     return m;
@@ -964,7 +1053,8 @@ int main(int argc, char **argv)
         return 77;
     }
     assert(codemem_open(&bn->cm, 4 * CODEMEM_ARENA, &err) == 0);
-    struct ir_host_config cfg = {.guest = &guest, .code_lo = bn->cm.rx, .code_hi = bn->cm.rx + bn->cm.size};
+    struct ir_host_config cfg = {
+        .guest = &guest, .code_lo = bn->cm.rx, .code_hi = bn->cm.rx + bn->cm.size};
     bn->ctx = bn->host->open(&cfg, &bn->cm.cur, &err);
     assert(bn->ctx);
     codemem_keep(&bn->cm);
@@ -978,13 +1068,15 @@ int main(int argc, char **argv)
             bad++;
         }
     }
-    printf("%lu instructions, %lu faults, %.1f host bytes each, %lu steps\n", bn->st.insns, bn->st.faults,
-           (double)bn->st.bytes / (double)(bn->st.insns + 1), bn->st.steps);
+    printf("%lu instructions, %lu faults, %.1f host bytes each, %lu steps\n", bn->st.insns,
+           bn->st.faults, (double)bn->st.bytes / (double)(bn->st.insns + 1), bn->st.steps);
     if (trouble.rate) {
-        printf("injected: %lu not filled, %lu as crossing\n", trouble.injected[0], trouble.injected[1]);
+        printf("injected: %lu not filled, %lu as crossing\n", trouble.injected[0],
+               trouble.injected[1]);
     }
     for (unsigned i = 0; i < IR_OPCODES; i++) {
-        if (bn->st.step_op[i] > bn->st.steps / 50 && i != IR_getreg && i != IR_setreg && i != IR_const) {
+        if (bn->st.step_op[i] > bn->st.steps / 50 && i != IR_getreg && i != IR_setreg &&
+            i != IR_const) {
             printf("  steps with %s: %lu\n", ir_op_info[i].name, bn->st.step_op[i]);
         }
     }

@@ -27,7 +27,11 @@ static unsigned number(unsigned kind, unsigned n, unsigned int_reg)
 static void encode(struct enc *e, const struct ir_vec *v, struct x_rm mem, unsigned int_reg)
 {
     const struct hostvec_info *h = info_of(v);
-    struct x_vec x = {.pp = h->pp, .map = h->map, .opcode = h->opcode, .vex = v->vex, .l = v->l,
+    struct x_vec x = {.pp = h->pp,
+                      .map = h->map,
+                      .opcode = h->opcode,
+                      .vex = v->vex,
+                      .l = v->l,
                       .w = v->vex && h->w != HV_W_OPERAND ? h->w : v->w,
                       .vvvv = h->flags & HVF_VVVV ? v->vvvv : 0};
     x.reg = (uint8_t)(h->ext != HV_NO_FIELD ? h->ext : number(v->reg_kind, v->reg, int_reg));

@@ -216,12 +216,8 @@ static void random_bytes(uint64_t *rng, unsigned mode, uint8_t code[16])
     memcpy(code + 8, &hi, 8);
     struct x86_random_opts opts = {.mode = mode, .extra_prefixes = true};
     switch (x86_random_next(rng) >> 60) {
-    case 0:
-        code[0] = 0x0f;
-        break;
-    case 1:
-        code[0] = 0xc5;
-        break;
+    case 0: code[0] = 0x0f; break;
+    case 1: code[0] = 0xc5; break;
     case 2:
         code[0] = 0xc4;
         code[1] = (code[1] & 0xe0) | (code[2] % 3 + 1);
@@ -231,18 +227,14 @@ static void random_bytes(uint64_t *rng, unsigned mode, uint8_t code[16])
         code[1] = 0x0f;
         code[2] = code[2] & 1 ? 0x38 : 0x3a;
         break;
-    case 4:
-        code[0] = 0xd8 + code[0] % 8;
-        break;
+    case 4: code[0] = 0xd8 + code[0] % 8; break;
     case 5:
         code[0] = 0xf3;
         code[1] = 0x0f;
         break;
     case 6:
     case 7:
-    case 8:
-        x86_random_insn(rng, &opts, code);
-        break;
+    case 8: x86_random_insn(rng, &opts, code); break;
     }
 }
 

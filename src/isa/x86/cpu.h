@@ -17,51 +17,114 @@ enum x86_seg_reg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_COUNT };
 
 /* Registers the lifter names beyond 0..15. */
 enum x86_ir_reg {
-    XREG_SEG_BASE = 16,                     /* six, by enum x86_seg_reg */
+    XREG_SEG_BASE = 16, /* six, by enum x86_seg_reg */
     XREG_SYS_FLAGS = XREG_SEG_BASE + SEG_COUNT,
     XREG_KERNEL_GS,
     XREG_MXCSR,
     XREG_TSC_AUX,
-    XREG_SEL,                               /* six selectors, read only, 16 bits */
-    XREG_LDTR_SEL = XREG_SEL + SEG_COUNT,   /* from here on read only */
+    XREG_SEL,                             /* six selectors, read only, 16 bits */
+    XREG_LDTR_SEL = XREG_SEL + SEG_COUNT, /* from here on read only */
     XREG_TR_SEL,
-    XREG_CR0, XREG_CR2, XREG_CR3, XREG_CR4,
-    XREG_GDT_BASE, XREG_GDT_LIMIT, XREG_IDT_BASE, XREG_IDT_LIMIT,
+    XREG_CR0,
+    XREG_CR2,
+    XREG_CR3,
+    XREG_CR4,
+    XREG_GDT_BASE,
+    XREG_GDT_LIMIT,
+    XREG_IDT_BASE,
+    XREG_IDT_LIMIT,
     XREG_COUNT
 };
 
 /* RFLAGS bits outside the arithmetic six (Intel SDM Vol. 1 3.4.3). */
 enum {
-    RF_ONE = 2, RF_TF = 1 << 8, RF_IF = 1 << 9, RF_DF = 1 << 10, RF_IOPL = 3 << 12, RF_NT = 1 << 14,
-    RF_RF = 1 << 16, RF_VM = 1 << 17, RF_AC = 1 << 18, RF_VIF = 1 << 19, RF_VIP = 1 << 20,
+    RF_ONE = 2,
+    RF_TF = 1 << 8,
+    RF_IF = 1 << 9,
+    RF_DF = 1 << 10,
+    RF_IOPL = 3 << 12,
+    RF_NT = 1 << 14,
+    RF_RF = 1 << 16,
+    RF_VM = 1 << 17,
+    RF_AC = 1 << 18,
+    RF_VIF = 1 << 19,
+    RF_VIP = 1 << 20,
     RF_ID = 1 << 21,
-    RF_SYS_ALL = RF_TF | RF_IF | RF_DF | RF_IOPL | RF_NT | RF_RF | RF_VM | RF_AC | RF_VIF | RF_VIP | RF_ID,
+    RF_SYS_ALL =
+        RF_TF | RF_IF | RF_DF | RF_IOPL | RF_NT | RF_RF | RF_VM | RF_AC | RF_VIF | RF_VIP | RF_ID,
 };
 
 enum { /* Intel SDM Vol. 3A 2.5 */
-    CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 16, CR0_NE = 32, CR0_WP = 1 << 16,
-    CR0_AM = 1 << 18, CR0_NW = 1 << 29, CR0_CD = 1 << 30,
+       CR0_PE = 1,
+       CR0_MP = 2,
+       CR0_EM = 4,
+       CR0_TS = 8,
+       CR0_ET = 16,
+       CR0_NE = 32,
+       CR0_WP = 1 << 16,
+       CR0_AM = 1 << 18,
+       CR0_NW = 1 << 29,
+       CR0_CD = 1 << 30,
 };
 #define CR0_PG 0x80000000u
 enum {
-    CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 16, CR4_PAE = 32, CR4_MCE = 64,
-    CR4_PGE = 128, CR4_PCE = 256, CR4_OSFXSR = 512, CR4_OSXMMEXCPT = 1024, CR4_UMIP = 2048,
-    CR4_LA57 = 1 << 12, CR4_FSGSBASE = 1 << 16, CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18,
-    CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22,
+    CR4_VME = 1,
+    CR4_PVI = 2,
+    CR4_TSD = 4,
+    CR4_DE = 8,
+    CR4_PSE = 16,
+    CR4_PAE = 32,
+    CR4_MCE = 64,
+    CR4_PGE = 128,
+    CR4_PCE = 256,
+    CR4_OSFXSR = 512,
+    CR4_OSXMMEXCPT = 1024,
+    CR4_UMIP = 2048,
+    CR4_LA57 = 1 << 12,
+    CR4_FSGSBASE = 1 << 16,
+    CR4_PCIDE = 1 << 17,
+    CR4_OSXSAVE = 1 << 18,
+    CR4_SMEP = 1 << 20,
+    CR4_SMAP = 1 << 21,
+    CR4_PKE = 1 << 22,
 };
 enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 
 enum { /* exception vectors, Intel SDM Vol. 3A 6.3.1 */
-    EXC_DE, EXC_DB, EXC_NMI, EXC_BP, EXC_OF, EXC_BR, EXC_UD, EXC_NM, EXC_DF, EXC_TS = 10, EXC_NP,
-    EXC_SS, EXC_GP, EXC_PF, EXC_MF = 16, EXC_AC, EXC_MC, EXC_XM,
+       EXC_DE,
+       EXC_DB,
+       EXC_NMI,
+       EXC_BP,
+       EXC_OF,
+       EXC_BR,
+       EXC_UD,
+       EXC_NM,
+       EXC_DF,
+       EXC_TS = 10,
+       EXC_NP,
+       EXC_SS,
+       EXC_GP,
+       EXC_PF,
+       EXC_MF = 16,
+       EXC_AC,
+       EXC_MC,
+       EXC_XM,
 };
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 }; /* Vol. 3A 4.7 */
 
 /* Access rights as in bits 23..8 of a descriptor's high half, shifted down by 8. */
 enum {
-    AR_A = 1, AR_W = 2 /* data: writable; code: readable */, AR_E = 4 /* expand down; conforming */,
-    AR_CODE = 8, AR_S = 16, AR_DPL = 0x60, AR_P = 0x80, AR_AVL = 0x1000, AR_L = 0x2000,
-    AR_DB = 0x4000, AR_G = 0x8000,
+    AR_A = 1,
+    AR_W = 2 /* data: writable; code: readable */,
+    AR_E = 4 /* expand down; conforming */,
+    AR_CODE = 8,
+    AR_S = 16,
+    AR_DPL = 0x60,
+    AR_P = 0x80,
+    AR_AVL = 0x1000,
+    AR_L = 0x2000,
+    AR_DB = 0x4000,
+    AR_G = 0x8000,
 };
 
 struct x86_segment {
@@ -88,24 +151,24 @@ struct x86_cpu {
     struct x86_segment seg[SEG_COUNT], ldtr, tr;
     struct x86_table gdtr, idtr;
     uint8_t cpl;
-    bool nmi_blocked;     /* until IRET */
+    bool nmi_blocked; /* until IRET */
     bool halted_mwait;
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     uint64_t dr[8];
-    uint64_t pdpte[4];    /* PAE: loaded with CR3 */
+    uint64_t pdpte[4]; /* PAE: loaded with CR3 */
     uint64_t star, lstar, cstar, sfmask, tsc_aux;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, misc_enable, apic_base, mtrr_def_type, spec_ctrl;
     uint64_t mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
     int64_t tsc_adjust;
-    int64_t tsc_offset;   /* guest TSC = host TSC + this */
+    int64_t tsc_offset; /* guest TSC = host TSC + this */
     uint64_t smi_count;
     struct x86_model *model; /* what CPUID says */
-    uint16_t x87_cw;      /* the guest's control word; the host's has all masks set */
+    uint16_t x87_cw;         /* the guest's control word; the host's has all masks set */
     uint32_t cur_pkru;
-    uint64_t pending_db;  /* DR6 bits of a debug trap to deliver before the next instruction */
+    uint64_t pending_db;   /* DR6 bits of a debug trap to deliver before the next instruction */
     bool step_tf, step_rf; /* TF and RF when the instruction under debugging began */
-    unsigned delivering;  /* exception class under delivery, for double faults */
+    unsigned delivering;   /* exception class under delivery, for double faults */
     uint8_t vec[16][32] __attribute__((aligned(64)));
 };
 
@@ -116,19 +179,26 @@ static inline struct x86_cpu *x86_cpu(const struct vcpu *v)
 
 /* Mode word: what decides how code at a pc translates. Bits 1..0 are the MMU index. */
 enum {
-    MODE_MMU_KERNEL = 0, MODE_MMU_USER = 1, MODE_MMU_KERNEL_AC = 2,
-    MODE_CPL_SHIFT = 2,      /* bits 3..2 */
-    MODE_CS32 = 1 << 4, MODE_CS64 = 1 << 5, MODE_SS32 = 1 << 6,
-    MODE_FLAT = 1 << 7,      /* ES CS SS DS: base 0, limit 4 GiB, readable and writable */
-    MODE_STEP = 1 << 8,      /* TF: one instruction at a time */
-    MODE_PE = 1 << 9, MODE_VM = 1 << 10,
-    MODE_NM_FPU = 1 << 11,   /* x87, MMX: #NM (CR0.EM or TS) */
-    MODE_SSE = 1 << 12,      /* SSE is on (CR4.OSFXSR, not CR0.EM) */
-    MODE_TS = 1 << 13,       /* CR0.TS: SSE, AVX: #NM */
+    MODE_MMU_KERNEL = 0,
+    MODE_MMU_USER = 1,
+    MODE_MMU_KERNEL_AC = 2,
+    MODE_CPL_SHIFT = 2, /* bits 3..2 */
+    MODE_CS32 = 1 << 4,
+    MODE_CS64 = 1 << 5,
+    MODE_SS32 = 1 << 6,
+    MODE_FLAT = 1 << 7, /* ES CS SS DS: base 0, limit 4 GiB, readable and writable */
+    MODE_STEP = 1 << 8, /* TF: one instruction at a time */
+    MODE_PE = 1 << 9,
+    MODE_VM = 1 << 10,
+    MODE_NM_FPU = 1 << 11, /* x87, MMX: #NM (CR0.EM or TS) */
+    MODE_SSE = 1 << 12,    /* SSE is on (CR4.OSFXSR, not CR0.EM) */
+    MODE_TS = 1 << 13,     /* CR0.TS: SSE, AVX: #NM */
     MODE_AVX = 1 << 14,
-    MODE_IO = 1 << 15,       /* CPL <= IOPL */
-    MODE_FSGSBASE = 1 << 16, MODE_UMIP = 1 << 17, MODE_LMA = 1 << 18,
-    MODE_TSD = 1 << 19,      /* RDTSC only at CPL 0 */
+    MODE_IO = 1 << 15, /* CPL <= IOPL */
+    MODE_FSGSBASE = 1 << 16,
+    MODE_UMIP = 1 << 17,
+    MODE_LMA = 1 << 18,
+    MODE_TSD = 1 << 19, /* RDTSC only at CPL 0 */
 };
 
 static inline unsigned mode_cpl(uint32_t mode)
@@ -185,8 +255,9 @@ void x86_mode_changed(struct x86_cpu *);
 uint32_t x86_mode(const struct vcpu *);
 static inline unsigned x86_mmu_idx(const struct x86_cpu *c)
 {
-    return c->cpl == 3 ? MODE_MMU_USER
-         : (c->cr4 & CR4_SMAP) && !(c->sys_flags & RF_AC) ? MODE_MMU_KERNEL : MODE_MMU_KERNEL_AC;
+    return c->cpl == 3                                      ? MODE_MMU_USER
+           : (c->cr4 & CR4_SMAP) && !(c->sys_flags & RF_AC) ? MODE_MMU_KERNEL
+                                                            : MODE_MMU_KERNEL_AC;
 }
 
 extern const struct isa isa_x86;

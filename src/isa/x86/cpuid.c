@@ -78,9 +78,9 @@ static void extended(const struct x86_cpu *c, uint32_t leaf, uint32_t *r)
         r[C] = m->leaf[LEAF_81_ECX] | (n > 1 ? 2 : 0);
         r[D] = m->leaf[LEAF_81_EDX];
         break;
-    case 2: case 3: case 4:
-        put_text(r, m->brand + ((leaf & 0xff) - 2) * 16, 16);
-        break;
+    case 2:
+    case 3:
+    case 4: put_text(r, m->brand + ((leaf & 0xff) - 2) * 16, 16); break;
     case 5: /* L1 caches and TLBs: 64 KiB, 2-way, 64-byte lines */
         r[A] = r[B] = 0x01ff01ff;
         r[C] = r[D] = 0x40020140;
@@ -89,9 +89,7 @@ static void extended(const struct x86_cpu *c, uint32_t leaf, uint32_t *r)
         r[B] = 0x42004200;
         r[C] = 0x02008140;
         break;
-    case 7:
-        r[D] = m->leaf[LEAF_87_EDX];
-        break;
+    case 7: r[D] = m->leaf[LEAF_87_EDX]; break;
     case 8:
         r[A] = 40 | 48 << 8;
         r[B] = m->leaf[LEAF_88_EBX];
@@ -118,7 +116,10 @@ void x86_cpuid(struct x86_cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
         put_text(&r[C], m->vendor + 8, 4);
         break;
     case 1: leaf_1(c, r); break;
-    case 5: r[C] = m->has[X86_FEATURE_MONITOR] ? 3 : 0; r[A] = r[B] = r[C] ? 64 : 0; break;
+    case 5:
+        r[C] = m->has[X86_FEATURE_MONITOR] ? 3 : 0;
+        r[A] = r[B] = r[C] ? 64 : 0;
+        break;
     case 6: r[A] = 4; break; /* ARAT */
     case 7:
         if (sub == 0) {
@@ -144,8 +145,8 @@ uint64_t x86_xcr0_known(const struct x86_cpu *c)
 uint64_t x86_cr4_known(const struct x86_cpu *c)
 {
     const struct x86_model *m = c->model;
-    uint64_t k = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |
-                 CR4_OSFXSR | CR4_OSXMMEXCPT;
+    uint64_t k = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
+                 CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     k |= m->leaf[LEAF_7_ECX] & 4 ? CR4_UMIP : 0;
     k |= m->has[X86_FEATURE_FSGSBASE] ? CR4_FSGSBASE : 0;
     k |= m->leaf[LEAF_1_ECX] >> 17 & 1 ? CR4_PCIDE : 0;

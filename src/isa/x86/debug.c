@@ -32,7 +32,8 @@ static struct debug_point own_point(const struct x86_cpu *c, unsigned i)
     if (!dr7_enabled(c, i) || !access[kind]) {
         return (struct debug_point){0};
     }
-    return (struct debug_point){.addr = c->dr[i] & ~(uint64_t)(len - 1), .len = len, .access = access[kind]};
+    return (struct debug_point){
+        .addr = c->dr[i] & ~(uint64_t)(len - 1), .len = len, .access = access[kind]};
 }
 
 void x86_debug_regs_changed(struct x86_cpu *c)
@@ -63,7 +64,8 @@ void x86_debug_io(struct x86_cpu *c, uint16_t port, unsigned size)
     uint64_t bits = 0;
     for (unsigned i = 0; i < DEBUG_OWN && (c->cr4 & CR4_DE); i++) {
         uint64_t len = dr7_len(c, i), at = c->dr[i] & ~(len - 1);
-        bool hit = dr7_enabled(c, i) && dr7_kind(c, i) == DR7_IO && port + size > at && port < at + len;
+        bool hit =
+            dr7_enabled(c, i) && dr7_kind(c, i) == DR7_IO && port + size > at && port < at + len;
         bits |= hit ? 1u << i : 0;
     }
     trap(c, bits);

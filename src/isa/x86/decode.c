@@ -87,21 +87,11 @@ static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
                 insn->seg = byte >> 3 & 3;
             }
             break;
-        case P_FSGS:
-            insn->seg = X86_SEG_FS + (byte & 1);
-            break;
-        case P_66:
-            insn->p66 = true;
-            break;
-        case P_67:
-            d->p67 = true;
-            break;
-        case P_LOCK:
-            insn->lock = true;
-            break;
-        case P_REP:
-            insn->rep = byte;
-            break;
+        case P_FSGS: insn->seg = X86_SEG_FS + (byte & 1); break;
+        case P_66: insn->p66 = true; break;
+        case P_67: d->p67 = true; break;
+        case P_LOCK: insn->lock = true; break;
+        case P_REP: insn->rep = byte; break;
         }
     }
     return false;
@@ -164,29 +154,19 @@ static bool take_opcode(struct decoder *d, struct x86_insn *insn)
 static unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned node)
 {
     switch (node) {
-    case X86_NODE_MODE64:
-        return insn->mode == 8;
-    case X86_NODE_REXB:
-        return d->rex & B_BIT;
-    case X86_NODE_PREFIX:
-        return d->prefix;
-    case X86_NODE_L:
-        return insn->vex_l;
-    case X86_NODE_W:
-        return insn->rex_w;
-    case X86_NODE_OSIZE:
-        return insn->opsize >> 2;
-    case X86_NODE_ASIZE:
-        return insn->addrsize >> 2;
+    case X86_NODE_MODE64: return insn->mode == 8;
+    case X86_NODE_REXB: return d->rex & B_BIT;
+    case X86_NODE_PREFIX: return d->prefix;
+    case X86_NODE_L: return insn->vex_l;
+    case X86_NODE_W: return insn->rex_w;
+    case X86_NODE_OSIZE: return insn->opsize >> 2;
+    case X86_NODE_ASIZE: return insn->addrsize >> 2;
     }
     d->peeked = true;
     switch (node) {
-    case X86_NODE_MOD:
-        return *d->p >= 0xc0;
-    case X86_NODE_REG:
-        return *d->p >> 3 & 7;
-    default:
-        return *d->p & 7;
+    case X86_NODE_MOD: return *d->p >= 0xc0;
+    case X86_NODE_REG: return *d->p >> 3 & 7;
+    default: return *d->p & 7;
     }
 }
 
@@ -283,12 +263,8 @@ static bool take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *
     int64_t value = 0;
     o->kind = X86_OPND_IMM;
     switch (size) {
-    case X86_SIZE_B:
-        value = *d->p++;
-        break;
-    case X86_SIZE_BS:
-        value = (int8_t)*d->p++;
-        break;
+    case X86_SIZE_B: value = *d->p++; break;
+    case X86_SIZE_BS: value = (int8_t)*d->p++; break;
     case X86_SIZE_W:
         value = read16(d->p);
         d->p += 2;
@@ -341,14 +317,9 @@ static void take_far(struct decoder *d, struct x86_insn *insn)
 static void take_moffs(struct decoder *d, struct x86_insn *insn)
 {
     switch (insn->addrsize) {
-    case 2:
-        insn->imm = read16(d->p);
-        break;
-    case 4:
-        insn->imm = (uint32_t)read32(d->p);
-        break;
-    default:
-        insn->imm = read64(d->p);
+    case 2: insn->imm = read16(d->p); break;
+    case 4: insn->imm = (uint32_t)read32(d->p); break;
+    default: insn->imm = read64(d->p);
     }
     d->p += insn->addrsize;
 }
@@ -401,27 +372,20 @@ static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_op
         }
         set_gpr(insn, o, rm);
         return true;
-    case X86_HOW_R:
-        set_gpr(insn, o, rm);
-        return true;
+    case X86_HOW_R: set_gpr(insn, o, rm); return true;
     case X86_HOW_G:
         if (code->size == X86_SIZE_AD) {
             o->size = insn->addrsize;
         }
         set_gpr(insn, o, reg);
         return true;
-    case X86_HOW_Z:
-        set_gpr(insn, o, (insn->opcode & 7) | (d->rex & B_BIT ? 8 : 0));
-        return true;
+    case X86_HOW_Z: set_gpr(insn, o, (insn->opcode & 7) | (d->rex & B_BIT ? 8 : 0)); return true;
     case X86_HOW_B:
         o->kind = X86_OPND_GPR;
         o->reg = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7;
         return true;
-    case X86_HOW_M:
-        o->kind = X86_OPND_MEM;
-        return true;
-    case X86_HOW_I:
-        return take_imm(d, insn, o, code->size);
+    case X86_HOW_M: o->kind = X86_OPND_MEM; return true;
+    case X86_HOW_I: return take_imm(d, insn, o, code->size);
     case X86_HOW_J:
         o->kind = X86_OPND_REL;
         take_rel(d, insn, code->size);
@@ -475,16 +439,12 @@ static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_op
         o->kind = X86_OPND_SEG;
         o->reg = reg & 7;
         return o->reg < 6 && (o != insn->opnd || o->reg != X86_SEG_CS);
-    case X86_HOW_ST:
-        o->kind = X86_OPND_ST;
-        return true;
+    case X86_HOW_ST: o->kind = X86_OPND_ST; return true;
     case X86_HOW_STI:
         o->kind = X86_OPND_ST;
         o->reg = insn->modrm & 7;
         return true;
-    case X86_HOW_XMM:
-        o->kind = X86_OPND_VEC;
-        return true;
+    case X86_HOW_XMM: o->kind = X86_OPND_VEC; return true;
     case X86_HOW_ONE:
         o->kind = X86_OPND_IMM;
         insn->imm = 1;
@@ -498,13 +458,9 @@ static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_op
         take_moffs(d, insn);
         return true;
     case X86_HOW_X:
-    case X86_HOW_Y:
-        set_string(insn, o, code->how == X86_HOW_Y);
-        return true;
-    case X86_HOW_C:
-        return set_special(o, X86_OPND_CR, reg);
-    case X86_HOW_D:
-        return set_special(o, X86_OPND_DR, reg);
+    case X86_HOW_Y: set_string(insn, o, code->how == X86_HOW_Y); return true;
+    case X86_HOW_C: return set_special(o, X86_OPND_CR, reg);
+    case X86_HOW_D: return set_special(o, X86_OPND_DR, reg);
     }
     return false;
 }

@@ -28,22 +28,14 @@ const char *x86_gpr_name(unsigned reg, unsigned size, bool high)
 static const char *size_word(unsigned size)
 {
     switch (size) {
-    case 1:
-        return "byte ";
-    case 2:
-        return "word ";
-    case 4:
-        return "dword ";
-    case 6:
-        return "fword ";
-    case 8:
-        return "qword ";
-    case 10:
-        return "tbyte ";
-    case 16:
-        return "xmmword ";
-    case 32:
-        return "ymmword ";
+    case 1: return "byte ";
+    case 2: return "word ";
+    case 4: return "dword ";
+    case 6: return "fword ";
+    case 8: return "qword ";
+    case 10: return "tbyte ";
+    case 16: return "xmmword ";
+    case 32: return "ymmword ";
     }
     return "";
 }
@@ -108,9 +100,7 @@ static void add_opnd(struct strbuf *sb, const struct x86_insn *insn, unsigned i,
 {
     const struct x86_opnd *o = &insn->opnd[i];
     switch (o->kind) {
-    case X86_OPND_GPR:
-        strbuf_add(sb, "%s", x86_gpr_name(o->reg, o->size, o->high));
-        break;
+    case X86_OPND_GPR: strbuf_add(sb, "%s", x86_gpr_name(o->reg, o->size, o->high)); break;
     case X86_OPND_MEM:
         if (insn->has_modrm) {
             add_mem(sb, insn, o->size);
@@ -123,24 +113,12 @@ static void add_opnd(struct strbuf *sb, const struct x86_insn *insn, unsigned i,
         strbuf_add(sb, "0x%" PRIx64, cut(second ? insn->imm2 : insn->imm, o->size));
         break;
     }
-    case X86_OPND_VEC:
-        strbuf_add(sb, "%cmm%u", o->size == 32 ? 'y' : 'x', o->reg);
-        break;
-    case X86_OPND_MMX:
-        strbuf_add(sb, "mm%u", o->reg);
-        break;
-    case X86_OPND_ST:
-        strbuf_add(sb, "st(%u)", o->reg);
-        break;
-    case X86_OPND_SEG:
-        strbuf_add(sb, "%s", segs[o->reg]);
-        break;
-    case X86_OPND_CR:
-        strbuf_add(sb, "cr%u", o->reg);
-        break;
-    case X86_OPND_DR:
-        strbuf_add(sb, "dr%u", o->reg);
-        break;
+    case X86_OPND_VEC: strbuf_add(sb, "%cmm%u", o->size == 32 ? 'y' : 'x', o->reg); break;
+    case X86_OPND_MMX: strbuf_add(sb, "mm%u", o->reg); break;
+    case X86_OPND_ST: strbuf_add(sb, "st(%u)", o->reg); break;
+    case X86_OPND_SEG: strbuf_add(sb, "%s", segs[o->reg]); break;
+    case X86_OPND_CR: strbuf_add(sb, "cr%u", o->reg); break;
+    case X86_OPND_DR: strbuf_add(sb, "dr%u", o->reg); break;
     case X86_OPND_REL:
         strbuf_add(sb, "0x%" PRIx64, cut(pc + insn->len + insn->imm, insn->opsize));
         break;
@@ -158,12 +136,9 @@ static const char *sized_name(const struct x86_insn *insn, const char *name)
 {
     bool w = insn->rex_w && insn->mode == 8;
     switch (insn->op) {
-    case X86_MOVD:
-        return w ? "movq" : name;
-    case X86_PEXTRD:
-        return w ? "pextrq" : name;
-    case X86_PINSRD:
-        return w ? "pinsrq" : name;
+    case X86_MOVD: return w ? "movq" : name;
+    case X86_PEXTRD: return w ? "pextrq" : name;
+    case X86_PINSRD: return w ? "pinsrq" : name;
     }
     return name;
 }

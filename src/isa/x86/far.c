@@ -75,7 +75,9 @@ static bool read_gate(struct x86_cpu *c, uint16_t sel, uint64_t d, gva_t addr, s
     }
     *g = (struct gate){.sel = (uint16_t)bits_get(d, 31, 16),
                        .pc = bits_get(d, 15, 0) | bits_get(d, 63, 48) << 16 | high << 32,
-                       .opsize = lma ? 8 : type == 12 ? 4 : 2,
+                       .opsize = lma          ? 8
+                                 : type == 12 ? 4
+                                              : 2,
                        .params = lma ? 0 : (unsigned)bits_get(d, 36, 32)};
     if (g->opsize == 2) {
         g->pc &= 0xffff;
@@ -84,7 +86,8 @@ static bool read_gate(struct x86_cpu *c, uint16_t sel, uint64_t d, gva_t addr, s
 }
 
 /* Reads a code descriptor, through a gate if there is one. */
-static bool far_target(struct x86_cpu *c, uint16_t *sel, uint64_t *pc, uint64_t *desc, struct gate *g)
+static bool far_target(struct x86_cpu *c, uint16_t *sel, uint64_t *pc, uint64_t *desc,
+                       struct gate *g)
 {
     gva_t addr;
     g->opsize = 0;
@@ -156,8 +159,12 @@ static enum ir_helper_result call_inner(struct x86_cpu *c, const struct gate *g,
     }
     struct x86_stack old, new;
     x86_stack_current(&old, c);
-    new = (struct x86_stack){.c = c, .base = lma ? 0 : x86_desc_base(ss_desc), .sp = sp,
-                             .mask = lma ? ~0ull : x86_desc_ar(ss_desc) & AR_DB ? 0xffffffff : 0xffff,
+    new = (struct x86_stack){.c = c,
+                             .base = lma ? 0 : x86_desc_base(ss_desc),
+                             .sp = sp,
+                             .mask = lma                            ? ~0ull
+                                     : x86_desc_ar(ss_desc) & AR_DB ? 0xffffffff
+                                                                    : 0xffff,
                              .idx = x86_sys_idx(c)};
     x86_push(&new, g->opsize, c->seg[SEG_SS].sel);
     x86_push(&new, g->opsize, c->rt.reg[RSP]);
@@ -175,7 +182,8 @@ static enum ir_helper_result call_inner(struct x86_cpu *c, const struct gate *g,
     }
     set_cs(c, sel, d, level);
     if (lma) {
-        x86_set_seg_raw(c, SEG_SS, (uint16_t)level, 0, 0xffffffff, AR_P | AR_S | AR_W | AR_DB | AR_G);
+        x86_set_seg_raw(c, SEG_SS, (uint16_t)level, 0, 0xffffffff,
+                        AR_P | AR_S | AR_W | AR_DB | AR_G);
     } else {
         x86_seg_from_desc(c, SEG_SS, ss, ss_desc | BIT(40));
     }
@@ -243,12 +251,14 @@ struct return_frame {
 };
 
 /* SS:RSP of the outer level; the null selector is right for 64-bit code below level 3. */
-static bool outer_stack(struct x86_cpu *c, const struct return_frame *f, uint16_t cs_ar, unsigned rpl)
+static bool outer_stack(struct x86_cpu *c, const struct return_frame *f, uint16_t cs_ar,
+                        unsigned rpl)
 {
     uint16_t sel = (uint16_t)f->ss;
     uint64_t d;
     if ((sel & ~3u) == 0 && (c->efer & EFER_LMA) && (cs_ar & AR_L) && rpl != 3) {
-        x86_set_seg_raw(c, SEG_SS, sel, 0, 0xffffffff, AR_P | AR_S | AR_W | AR_DB | AR_G | (uint16_t)(rpl << 5));
+        x86_set_seg_raw(c, SEG_SS, sel, 0, 0xffffffff,
+                        AR_P | AR_S | AR_W | AR_DB | AR_G | (uint16_t)(rpl << 5));
         return true;
     }
     if (!x86_inner_ss(c, sel, rpl, EXC_GP, &d)) {
@@ -259,8 +269,9 @@ static bool outer_stack(struct x86_cpu *c, const struct return_frame *f, uint16_
 }
 
 /* The common end of far RET and IRET in protected mode. `s` stands behind CS (and flags). */
-static enum ir_helper_result return_to(struct x86_cpu *c, struct x86_stack *s, struct return_frame *f,
-                                       unsigned opsize, unsigned release, bool pop_ss)
+static enum ir_helper_result return_to(struct x86_cpu *c, struct x86_stack *s,
+                                       struct return_frame *f, unsigned opsize, unsigned release,
+                                       bool pop_ss)
 {
     uint16_t sel = (uint16_t)f->cs;
     unsigned rpl = sel & 3;
@@ -346,7 +357,8 @@ static void iret_flags(struct x86_cpu *c, uint64_t flags, unsigned opsize, unsig
 }
 
 /* Back to virtual-8086 mode (Vol. 3A 20.2). */
-static enum ir_helper_result iret_to_vm(struct x86_cpu *c, struct x86_stack *s, struct return_frame *f)
+static enum ir_helper_result iret_to_vm(struct x86_cpu *c, struct x86_stack *s,
+                                        struct return_frame *f)
 {
     static const uint8_t order[5] = {SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     uint64_t sp = x86_pop(s, 4), sel[5];

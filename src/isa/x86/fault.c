@@ -145,8 +145,8 @@ static void push_frame(struct x86_cpu *c, struct x86_stack *s, const struct idt_
         x86_push(s, g->size, c->rt.reg[RSP]);
     }
     uint64_t flags = x86_rflags(c);
-    bool fault_class = !f->soft && f->kind == RT_FAULT_GUEST && f->vector < 32 && f->vector != EXC_DB &&
-                       f->vector != EXC_NMI;
+    bool fault_class = !f->soft && f->kind == RT_FAULT_GUEST && f->vector < 32 &&
+                       f->vector != EXC_DB && f->vector != EXC_NMI;
     x86_push(s, g->size, fault_class ? flags | RF_RF : flags);
     x86_push(s, g->size, c->seg[SEG_CS].sel);
     x86_push(s, g->size, c->rt.pc);
@@ -155,8 +155,8 @@ static void push_frame(struct x86_cpu *c, struct x86_stack *s, const struct idt_
     }
 }
 
-static void enter_handler(struct x86_cpu *c, const struct idt_gate *g, uint64_t desc, unsigned level,
-                          const struct x86_stack *s)
+static void enter_handler(struct x86_cpu *c, const struct idt_gate *g, uint64_t desc,
+                          unsigned level, const struct x86_stack *s)
 {
     bool from_vm = c->sys_flags & RF_VM;
     uint64_t clear = RF_TF | RF_NT | RF_RF | RF_VM | (g->type & 1 ? 0 : RF_IF);
@@ -238,7 +238,11 @@ enum fault_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
 static enum fault_class classify(unsigned vector)
 {
     switch (vector) {
-    case EXC_DE: case EXC_TS: case EXC_NP: case EXC_SS: case EXC_GP: return CONTRIBUTORY;
+    case EXC_DE:
+    case EXC_TS:
+    case EXC_NP:
+    case EXC_SS:
+    case EXC_GP: return CONTRIBUTORY;
     case EXC_PF: return PAGE_FAULT;
     case EXC_DF: return DOUBLE_FAULT;
     default: return BENIGN;
@@ -280,7 +284,8 @@ static void settle(struct x86_cpu *c, struct rt_fault *f)
     }
 }
 
-/* A software interrupt pushes the address behind it; a fault on the way is the instruction's own. */
+/* A software interrupt pushes the address behind it; a fault on the way is the instruction's own.
+ */
 static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc);
 
 enum ir_helper_result x86_deliver_soft(struct x86_cpu *c, uint64_t insn_pc)
@@ -302,10 +307,12 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
             triple_fault(c);
             return true;
         }
-        bool doubles = nested && ((before == CONTRIBUTORY && now == CONTRIBUTORY) ||
-                                  (before == PAGE_FAULT && (now == CONTRIBUTORY || now == PAGE_FAULT)));
+        bool doubles =
+            nested && ((before == CONTRIBUTORY && now == CONTRIBUTORY) ||
+                       (before == PAGE_FAULT && (now == CONTRIBUTORY || now == PAGE_FAULT)));
         if (doubles) {
-            f = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_DF, .has_error = c->cr0 & CR0_PE};
+            f = (struct rt_fault){
+                .kind = RT_FAULT_GUEST, .vector = EXC_DF, .has_error = c->cr0 & CR0_PE};
             now = DOUBLE_FAULT;
         }
         bool done = c->cr0 & CR0_PE ? deliver_protected(c, &f) : deliver_real(c, &f);
@@ -376,7 +383,8 @@ static void take_interrupt(struct vcpu *v)
 bool x86_events(struct vcpu *v)
 {
     struct x86_cpu *c = x86_cpu(v);
-    unsigned ev = atomic_fetch_and(&v->events, ~(unsigned)(VCPU_EV_INIT | VCPU_EV_SIPI | VCPU_EV_INTR | VCPU_EV_SMI));
+    unsigned ev = atomic_fetch_and(
+        &v->events, ~(unsigned)(VCPU_EV_INIT | VCPU_EV_SIPI | VCPU_EV_INTR | VCPU_EV_SMI));
     if (ev & VCPU_EV_INIT) {
         init_reset(v);
     }
@@ -389,7 +397,8 @@ bool x86_events(struct vcpu *v)
     if (c->pending_db && !c->rt.hold_irq) {
         uint64_t bits = c->pending_db;
         c->pending_db = 0;
-        deliver(c, (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_DB, .addr = bits}, c->rt.pc);
+        deliver(c, (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_DB, .addr = bits},
+                c->rt.pc);
     }
     if ((ev & VCPU_EV_NMI) && !c->nmi_blocked && !c->rt.hold_irq) {
         atomic_fetch_and(&v->events, ~(unsigned)VCPU_EV_NMI);

@@ -11,7 +11,22 @@
 #include "isa/x86/model.h"
 #include "isa/x86/sys.h"
 
-enum kind { GPR, PC, FLAGS, SELECTOR, ST, FPU_WORD, XMM, MXCSR, YMMH, BASE, KERNEL_GS, CR, EFER, DR };
+enum kind {
+    GPR,
+    PC,
+    FLAGS,
+    SELECTOR,
+    ST,
+    FPU_WORD,
+    XMM,
+    MXCSR,
+    YMMH,
+    BASE,
+    KERNEL_GS,
+    CR,
+    EFER,
+    DR
+};
 
 struct group {
     const char *feature; /* NULL: goes on */
@@ -21,12 +36,14 @@ struct group {
 };
 
 static const struct group groups64[] = {
-    {"org.gnu.gdb.i386.core", "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15", "int64", "", GPR, 16, 0, 64},
+    {"org.gnu.gdb.i386.core", "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15",
+     "int64", "", GPR, 16, 0, 64},
     {NULL, "rip", "code_ptr", "", PC, 1, 0, 64},
     {NULL, "eflags", "i386_eflags", "", FLAGS, 1, 0, 32},
     {NULL, "cs ss ds es fs gs", "int32", "", SELECTOR, 6, 0, 32},
     {NULL, "st#", "i387_ext", "", ST, 8, 0, 80},
-    {NULL, "fctrl fstat ftag fiseg fioff foseg fooff fop", "int32", " group=\"float\"", FPU_WORD, 8, 0, 32},
+    {NULL, "fctrl fstat ftag fiseg fioff foseg fooff fop", "int32", " group=\"float\"", FPU_WORD, 8,
+     0, 32},
     {"org.gnu.gdb.i386.sse", "xmm#", "uint128", " group=\"vector\"", XMM, 16, 0, 128},
     {NULL, "mxcsr", "int32", " group=\"vector\"", MXCSR, 1, 0, 32},
     {"org.gnu.gdb.i386.avx", "ymm#h", "uint128", "", YMMH, 16, 0, 128},
@@ -44,7 +61,8 @@ static const struct group groups32[] = {
     {NULL, "eflags", "i386_eflags", "", FLAGS, 1, 0, 32},
     {NULL, "cs ss ds es fs gs", "int32", "", SELECTOR, 6, 0, 32},
     {NULL, "st#", "i387_ext", "", ST, 8, 0, 80},
-    {NULL, "fctrl fstat ftag fiseg fioff foseg fooff fop", "int32", " group=\"float\"", FPU_WORD, 8, 0, 32},
+    {NULL, "fctrl fstat ftag fiseg fioff foseg fooff fop", "int32", " group=\"float\"", FPU_WORD, 8,
+     0, 32},
     {"org.gnu.gdb.i386.sse", "xmm#", "uint128", " group=\"vector\"", XMM, 8, 0, 128},
     {NULL, "mxcsr", "int32", " group=\"vector\"", MXCSR, 1, 0, 32},
     {"org.gnu.gdb.i386.avx", "ymm#h", "uint128", "", YMMH, 8, 0, 128},
@@ -89,12 +107,16 @@ static void add_group(const struct group *g, struct strbuf *sb)
 /* Flag names as gdb shows them. */
 static void add_flags_type(struct strbuf *sb)
 {
-    static const struct { const char *name; unsigned bit; } bits[] = {
-        {"CF", 0}, {"PF", 2}, {"AF", 4}, {"ZF", 6}, {"SF", 7}, {"TF", 8}, {"IF", 9}, {"DF", 10},
-        {"OF", 11}, {"NT", 14}, {"RF", 16}, {"VM", 17}, {"AC", 18}, {"VIF", 19}, {"VIP", 20}, {"ID", 21}};
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } bits[] = {{"CF", 0},  {"PF", 2},   {"AF", 4},   {"ZF", 6},  {"SF", 7},  {"TF", 8},
+                {"IF", 9},  {"DF", 10},  {"OF", 11},  {"NT", 14}, {"RF", 16}, {"VM", 17},
+                {"AC", 18}, {"VIF", 19}, {"VIP", 20}, {"ID", 21}};
     strbuf_add(sb, "<flags id=\"i386_eflags\" size=\"4\">\n");
     for (unsigned i = 0; i < ARRAY_LEN(bits); i++) {
-        strbuf_add(sb, "<field name=\"%s\" start=\"%u\" end=\"%u\"/>\n", bits[i].name, bits[i].bit, bits[i].bit);
+        strbuf_add(sb, "<field name=\"%s\" start=\"%u\" end=\"%u\"/>\n", bits[i].name, bits[i].bit,
+                   bits[i].bit);
     }
     strbuf_add(sb, "</flags>\n");
 }
@@ -102,8 +124,10 @@ static void add_flags_type(struct strbuf *sb)
 void x86_gdb_target(const struct vcpu *v, struct strbuf *sb)
 {
     const struct group *g = groups_of(v);
-    strbuf_add(sb, "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>\n"
-                   "<architecture>%s</architecture>\n", long_model(v) ? "i386:x86-64" : "i386");
+    strbuf_add(sb,
+               "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>\n"
+               "<architecture>%s</architecture>\n",
+               long_model(v) ? "i386:x86-64" : "i386");
     for (bool first = true; g->names; g++, first = false) {
         if (g->feature) {
             strbuf_add(sb, "%s<feature name=\"%s\">\n", first ? "" : "</feature>\n", g->feature);
@@ -153,7 +177,9 @@ static uint64_t fpu_word(const struct vcpu *v, unsigned i)
         }
         return tags;
     }
-    return i == 0 ? x86_cpu(v)->x87_cw : i == 4 || i == 6 ? load_le32(fx + at[i]) : load_le16(fx + at[i]);
+    return i == 0             ? x86_cpu(v)->x87_cw
+           : i == 4 || i == 6 ? load_le32(fx + at[i])
+                              : load_le16(fx + at[i]);
 }
 
 static uint64_t read_cr(struct x86_cpu *c, unsigned i)

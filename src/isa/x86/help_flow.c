@@ -15,13 +15,15 @@ enum ir_helper_result helper_raise(struct rt_env *env, uint64_t vector, uint64_t
     return x86_raise(cpu_of(env), (unsigned)vector);
 }
 
-enum ir_helper_result helper_raise_error(struct rt_env *env, uint64_t vector, uint64_t error, uint64_t c)
+enum ir_helper_result helper_raise_error(struct rt_env *env, uint64_t vector, uint64_t error,
+                                         uint64_t c)
 {
     return x86_raise_error(cpu_of(env), (unsigned)vector, (uint32_t)error);
 }
 
 /* a: vector, b: address behind the instruction, c: 1 for INT1 (not checked against the gate). */
-enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t next, uint64_t hard)
+enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t next,
+                                   uint64_t hard)
 {
     struct x86_cpu *c = cpu_of(env);
     if ((c->sys_flags & RF_VM) && !hard && vector != EXC_BP && vector != EXC_OF &&
@@ -30,7 +32,8 @@ enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t
     }
     uint64_t pc = env->pc;
     env->pc = next;
-    env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = (uint32_t)vector, .soft = !hard};
+    env->fault =
+        (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = (uint32_t)vector, .soft = !hard};
     return x86_deliver_soft(c, pc);
 }
 
@@ -39,7 +42,8 @@ enum ir_helper_result helper_iret(struct rt_env *env, uint64_t opsize, uint64_t 
     return x86_iret(cpu_of(env), (unsigned)opsize);
 }
 
-enum ir_helper_result helper_far_jump(struct rt_env *env, uint64_t sel, uint64_t pc, uint64_t opsize)
+enum ir_helper_result helper_far_jump(struct rt_env *env, uint64_t sel, uint64_t pc,
+                                      uint64_t opsize)
 {
     return x86_far_jump(cpu_of(env), (uint16_t)sel, pc, (unsigned)opsize);
 }
@@ -50,7 +54,8 @@ enum ir_helper_result helper_far_call(struct rt_env *env, uint64_t sel, uint64_t
     return x86_far_call(cpu_of(env), (uint16_t)sel, pc, how & 0xff, env->pc + (how >> 8));
 }
 
-enum ir_helper_result helper_far_ret(struct rt_env *env, uint64_t opsize, uint64_t release, uint64_t c)
+enum ir_helper_result helper_far_ret(struct rt_env *env, uint64_t opsize, uint64_t release,
+                                     uint64_t c)
 {
     return x86_far_ret(cpu_of(env), (unsigned)opsize, (unsigned)release);
 }
@@ -194,7 +199,8 @@ enum ir_helper_result helper_sti(struct rt_env *env, uint64_t a, uint64_t b, uin
     if (!(c->sys_flags & RF_IF)) {
         c->sys_flags |= RF_IF;
         c->rt.hold_irq = true; /* Vol. 3A 6.8.1: one instruction more */
-        bool waiting = atomic_load(&c->rt.exit) || (env->vcpu->ic && irq_ctrl_pending(env->vcpu->ic));
+        bool waiting =
+            atomic_load(&c->rt.exit) || (env->vcpu->ic && irq_ctrl_pending(env->vcpu->ic));
         return waiting ? IR_HELPER_EXIT : IR_HELPER_NEXT;
     }
     return IR_HELPER_NEXT;

@@ -80,7 +80,8 @@ static bool read_area(struct x86_cpu *c, uint64_t va, uint8_t *buf, unsigned len
     return true;
 }
 
-static bool write_area(struct x86_cpu *c, uint64_t va, const uint8_t *buf, unsigned off, unsigned len)
+static bool write_area(struct x86_cpu *c, uint64_t va, const uint8_t *buf, unsigned off,
+                       unsigned len)
 {
     for (unsigned i = 0; i < len;) {
         unsigned n = len - i < 64 ? len - i : 64;
@@ -107,7 +108,8 @@ static enum ir_helper_result fxsave(struct x86_cpu *c, uint64_t va)
     put_mxcsr(c, fx);
     get_sse(c, fx);
     /* registers that the mode does not have are left out */
-    return write_area(c, va, fx, 0, x86_long_code(c) ? 416 : 288) ? IR_HELPER_NEXT : IR_HELPER_FAULT;
+    return write_area(c, va, fx, 0, x86_long_code(c) ? 416 : 288) ? IR_HELPER_NEXT
+                                                                  : IR_HELPER_FAULT;
 }
 
 static enum ir_helper_result fxrstor(struct x86_cpu *c, uint64_t va)
@@ -244,7 +246,8 @@ static enum ir_helper_result xrstor(struct x86_cpu *c, uint64_t va)
             bv & 2 ? memcpy(c->vec[i], xs + FX_XMM + i * 16, 16) : memset(c->vec[i], 0, 16);
         }
         if (rfbm & 4) {
-            bv & 4 ? memcpy(c->vec[i] + 16, xs + XS_YMM + i * 16, 16) : memset(c->vec[i] + 16, 0, 16);
+            bv & 4 ? memcpy(c->vec[i] + 16, xs + XS_YMM + i * 16, 16)
+                   : memset(c->vec[i] + 16, 0, 16);
         }
     }
     return IR_HELPER_NEXT;
@@ -257,7 +260,8 @@ enum ir_helper_result helper_save_state(struct rt_env *env, uint64_t va, uint64_
                                 : xsave(cpu_of(env), va, (enum x86_state_kind)kind);
 }
 
-enum ir_helper_result helper_restore_state(struct rt_env *env, uint64_t va, uint64_t kind, uint64_t w)
+enum ir_helper_result helper_restore_state(struct rt_env *env, uint64_t va, uint64_t kind,
+                                           uint64_t w)
 {
     return kind == STATE_FXSAVE ? fxrstor(cpu_of(env), va) : xrstor(cpu_of(env), va);
 }
@@ -390,16 +394,15 @@ static bool copy_in(struct x86_cpu *c, uint64_t va, uint8_t *buf, unsigned len)
 }
 
 /* a: address, b: enum x86_fpu_env, c: operand size (2: 16-bit layout) */
-enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t what, uint64_t opsize)
+enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t what,
+                                     uint64_t opsize)
 {
     struct x86_cpu *c = cpu_of(env);
     uint8_t fx[512] __attribute__((aligned(16))), buf[128];
     unsigned word = opsize == 2 ? 2 : 4, len = word * 7;
     get_x87(c, fx);
     switch ((enum x86_fpu_env)what) {
-    case FPU_INIT:
-        fninit(c, fx);
-        return IR_HELPER_NEXT;
+    case FPU_INIT: fninit(c, fx); return IR_HELPER_NEXT;
     case FPU_LDCW:
         if (!vmem_read(env->vcpu, va, env->mmu_idx, 2, fx)) {
             return IR_HELPER_FAULT;

@@ -79,8 +79,10 @@ static bool swap_pair(struct x86_cpu *c, void *host, unsigned half, bool *same)
     return true;
 }
 
-/* CMPXCHG8B, CMPXCHG16B: a: address, b: bytes of a half. Crossing pages or device memory: slowly. */
-enum ir_helper_result helper_cmpxchg_pair(struct rt_env *env, uint64_t va, uint64_t half, uint64_t d)
+/* CMPXCHG8B, CMPXCHG16B: a: address, b: bytes of a half. Crossing pages or device memory: slowly.
+ */
+enum ir_helper_result helper_cmpxchg_pair(struct rt_env *env, uint64_t va, uint64_t half,
+                                          uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
     void *host = NULL;
@@ -109,7 +111,8 @@ enum ir_helper_result helper_cmpxchg_pair(struct rt_env *env, uint64_t va, uint6
 }
 
 /* a: size of the frame, b: nesting level, c: operand size */
-enum ir_helper_result helper_enter(struct rt_env *env, uint64_t size, uint64_t level, uint64_t opsize)
+enum ir_helper_result helper_enter(struct rt_env *env, uint64_t size, uint64_t level,
+                                   uint64_t opsize)
 {
     struct x86_cpu *c = cpu_of(env);
     struct x86_stack s, old;
@@ -242,7 +245,8 @@ enum ir_helper_result helper_bcd(struct rt_env *env, uint64_t op, uint64_t imm, 
         break;
     }
     env->reg[RAX] = (env->reg[RAX] & ~0xffffull) | (uint64_t)ah << 8 | al;
-    uint32_t f = (al == 0 ? FLAG_ZF : 0) | (al & 0x80 ? FLAG_SF : 0) | (__builtin_parity(al) ? 0 : FLAG_PF);
+    uint32_t f =
+        (al == 0 ? FLAG_ZF : 0) | (al & 0x80 ? FLAG_SF : 0) | (__builtin_parity(al) ? 0 : FLAG_PF);
     x86_set_rflags(c, f, FLAG_ALL);
     return IR_HELPER_NEXT;
 }

@@ -19,9 +19,9 @@
 struct str {
     struct x86_cpu *c;
     struct x86_string_args a;
-    uint64_t mask;      /* of address size */
-    int64_t step;       /* + or - element size */
-    uint64_t count;     /* elements left; 1 without a prefix */
+    uint64_t mask;  /* of address size */
+    int64_t step;   /* + or - element size */
+    uint64_t count; /* elements left; 1 without a prefix */
     unsigned idx;
     bool flat;
 };
@@ -236,15 +236,18 @@ enum ir_helper_result helper_string(struct rt_env *env, uint64_t packed, uint64_
 {
     struct x86_cpu *c = (struct x86_cpu *)env;
     struct str s = {.c = c, .idx = env->mmu_idx};
-    s.a = (struct x86_string_args){.what = (uint8_t)packed, .size = (uint8_t)(packed >> 8),
-                                   .rep = (uint8_t)(packed >> 16), .seg = (uint8_t)(packed >> 24),
-                                   .addrsize = (uint8_t)(packed >> 32), .len = (uint8_t)(packed >> 40)};
+    s.a = (struct x86_string_args){.what = (uint8_t)packed,
+                                   .size = (uint8_t)(packed >> 8),
+                                   .rep = (uint8_t)(packed >> 16),
+                                   .seg = (uint8_t)(packed >> 24),
+                                   .addrsize = (uint8_t)(packed >> 32),
+                                   .len = (uint8_t)(packed >> 40)};
     s.mask = mask_low(s.a.addrsize * 8u);
     s.step = c->sys_flags & RF_DF ? -(int64_t)s.a.size : s.a.size;
     s.count = s.a.rep ? c->rt.reg[RCX] & s.mask : 1;
     s.flat = !!(x86_mode(env->vcpu) & MODE_FLAT);
     bool compares = s.a.what == STRING_CMPS || s.a.what == STRING_SCAS;
-    for (uint64_t done = 0; s.count; ) {
+    for (uint64_t done = 0; s.count;) {
         int64_t n = step(&s);
         if (n < 0) {
             return IR_HELPER_FAULT;
@@ -254,7 +257,8 @@ enum ir_helper_result helper_string(struct rt_env *env, uint64_t packed, uint64_
         }
         done += (uint64_t)n;
         bool trap = c->sys_flags & RF_TF;
-        if (s.count && (trap || done >= CHUNK || atomic_load_explicit(&env->exit, memory_order_relaxed))) {
+        if (s.count &&
+            (trap || done >= CHUNK || atomic_load_explicit(&env->exit, memory_order_relaxed))) {
             return IR_HELPER_AGAIN;
         }
     }

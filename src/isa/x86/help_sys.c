@@ -76,8 +76,8 @@ static enum ir_helper_result write_cr4(struct x86_cpu *c, uint64_t v)
         ((changed & v & CR4_PCIDE) && (!lma || (c->cr3 & 0xfff)))) {
         return x86_raise_error(c, EXC_GP, 0);
     }
-    if ((changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)) && (c->cr0 & CR0_PG) && (v & CR4_PAE) &&
-        !lma && !x86_load_pdptes(c, c->cr3)) {
+    if ((changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)) && (c->cr0 & CR0_PG) &&
+        (v & CR4_PAE) && !lma && !x86_load_pdptes(c, c->cr3)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     c->cr4 = v;
@@ -183,7 +183,8 @@ enum ir_helper_result helper_load_seg(struct rt_env *env, uint64_t seg, uint64_t
 }
 
 /* a: segment register, b: value popped, c: operand size */
-enum ir_helper_result helper_pop_seg(struct rt_env *env, uint64_t seg, uint64_t sel, uint64_t opsize)
+enum ir_helper_result helper_pop_seg(struct rt_env *env, uint64_t seg, uint64_t sel,
+                                     uint64_t opsize)
 {
     struct x86_cpu *c = cpu_of(env);
     uint64_t rsp = x86_stack_add(c, opsize);
@@ -206,7 +207,8 @@ enum ir_helper_result helper_load_far(struct rt_env *env, uint64_t how, uint64_t
 }
 
 /* a: 0 GDT, 1 IDT */
-enum ir_helper_result helper_load_table(struct rt_env *env, uint64_t which, uint64_t base, uint64_t limit)
+enum ir_helper_result helper_load_table(struct rt_env *env, uint64_t which, uint64_t base,
+                                        uint64_t limit)
 {
     struct x86_cpu *c = cpu_of(env);
     struct x86_table t = {.base = base, .limit = (uint16_t)limit};

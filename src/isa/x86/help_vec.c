@@ -189,7 +189,9 @@ static unsigned compare(const struct side *a, const struct side *b, unsigned imm
         switch (imm8 >> 2 & 3) {
         case 0: hit = j < b->len && match_set(a, b->v[j], false); break;
         case 1: hit = j < b->len && match_set(a, b->v[j], true); break;
-        case 2: hit = j < a->len && j < b->len ? a->v[j] == b->v[j] : j >= a->len && j >= b->len; break;
+        case 2:
+            hit = j < a->len && j < b->len ? a->v[j] == b->v[j] : j >= a->len && j >= b->len;
+            break;
         default: hit = match_ordered(a, b, j, n); break;
         }
         bool flip = (imm8 & 0x30) == 0x10 || ((imm8 & 0x30) == 0x30 && j < b->len);

@@ -19,8 +19,15 @@ enum x86_helper {
 enum x86_check { CHECK_READ, CHECK_WRITE, CHECK_PRIVILEGE, X86_CHECKS };
 
 /* Operand of helper_string: what, element size, prefix, segment, address size. */
-enum x86_string { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_CMPS, STRING_SCAS, STRING_INS,
-                  STRING_OUTS };
+enum x86_string {
+    STRING_MOVS,
+    STRING_STOS,
+    STRING_LODS,
+    STRING_CMPS,
+    STRING_SCAS,
+    STRING_INS,
+    STRING_OUTS
+};
 struct x86_string_args {
     uint8_t what, size, rep /* 0, 0xf3, 0xf2 */, seg, addrsize, len /* of the instruction */;
 };

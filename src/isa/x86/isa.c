@@ -12,25 +12,58 @@
 #include "isa/x86/model.h"
 #include "isa/x86/sys.h"
 
-#define REG(n, field, like) {n, offsetof(struct x86_cpu, field), like}
-#define SEL(n, i) {n, offsetof(struct x86_cpu, seg) + (i) * sizeof(struct x86_segment), NULL}
+#define REG(n, field, like)                                                                        \
+    {                                                                                              \
+        n, offsetof(struct x86_cpu, field), like                                                   \
+    }
+#define SEL(n, i)                                                                                  \
+    {                                                                                              \
+        n, offsetof(struct x86_cpu, seg) + (i) * sizeof(struct x86_segment), NULL                  \
+    }
 
 static const struct ir_reg regs[XREG_COUNT] = {
-    REG("rax", rt.reg[0], "rax"), REG("rcx", rt.reg[1], "rcx"), REG("rdx", rt.reg[2], "rdx"),
-    REG("rbx", rt.reg[3], "rbx"), REG("rsp", rt.reg[4], "rsp"), REG("rbp", rt.reg[5], "rbp"),
-    REG("rsi", rt.reg[6], "rsi"), REG("rdi", rt.reg[7], "rdi"), REG("r8", rt.reg[8], "r8"),
-    REG("r9", rt.reg[9], "r9"), REG("r10", rt.reg[10], "r10"), REG("r11", rt.reg[11], "r11"),
-    REG("r12", rt.reg[12], NULL), REG("r13", rt.reg[13], NULL), REG("r14", rt.reg[14], NULL),
+    REG("rax", rt.reg[0], "rax"),
+    REG("rcx", rt.reg[1], "rcx"),
+    REG("rdx", rt.reg[2], "rdx"),
+    REG("rbx", rt.reg[3], "rbx"),
+    REG("rsp", rt.reg[4], "rsp"),
+    REG("rbp", rt.reg[5], "rbp"),
+    REG("rsi", rt.reg[6], "rsi"),
+    REG("rdi", rt.reg[7], "rdi"),
+    REG("r8", rt.reg[8], "r8"),
+    REG("r9", rt.reg[9], "r9"),
+    REG("r10", rt.reg[10], "r10"),
+    REG("r11", rt.reg[11], "r11"),
+    REG("r12", rt.reg[12], NULL),
+    REG("r13", rt.reg[13], NULL),
+    REG("r14", rt.reg[14], NULL),
     REG("r15", rt.reg[15], NULL),
-    REG("es_base", seg_base[0], NULL), REG("cs_base", seg_base[1], NULL), REG("ss_base", seg_base[2], NULL),
-    REG("ds_base", seg_base[3], NULL), REG("fs_base", seg_base[4], NULL), REG("gs_base", seg_base[5], NULL),
-    REG("sys_flags", sys_flags, NULL), REG("kernel_gs", kernel_gs, NULL), REG("mxcsr", mxcsr, NULL),
+    REG("es_base", seg_base[0], NULL),
+    REG("cs_base", seg_base[1], NULL),
+    REG("ss_base", seg_base[2], NULL),
+    REG("ds_base", seg_base[3], NULL),
+    REG("fs_base", seg_base[4], NULL),
+    REG("gs_base", seg_base[5], NULL),
+    REG("sys_flags", sys_flags, NULL),
+    REG("kernel_gs", kernel_gs, NULL),
+    REG("mxcsr", mxcsr, NULL),
     REG("tsc_aux", tsc_aux, NULL),
-    SEL("es", 0), SEL("cs", 1), SEL("ss", 2), SEL("ds", 3), SEL("fs", 4), SEL("gs", 5),
-    REG("ldtr", ldtr.sel, NULL), REG("tr", tr.sel, NULL),
-    REG("cr0", cr0, NULL), REG("cr2", cr2, NULL), REG("cr3", cr3, NULL), REG("cr4", cr4, NULL),
-    REG("gdt_base", gdtr.base, NULL), REG("gdt_limit", gdtr.limit, NULL),
-    REG("idt_base", idtr.base, NULL), REG("idt_limit", idtr.limit, NULL),
+    SEL("es", 0),
+    SEL("cs", 1),
+    SEL("ss", 2),
+    SEL("ds", 3),
+    SEL("fs", 4),
+    SEL("gs", 5),
+    REG("ldtr", ldtr.sel, NULL),
+    REG("tr", tr.sel, NULL),
+    REG("cr0", cr0, NULL),
+    REG("cr2", cr2, NULL),
+    REG("cr3", cr3, NULL),
+    REG("cr4", cr4, NULL),
+    REG("gdt_base", gdtr.base, NULL),
+    REG("gdt_limit", gdtr.limit, NULL),
+    REG("idt_base", idtr.base, NULL),
+    REG("idt_limit", idtr.limit, NULL),
 };
 
 static const struct ir_helper helpers[X86_HELPERS] = {
@@ -49,7 +82,8 @@ bool x86_seg_check(struct x86_cpu *c, unsigned seg, uint64_t off, unsigned size,
     }
     if (!real) {
         bool code = s->ar & AR_CODE;
-        ok = (s->ar & AR_P) && (access & RT_WRITE ? !code && (s->ar & AR_W) : !code || (s->ar & AR_W));
+        ok = (s->ar & AR_P) &&
+             (access & RT_WRITE ? !code && (s->ar & AR_W) : !code || (s->ar & AR_W));
     }
     bool down = (s->ar & (AR_S | AR_CODE | AR_E)) == (AR_S | AR_E);
     if (down) {
@@ -75,13 +109,19 @@ static bool check_write(struct rt_env *env, uint64_t seg, uint64_t off, unsigned
 }
 
 static const struct ir_check checks[X86_CHECKS] = {
-    [CHECK_READ] = {"seg_read", check_read}, [CHECK_WRITE] = {"seg_write", check_write},
+    [CHECK_READ] = {"seg_read", check_read},
+    [CHECK_WRITE] = {"seg_write", check_write},
     [CHECK_PRIVILEGE] = {"privilege", check_read},
 };
 
 const struct ir_guest x86_guest = {
-    .regs = regs, .nregs = XREG_COUNT, .helpers = helpers, .nhelpers = X86_HELPERS,
-    .checks = checks, .nchecks = X86_CHECKS, .vec_off = offsetof(struct x86_cpu, vec),
+    .regs = regs,
+    .nregs = XREG_COUNT,
+    .helpers = helpers,
+    .nhelpers = X86_HELPERS,
+    .checks = checks,
+    .nchecks = X86_CHECKS,
+    .vec_off = offsetof(struct x86_cpu, vec),
     .mxcsr_off = offsetof(struct x86_cpu, mxcsr),
 };
 
@@ -111,7 +151,8 @@ static void reset(struct vcpu *v)
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         c->seg[i] = (struct x86_segment){.limit = 0xffff, .ar = AR_P | AR_S | AR_W | AR_A};
     }
-    c->seg[SEG_CS] = (struct x86_segment){.sel = 0xf000, .limit = 0xffff, .ar = AR_P | AR_S | AR_CODE | AR_W | AR_A};
+    c->seg[SEG_CS] = (struct x86_segment){
+        .sel = 0xf000, .limit = 0xffff, .ar = AR_P | AR_S | AR_CODE | AR_W | AR_A};
     c->seg_base[SEG_CS] = 0xffff0000u;
     c->rt.pc = 0xfff0;
     v->state = v->index ? VCPU_WAIT_SIPI : VCPU_RUNNING;
@@ -134,7 +175,8 @@ static void boot_state(struct vcpu *v, const struct x86_boot_state *b)
     c->cr4 = lm ? CR4_PAE : 0;
     c->efer = lm ? EFER_LME | EFER_LMA : 0;
     for (unsigned i = 0; i < SEG_COUNT; i++) {
-        x86_set_seg_raw(c, i, i == SEG_CS ? b->cs : b->ds, 0, 0xffffffff, i == SEG_CS ? code : data);
+        x86_set_seg_raw(c, i, i == SEG_CS ? b->cs : b->ds, 0, 0xffffffff,
+                        i == SEG_CS ? code : data);
     }
     c->tr = (struct x86_segment){.sel = b->tr, .limit = 0x67, .ar = AR_P | 11};
     c->ldtr = (struct x86_segment){0};
@@ -191,7 +233,8 @@ static void dump(const struct vcpu *v, struct strbuf *sb)
     static const char segs[6][3] = {"es", "cs", "ss", "ds", "fs", "gs"};
     const struct x86_cpu *c = x86_cpu(v);
     for (unsigned i = 0; i < 16; i++) {
-        strbuf_add(sb, "%s=%016llx%s", names[i], (unsigned long long)c->rt.reg[i], i % 4 == 3 ? "\n" : " ");
+        strbuf_add(sb, "%s=%016llx%s", names[i], (unsigned long long)c->rt.reg[i],
+                   i % 4 == 3 ? "\n" : " ");
     }
     strbuf_add(sb, "rip=%016llx rflags=%08llx cpl=%u state=%d\n", (unsigned long long)c->rt.pc,
                (unsigned long long)x86_rflags(c), c->cpl, v->state);
@@ -200,19 +243,35 @@ static void dump(const struct vcpu *v, struct strbuf *sb)
                    (unsigned long long)c->seg_base[i], c->seg[i].limit, c->seg[i].ar);
     }
     strbuf_add(sb, "ldt=%04x base=%llx limit=%x  tr=%04x base=%llx limit=%x\n", c->ldtr.sel,
-               (unsigned long long)c->ldtr.base, c->ldtr.limit, c->tr.sel, (unsigned long long)c->tr.base, c->tr.limit);
+               (unsigned long long)c->ldtr.base, c->ldtr.limit, c->tr.sel,
+               (unsigned long long)c->tr.base, c->tr.limit);
     strbuf_add(sb, "gdt=%llx/%x idt=%llx/%x\n", (unsigned long long)c->gdtr.base, c->gdtr.limit,
                (unsigned long long)c->idtr.base, c->idtr.limit);
-    strbuf_add(sb, "cr0=%08llx cr2=%016llx cr3=%016llx cr4=%08llx efer=%llx\n", (unsigned long long)c->cr0,
-               (unsigned long long)c->cr2, (unsigned long long)c->cr3, (unsigned long long)c->cr4,
-               (unsigned long long)c->efer);
+    strbuf_add(sb, "cr0=%08llx cr2=%016llx cr3=%016llx cr4=%08llx efer=%llx\n",
+               (unsigned long long)c->cr0, (unsigned long long)c->cr2, (unsigned long long)c->cr3,
+               (unsigned long long)c->cr4, (unsigned long long)c->efer);
 }
 
 const struct isa isa_x86 = {
-    .name = "x86", .guest = &x86_guest, .env_size = sizeof(struct x86_cpu), .cpu_init = cpu_init,
-    .cpu_fini = cpu_fini, .cpu_reset = cpu_reset, .translate = x86_translate, .walk = x86_walk,
-    .deliver = x86_deliver, .mode = x86_mode, .fetch_address = fetch_address, .events = x86_events,
-    .disas = disas, .dump = dump, .model_help = x86_model_help,
-    .mode_step = MODE_STEP, .debug_before = x86_debug_before, .debug_after = x86_debug_after,
-    .gdb_target = x86_gdb_target, .gdb_read = x86_gdb_read, .gdb_write = x86_gdb_write,
+    .name = "x86",
+    .guest = &x86_guest,
+    .env_size = sizeof(struct x86_cpu),
+    .cpu_init = cpu_init,
+    .cpu_fini = cpu_fini,
+    .cpu_reset = cpu_reset,
+    .translate = x86_translate,
+    .walk = x86_walk,
+    .deliver = x86_deliver,
+    .mode = x86_mode,
+    .fetch_address = fetch_address,
+    .events = x86_events,
+    .disas = disas,
+    .dump = dump,
+    .model_help = x86_model_help,
+    .mode_step = MODE_STEP,
+    .debug_before = x86_debug_before,
+    .debug_after = x86_debug_after,
+    .gdb_target = x86_gdb_target,
+    .gdb_read = x86_gdb_read,
+    .gdb_write = x86_gdb_write,
 };

@@ -20,10 +20,13 @@ static struct ir_addr effective(struct lift *l)
     const struct x86_insn *in = l->in;
     if (in->base == X86_REG_RIP) {
         uint64_t ea = l->next + (uint64_t)(int64_t)in->disp;
-        return (struct ir_addr){.base = ir_const(l->b, in->addrsize == 4 ? (uint32_t)ea : ea), .index = IR_NONE};
+        return (struct ir_addr){.base = ir_const(l->b, in->addrsize == 4 ? (uint32_t)ea : ea),
+                                .index = IR_NONE};
     }
-    struct ir_addr m = {.base = address_reg(l, in->base), .index = address_reg(l, in->index),
-                        .scale = in->scale, .disp = in->disp};
+    struct ir_addr m = {.base = address_reg(l, in->base),
+                        .index = address_reg(l, in->index),
+                        .scale = in->scale,
+                        .disp = in->disp};
     return m;
 }
 
@@ -35,10 +38,8 @@ static ir_ref truncate_offset(struct lift *l, struct ir_addr m)
             return m.base;
         }
         return ir_lea(l->b, IR_I64, m);
-    case 4:
-        return ir_lea(l->b, IR_I32, m);
-    default:
-        return ir_ext(l->b, IR_zext, IR_I64, IR_I16, ir_lea(l->b, IR_I32, m));
+    case 4: return ir_lea(l->b, IR_I32, m);
+    default: return ir_ext(l->b, IR_zext, IR_I64, IR_I16, ir_lea(l->b, IR_I32, m));
     }
 }
 
@@ -112,14 +113,10 @@ ir_ref lift_read(struct lift *l, unsigned n)
 {
     const struct x86_opnd *o = opnd(l, n);
     switch (o->kind) {
-    case X86_OPND_GPR:
-        return ir_getreg(l->b, o->high ? IR_H8 : lift_type(o->size), o->reg);
-    case X86_OPND_MEM:
-        return ir_ld(l->b, lift_type(o->size), lift_mem(l, o->size, RT_READ));
-    case X86_OPND_MOFFS:
-        return ir_ld(l->b, lift_type(o->size), moffs(l, o->size, RT_READ));
-    default:
-        return ir_const(l->b, (uint64_t)l->in->imm);
+    case X86_OPND_GPR: return ir_getreg(l->b, o->high ? IR_H8 : lift_type(o->size), o->reg);
+    case X86_OPND_MEM: return ir_ld(l->b, lift_type(o->size), lift_mem(l, o->size, RT_READ));
+    case X86_OPND_MOFFS: return ir_ld(l->b, lift_type(o->size), moffs(l, o->size, RT_READ));
+    default: return ir_const(l->b, (uint64_t)l->in->imm);
     }
 }
 
@@ -213,13 +210,14 @@ ir_ref lift_pop(struct lift *l, unsigned bytes)
 void lift_pop_done(struct lift *l, uint64_t bytes)
 {
     enum ir_type t = stack_type(l);
-    ir_setreg(l->b, t, RSP, ir_bin(l->b, IR_add, t, ir_getreg(l->b, t, RSP), ir_const(l->b, bytes)));
+    ir_setreg(l->b, t, RSP,
+              ir_bin(l->b, IR_add, t, ir_getreg(l->b, t, RSP), ir_const(l->b, bytes)));
 }
 
 static bool lift_one(struct lift *l)
 {
-    x86_lift_fn *const *const tables[] = {x86_lift_sse, x86_lift_x87, x86_lift_int, x86_lift_flow,
-                                          x86_lift_bits, x86_lift_sys};
+    x86_lift_fn *const *const tables[] = {x86_lift_sse,  x86_lift_x87,  x86_lift_int,
+                                          x86_lift_flow, x86_lift_bits, x86_lift_sys};
     for (unsigned i = 0; i < ARRAY_LEN(tables); i++) {
         x86_lift_fn *fn = tables[i][l->in->op];
         if (fn) {
@@ -247,7 +245,8 @@ static uint64_t wrap(uint32_t mode, uint64_t pc)
 
 static bool room_left(const struct ir_block *b)
 {
-    return b->nops + 96 < IR_MAX_OPS && b->ntargets + 8 < IR_MAX_TARGETS && b->nvecs + 4 < IR_MAX_VECS;
+    return b->nops + 96 < IR_MAX_OPS && b->ntargets + 8 < IR_MAX_TARGETS &&
+           b->nvecs + 4 < IR_MAX_VECS;
 }
 
 /* Bytes of one more instruction; false: the block ends before it. */
@@ -264,8 +263,9 @@ static bool decode_next(const struct tr_ctx *t, unsigned off, bool first, struct
 /* Does the CPU model have it? Some encodings mean an older instruction where it does not. */
 static bool available(const struct vcpu *v, struct x86_insn *in)
 {
-    static const struct { uint16_t op, older; } fallback[] = {
-        {X86_TZCNT, X86_BSF}, {X86_LZCNT, X86_BSR}, {X86_WBNOINVD, X86_WBINVD}};
+    static const struct {
+        uint16_t op, older;
+    } fallback[] = {{X86_TZCNT, X86_BSF}, {X86_LZCNT, X86_BSR}, {X86_WBNOINVD, X86_WBINVD}};
     if (x86_model_has(v, x86_form_feature(in->form))) {
         return true;
     }
@@ -284,7 +284,7 @@ enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
     struct lift l = {.b = b, .in = &in, .mode = t->mode, .pc = t->pc};
     unsigned off = 0, max = t->mode & MODE_STEP ? 1 : t->max_insns;
     ir_begin(b, &x86_guest, t->pc, t->mode);
-    for (bool first = true; ; first = false) {
+    for (bool first = true;; first = false) {
         enum x86_decode_status status = X86_DECODE_OK;
         if (!first && (off >= t->avail || b->ninsns >= max || !room_left(b) ||
                        !decode_next(t, off, first, &in, &status))) {

@@ -16,7 +16,7 @@ struct lift {
     const struct x86_insn *in;
     uint64_t pc, next; /* of this instruction and behind it, wrapped to the code size */
     uint32_t mode;
-    bool end;          /* the instruction ended the block */
+    bool end; /* the instruction ended the block */
 };
 
 /* Returns false when the instruction is #UD here (mode, feature, operand form). */
@@ -42,7 +42,8 @@ ir_ref lift_offset(struct lift *);
  */
 struct ir_addr lift_mem(struct lift *, unsigned size, unsigned access);
 /* The same for an offset computed elsewhere. */
-struct ir_addr lift_mem_at(struct lift *, unsigned seg, ir_ref offset, unsigned size, unsigned access);
+struct ir_addr lift_mem_at(struct lift *, unsigned seg, ir_ref offset, unsigned size,
+                           unsigned access);
 
 /* Operand n: value read (register, memory, immediate), result written. Memory that is written
  * after being read must be read with lift_read_rmw (faults as a write). */
@@ -55,7 +56,7 @@ void lift_set_gpr(struct lift *, unsigned reg, unsigned bytes, ir_ref v);
 
 /* Ends the block by a helper. */
 void lift_helper(struct lift *, enum x86_helper, ir_ref a, ir_ref b, ir_ref c);
-bool lift_raise(struct lift *, unsigned vector);      /* always returns true */
+bool lift_raise(struct lift *, unsigned vector); /* always returns true */
 bool lift_raise_error(struct lift *, unsigned vector, uint32_t error);
 static inline ir_ref lift_const(struct lift *l, uint64_t k)
 {

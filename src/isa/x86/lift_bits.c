@@ -123,7 +123,12 @@ static bool lift_bt(struct lift *l)
         if (op == X86_BTR) {
             mask = ir_un(l->b, IR_not, t, mask);
         }
-        lift_write(l, 0, ir_bin(l->b, op == X86_BTS ? IR_or : op == X86_BTR ? IR_and : IR_xor, t, a, mask));
+        lift_write(l, 0,
+                   ir_bin(l->b,
+                          op == X86_BTS   ? IR_or
+                          : op == X86_BTR ? IR_and
+                                          : IR_xor,
+                          t, a, mask));
     }
     ir_set_flags(l->b, f);
     return true;
@@ -139,7 +144,8 @@ static bool lift_scan(struct lift *l)
     if (l->in->op == X86_BSF) {
         r = ir_un(l->b, IR_ctz, t, src);
     } else {
-        r = ir_bin(l->b, IR_xor, t, ir_un(l->b, IR_clz, t, src), lift_const(l, ir_type_bits(t) - 1));
+        r = ir_bin(l->b, IR_xor, t, ir_un(l->b, IR_clz, t, src),
+                   lift_const(l, ir_type_bits(t) - 1));
     }
     ir_ref some = ir_bin(l->b, IR_setltu, t, lift_const(l, 0), src);
     ir_ref f = ir_flags(l->b, IR_FL_ZERO, t, src, IR_NONE, ir_get_flags(l->b), IR_NONE);
@@ -230,7 +236,8 @@ static bool lift_bextr(struct lift *l)
     enum ir_type t = type_of(l, 0);
     ir_ref src = lift_read(l, 1), ctl = lift_read(l, 2);
     ir_ref start = ir_bin(l->b, IR_and, t, ctl, lift_const(l, 0xff));
-    ir_ref len = ir_bin(l->b, IR_and, t, ir_bin(l->b, IR_shr, t, ctl, lift_const(l, 8)), lift_const(l, 0xff));
+    ir_ref len = ir_bin(l->b, IR_and, t, ir_bin(l->b, IR_shr, t, ctl, lift_const(l, 8)),
+                        lift_const(l, 0xff));
     ir_ref r = ir_bin(l->b, IR_shr, t, src, below_width(l, t, start));
     r = ir_tri(l->b, IR_selnz, t, over_width(l, t, start), lift_const(l, 0), r);
     result_logic(l, t, ir_bin(l->b, IR_and, t, r, low_mask(l, t, len)), IR_NONE);
@@ -262,11 +269,18 @@ static bool lift_shiftx(struct lift *l)
     unsigned op = l->in->op;
     ir_ref a = lift_read(l, 1);
     if (op == X86_RORX) {
-        lift_write(l, 0, ir_bin(l->b, IR_ror, t, a, lift_const(l, (uint64_t)l->in->imm & (ir_type_bits(t) - 1))));
+        lift_write(l, 0,
+                   ir_bin(l->b, IR_ror, t, a,
+                          lift_const(l, (uint64_t)l->in->imm & (ir_type_bits(t) - 1))));
         return true;
     }
     ir_ref n = ir_bin(l->b, IR_and, t, lift_read(l, 2), lift_const(l, ir_type_bits(t) - 1));
-    lift_write(l, 0, ir_bin(l->b, op == X86_SHLX ? IR_shl : op == X86_SHRX ? IR_shr : IR_sar, t, a, n));
+    lift_write(l, 0,
+               ir_bin(l->b,
+                      op == X86_SHLX   ? IR_shl
+                      : op == X86_SHRX ? IR_shr
+                                       : IR_sar,
+                      t, a, n));
     return true;
 }
 
@@ -296,12 +310,32 @@ static bool lift_crc32(struct lift *l)
 }
 
 x86_lift_fn *const x86_lift_bits[X86_OP_COUNT] = {
-    [X86_ROL ... X86_SAR] = lift_shift, [X86_SHLD] = lift_shiftd, [X86_SHRD] = lift_shiftd,
-    [X86_BT] = lift_bt, [X86_BTS] = lift_bt, [X86_BTR] = lift_bt, [X86_BTC] = lift_bt,
-    [X86_BSF] = lift_scan, [X86_BSR] = lift_scan, [X86_TZCNT] = lift_count, [X86_LZCNT] = lift_count,
-    [X86_POPCNT] = lift_count, [X86_ANDN] = lift_andn, [X86_BLSR] = lift_bls, [X86_BLSMSK] = lift_bls,
-    [X86_BLSI] = lift_bls, [X86_BZHI] = lift_bzhi, [X86_BEXTR] = lift_bextr, [X86_PDEP] = lift_pdep,
-    [X86_PEXT] = lift_pdep, [X86_MULX] = lift_mulx, [X86_SHLX] = lift_shiftx, [X86_SHRX] = lift_shiftx,
-    [X86_SARX] = lift_shiftx, [X86_RORX] = lift_shiftx, [X86_ADCX] = lift_adx, [X86_ADOX] = lift_adx,
+    [X86_ROL... X86_SAR] = lift_shift,
+    [X86_SHLD] = lift_shiftd,
+    [X86_SHRD] = lift_shiftd,
+    [X86_BT] = lift_bt,
+    [X86_BTS] = lift_bt,
+    [X86_BTR] = lift_bt,
+    [X86_BTC] = lift_bt,
+    [X86_BSF] = lift_scan,
+    [X86_BSR] = lift_scan,
+    [X86_TZCNT] = lift_count,
+    [X86_LZCNT] = lift_count,
+    [X86_POPCNT] = lift_count,
+    [X86_ANDN] = lift_andn,
+    [X86_BLSR] = lift_bls,
+    [X86_BLSMSK] = lift_bls,
+    [X86_BLSI] = lift_bls,
+    [X86_BZHI] = lift_bzhi,
+    [X86_BEXTR] = lift_bextr,
+    [X86_PDEP] = lift_pdep,
+    [X86_PEXT] = lift_pdep,
+    [X86_MULX] = lift_mulx,
+    [X86_SHLX] = lift_shiftx,
+    [X86_SHRX] = lift_shiftx,
+    [X86_SARX] = lift_shiftx,
+    [X86_RORX] = lift_shiftx,
+    [X86_ADCX] = lift_adx,
+    [X86_ADOX] = lift_adx,
     [X86_CRC32] = lift_crc32,
 };

@@ -109,8 +109,8 @@ static bool lift_pop_op(struct lift *l)
     ir_ref v = lift_pop(l, size);
     if (o->kind == X86_OPND_SEG) {
         ir_ref sel = size == 2 ? v : ir_ext(l->b, IR_trunc, IR_I16, lift_type(size), v);
-        lift_helper(l, HELPER_pop_seg, lift_const(l, o->reg), ir_ext(l->b, IR_zext, IR_I64, IR_I16, sel),
-                    lift_const(l, size));
+        lift_helper(l, HELPER_pop_seg, lift_const(l, o->reg),
+                    ir_ext(l->b, IR_zext, IR_I64, IR_I16, sel), lift_const(l, size));
         return true;
     }
     if (o->kind == X86_OPND_MEM) { /* the address sees the stack pointer after the pop */
@@ -152,8 +152,8 @@ static bool lift_enter(struct lift *l)
 
 static bool lift_pusha(struct lift *l)
 {
-    lift_helper(l, l->in->op == X86_PUSHA ? HELPER_pusha : HELPER_popa, lift_const(l, l->in->opsize),
-                IR_NONE, IR_NONE);
+    lift_helper(l, l->in->op == X86_PUSHA ? HELPER_pusha : HELPER_popa,
+                lift_const(l, l->in->opsize), IR_NONE, IR_NONE);
     return true;
 }
 
@@ -165,7 +165,8 @@ static bool lift_pushf(struct lift *l)
     ir_ref arith = ir_un(l->b, IR_flagbits, IR_I64, ir_get_flags(l->b));
     ir_ref sys = ir_bin(l->b, IR_and, IR_I64, ir_getreg(l->b, IR_I64, XREG_SYS_FLAGS),
                         lift_const(l, ~(uint64_t)(RF_RF | RF_VM)));
-    ir_ref v = ir_bin(l->b, IR_or, IR_I64, ir_bin(l->b, IR_or, IR_I64, arith, sys), lift_const(l, RF_ONE));
+    ir_ref v =
+        ir_bin(l->b, IR_or, IR_I64, ir_bin(l->b, IR_or, IR_I64, arith, sys), lift_const(l, RF_ONE));
     lift_push(l, l->in->opsize, ir_ext(l->b, IR_trunc, lift_type(l->in->opsize), IR_I64, v));
     return true;
 }
@@ -180,7 +181,8 @@ static bool lift_popf(struct lift *l)
 /* DF as a step of +size or -size. */
 static ir_ref string_step(struct lift *l, unsigned size)
 {
-    ir_ref df = ir_bin(l->b, IR_shr, IR_I64, ir_getreg(l->b, IR_I64, XREG_SYS_FLAGS), lift_const(l, 10));
+    ir_ref df =
+        ir_bin(l->b, IR_shr, IR_I64, ir_getreg(l->b, IR_I64, XREG_SYS_FLAGS), lift_const(l, 10));
     ir_ref bit = ir_bin(l->b, IR_and, IR_I64, df, lift_const(l, 1));
     ir_ref twice = ir_bin(l->b, IR_mul, IR_I64, bit, lift_const(l, size * 2));
     return ir_bin(l->b, IR_sub, IR_I64, lift_const(l, size), twice);
@@ -229,7 +231,9 @@ static bool lift_string(struct lift *l)
         [X86_SCAS - X86_MOVS] = STRING_SCAS,
     };
     unsigned op = l->in->op;
-    unsigned what = op == X86_INS ? STRING_INS : op == X86_OUTS ? STRING_OUTS : what_of[op - X86_MOVS];
+    unsigned what = op == X86_INS    ? STRING_INS
+                    : op == X86_OUTS ? STRING_OUTS
+                                     : what_of[op - X86_MOVS];
     unsigned size = 0;
     for (unsigned i = 0; i < l->in->nopnd; i++) {
         if (l->in->opnd[i].kind == X86_OPND_MEM || (size == 0 && l->in->opnd[i].size)) {
@@ -240,9 +244,14 @@ static bool lift_string(struct lift *l)
     if (plain && !l->in->rep) {
         return lift_string_once(l, what, size);
     }
-    uint8_t seg = what == STRING_STOS || what == STRING_SCAS || what == STRING_INS ? SEG_DS : l->in->mem_seg;
-    struct x86_string_args a = {.what = (uint8_t)what, .size = (uint8_t)size, .rep = l->in->rep, .seg = seg,
-                                .addrsize = l->in->addrsize, .len = l->in->len};
+    uint8_t seg =
+        what == STRING_STOS || what == STRING_SCAS || what == STRING_INS ? SEG_DS : l->in->mem_seg;
+    struct x86_string_args a = {.what = (uint8_t)what,
+                                .size = (uint8_t)size,
+                                .rep = l->in->rep,
+                                .seg = seg,
+                                .addrsize = l->in->addrsize,
+                                .len = l->in->len};
     lift_helper(l, HELPER_string, lift_const(l, x86_string_pack(a)), IR_NONE, IR_NONE);
     return true;
 }
@@ -251,7 +260,8 @@ static bool lift_xlat(struct lift *l)
 {
     enum ir_type t = lift_type(l->in->addrsize);
     ir_ref al = ir_ext(l->b, IR_zext, t, IR_I8, lift_gpr(l, RAX, 1));
-    ir_ref off = ir_ext(l->b, IR_zext, IR_I64, t, ir_bin(l->b, IR_add, t, ir_getreg(l->b, t, RBX), al));
+    ir_ref off =
+        ir_ext(l->b, IR_zext, IR_I64, t, ir_bin(l->b, IR_add, t, ir_getreg(l->b, t, RBX), al));
     lift_set_gpr(l, RAX, 1, ir_ld(l->b, IR_I8, lift_mem_at(l, l->in->mem_seg, off, 1, RT_READ)));
     return true;
 }
@@ -291,8 +301,11 @@ static bool lift_iret(struct lift *l)
 static bool lift_int(struct lift *l)
 {
     unsigned op = l->in->op;
-    uint64_t vector = op == X86_INT3 ? EXC_BP : op == X86_INT1 ? EXC_DB : (uint64_t)l->in->imm & 0xff;
-    lift_helper(l, HELPER_int_n, lift_const(l, vector), lift_const(l, l->next), lift_const(l, op == X86_INT1));
+    uint64_t vector = op == X86_INT3   ? EXC_BP
+                      : op == X86_INT1 ? EXC_DB
+                                       : (uint64_t)l->in->imm & 0xff;
+    lift_helper(l, HELPER_int_n, lift_const(l, vector), lift_const(l, l->next),
+                lift_const(l, op == X86_INT1));
     return true;
 }
 
@@ -316,14 +329,16 @@ static bool lift_bound(struct lift *l)
 }
 
 x86_lift_fn *const x86_lift_flow[X86_OP_COUNT] = {
-    [X86_JO ... X86_JG] = lift_jcc, [X86_JMP] = lift_jmp, [X86_CALL] = lift_call, [X86_RET] = lift_ret,
-    [X86_JCXZ] = lift_jcxz, [X86_JECXZ] = lift_jcxz, [X86_JRCXZ] = lift_jcxz,
-    [X86_LOOP] = lift_loop, [X86_LOOPE] = lift_loop, [X86_LOOPNE] = lift_loop,
-    [X86_PUSH] = lift_push_op, [X86_POP] = lift_pop_op, [X86_LEAVE] = lift_leave, [X86_ENTER] = lift_enter,
-    [X86_PUSHA] = lift_pusha, [X86_POPA] = lift_pusha, [X86_PUSHF] = lift_pushf, [X86_POPF] = lift_popf,
-    [X86_MOVS] = lift_string, [X86_STOS] = lift_string, [X86_LODS] = lift_string,
-    [X86_CMPS] = lift_string, [X86_SCAS] = lift_string, [X86_INS] = lift_string, [X86_OUTS] = lift_string,
-    [X86_XLAT] = lift_xlat, [X86_CALL_FAR] = lift_far, [X86_JMP_FAR] = lift_far,
-    [X86_RET_FAR] = lift_ret_far, [X86_IRET] = lift_iret, [X86_INT] = lift_int, [X86_INT3] = lift_int,
-    [X86_INT1] = lift_int, [X86_INTO] = lift_into, [X86_BOUND] = lift_bound,
+    [X86_JO... X86_JG] = lift_jcc, [X86_JMP] = lift_jmp,         [X86_CALL] = lift_call,
+    [X86_RET] = lift_ret,          [X86_JCXZ] = lift_jcxz,       [X86_JECXZ] = lift_jcxz,
+    [X86_JRCXZ] = lift_jcxz,       [X86_LOOP] = lift_loop,       [X86_LOOPE] = lift_loop,
+    [X86_LOOPNE] = lift_loop,      [X86_PUSH] = lift_push_op,    [X86_POP] = lift_pop_op,
+    [X86_LEAVE] = lift_leave,      [X86_ENTER] = lift_enter,     [X86_PUSHA] = lift_pusha,
+    [X86_POPA] = lift_pusha,       [X86_PUSHF] = lift_pushf,     [X86_POPF] = lift_popf,
+    [X86_MOVS] = lift_string,      [X86_STOS] = lift_string,     [X86_LODS] = lift_string,
+    [X86_CMPS] = lift_string,      [X86_SCAS] = lift_string,     [X86_INS] = lift_string,
+    [X86_OUTS] = lift_string,      [X86_XLAT] = lift_xlat,       [X86_CALL_FAR] = lift_far,
+    [X86_JMP_FAR] = lift_far,      [X86_RET_FAR] = lift_ret_far, [X86_IRET] = lift_iret,
+    [X86_INT] = lift_int,          [X86_INT3] = lift_int,        [X86_INT1] = lift_int,
+    [X86_INTO] = lift_into,        [X86_BOUND] = lift_bound,
 };

@@ -8,8 +8,8 @@ struct alu {
 static const struct alu *alu_of(unsigned op)
 {
     static const struct alu table[] = {
-        [X86_ADD] = {IR_add, IR_FL_ADD, IR_RMW_ADD}, [X86_OR] = {IR_or, IR_FL_LOGIC, IR_RMW_OR},
-        [X86_ADC] = {IR_adc, IR_FL_ADC, IR_RMW_ADC}, [X86_SBB] = {IR_sbb, IR_FL_SBB, IR_RMW_SBB},
+        [X86_ADD] = {IR_add, IR_FL_ADD, IR_RMW_ADD},   [X86_OR] = {IR_or, IR_FL_LOGIC, IR_RMW_OR},
+        [X86_ADC] = {IR_adc, IR_FL_ADC, IR_RMW_ADC},   [X86_SBB] = {IR_sbb, IR_FL_SBB, IR_RMW_SBB},
         [X86_AND] = {IR_and, IR_FL_LOGIC, IR_RMW_AND}, [X86_SUB] = {IR_sub, IR_FL_SUB, IR_RMW_SUB},
         [X86_XOR] = {IR_xor, IR_FL_LOGIC, IR_RMW_XOR},
     };
@@ -21,16 +21,18 @@ static enum ir_type type_of(const struct lift *l, unsigned n)
     return lift_type(l->in->opnd[n].size);
 }
 
-static ir_ref alu_value(struct lift *l, const struct alu *k, enum ir_type t, ir_ref a, ir_ref b, ir_ref carry)
+static ir_ref alu_value(struct lift *l, const struct alu *k, enum ir_type t, ir_ref a, ir_ref b,
+                        ir_ref carry)
 {
     return carry == IR_NONE ? ir_bin(l->b, k->op, t, a, b) : ir_tri(l->b, k->op, t, a, b, carry);
 }
 
-static void alu_flags(struct lift *l, const struct alu *k, enum ir_type t, ir_ref a, ir_ref b, ir_ref carry,
-                      ir_ref result)
+static void alu_flags(struct lift *l, const struct alu *k, enum ir_type t, ir_ref a, ir_ref b,
+                      ir_ref carry, ir_ref result)
 {
     bool logic = k->kind == IR_FL_LOGIC;
-    ir_set_flags(l->b, ir_flags(l->b, k->kind, t, logic ? result : a, logic ? IR_NONE : b, carry, IR_NONE));
+    ir_set_flags(
+        l->b, ir_flags(l->b, k->kind, t, logic ? result : a, logic ? IR_NONE : b, carry, IR_NONE));
 }
 
 static bool lift_alu(struct lift *l)
@@ -209,7 +211,9 @@ static bool lift_lea(struct lift *l)
 
 static bool lift_xchg(struct lift *l)
 {
-    unsigned mem = l->in->opnd[0].kind == X86_OPND_MEM ? 0 : l->in->opnd[1].kind == X86_OPND_MEM ? 1 : 2;
+    unsigned mem = l->in->opnd[0].kind == X86_OPND_MEM   ? 0
+                   : l->in->opnd[1].kind == X86_OPND_MEM ? 1
+                                                         : 2;
     if (mem == 2) {
         ir_ref a = lift_read(l, 0), b = lift_read(l, 1);
         lift_write(l, 0, b);
@@ -341,7 +345,8 @@ static bool lift_nop(struct lift *l)
 static bool lift_lahf(struct lift *l)
 {
     ir_ref f = ir_un(l->b, IR_flagbits, IR_I64, ir_get_flags(l->b));
-    ir_ref v = ir_bin(l->b, IR_or, IR_I8, ir_ext(l->b, IR_trunc, IR_I8, IR_I64, f), lift_const(l, 2));
+    ir_ref v =
+        ir_bin(l->b, IR_or, IR_I8, ir_ext(l->b, IR_trunc, IR_I8, IR_I64, f), lift_const(l, 2));
     ir_setreg(l->b, IR_H8, RAX, v);
     return true;
 }
@@ -360,7 +365,8 @@ static bool lift_sahf(struct lift *l)
 static bool lift_carry(struct lift *l)
 {
     ir_ref old = ir_get_flags(l->b);
-    ir_ref v = l->in->op == X86_CMC ? ir_setcc(l->b, IR_CC_AE, old) : lift_const(l, l->in->op == X86_STC);
+    ir_ref v =
+        l->in->op == X86_CMC ? ir_setcc(l->b, IR_CC_AE, old) : lift_const(l, l->in->op == X86_STC);
     ir_set_flags(l->b, ir_flags(l->b, IR_FL_CARRY, IR_I8, v, IR_NONE, old, IR_NONE));
     return true;
 }
@@ -369,8 +375,8 @@ static bool lift_direction(struct lift *l)
 {
     ir_ref f = ir_getreg(l->b, IR_I64, XREG_SYS_FLAGS);
     bool on = l->in->op == X86_STD;
-    ir_ref v = ir_bin(l->b, on ? IR_or : IR_and, IR_I64, f,
-                      lift_const(l, on ? RF_DF : ~(uint64_t)RF_DF));
+    ir_ref v =
+        ir_bin(l->b, on ? IR_or : IR_and, IR_I64, f, lift_const(l, on ? RF_DF : ~(uint64_t)RF_DF));
     ir_setreg(l->b, IR_I64, XREG_SYS_FLAGS, v);
     return true;
 }
@@ -384,7 +390,8 @@ static bool lift_salc(struct lift *l)
 
 static bool lift_bcd(struct lift *l)
 {
-    lift_helper(l, HELPER_bcd, lift_const(l, l->in->opcode), lift_const(l, (uint64_t)l->in->imm & 0xff), IR_NONE);
+    lift_helper(l, HELPER_bcd, lift_const(l, l->in->opcode),
+                lift_const(l, (uint64_t)l->in->imm & 0xff), IR_NONE);
     return true;
 }
 
@@ -396,11 +403,12 @@ static bool lift_movnti(struct lift *l)
 
 static bool lift_fence(struct lift *l)
 {
-    ir_emit(l->b, (struct ir_op){.op = IR_fence, .a = IR_NONE, .b = IR_NONE, .c = IR_NONE, .d = IR_NONE});
+    ir_emit(l->b,
+            (struct ir_op){.op = IR_fence, .a = IR_NONE, .b = IR_NONE, .c = IR_NONE, .d = IR_NONE});
     return true;
 }
 
-#define CONDITIONS(name, fn) [name ... name + 15] = fn
+#define CONDITIONS(name, fn) [name... name + 15] = fn
 
 /* CLFLUSH and its kin fault as a load does. */
 static bool lift_flush(struct lift *l)
@@ -410,24 +418,70 @@ static bool lift_flush(struct lift *l)
 }
 
 x86_lift_fn *const x86_lift_int[X86_OP_COUNT] = {
-    [X86_ADD] = lift_alu, [X86_OR] = lift_alu, [X86_ADC] = lift_alu, [X86_SBB] = lift_alu,
-    [X86_AND] = lift_alu, [X86_SUB] = lift_alu, [X86_XOR] = lift_alu, [X86_CMP] = lift_cmp,
-    [X86_TEST] = lift_test, [X86_INC] = lift_inc_dec, [X86_DEC] = lift_inc_dec,
-    [X86_NEG] = lift_neg, [X86_NOT] = lift_not, [X86_MUL] = lift_mul, [X86_IMUL] = lift_imul,
-    [X86_DIV] = lift_div, [X86_IDIV] = lift_div, [X86_MOV] = lift_mov, [X86_MOVZX] = lift_extend,
-    [X86_MOVSX] = lift_extend, [X86_MOVSXD] = lift_extend, [X86_LEA] = lift_lea,
-    [X86_XCHG] = lift_xchg, [X86_XADD] = lift_xadd, [X86_CMPXCHG] = lift_cmpxchg,
-    [X86_CBW] = lift_cbw, [X86_CWDE] = lift_cbw, [X86_CDQE] = lift_cbw,
-    [X86_CWD] = lift_cwd, [X86_CDQ] = lift_cwd, [X86_CQO] = lift_cwd,
-    CONDITIONS(X86_CMOVO, lift_cmov), CONDITIONS(X86_SETO, lift_setcc),
-    [X86_BSWAP] = lift_bswap, [X86_MOVBE] = lift_movbe, [X86_NOP] = lift_nop,
-    [X86_PAUSE] = lift_nop, [X86_ENDBR64] = lift_nop, [X86_ENDBR32] = lift_nop,
-    [X86_PREFETCHW] = lift_nop, [X86_PREFETCHWT1] = lift_nop, [X86_PREFETCHNTA] = lift_nop,
-    [X86_PREFETCHT0] = lift_nop, [X86_PREFETCHT1] = lift_nop, [X86_PREFETCHT2] = lift_nop,
-    [X86_CLFLUSH] = lift_flush, [X86_CLFLUSHOPT] = lift_flush, [X86_CLWB] = lift_flush,
-    [X86_LAHF] = lift_lahf, [X86_SAHF] = lift_sahf, [X86_CLC] = lift_carry, [X86_STC] = lift_carry,
-    [X86_CMC] = lift_carry, [X86_CLD] = lift_direction, [X86_STD] = lift_direction,
-    [X86_SALC] = lift_salc, [X86_DAA] = lift_bcd, [X86_DAS] = lift_bcd, [X86_AAA] = lift_bcd,
-    [X86_AAS] = lift_bcd, [X86_AAM] = lift_bcd, [X86_AAD] = lift_bcd, [X86_MOVNTI] = lift_movnti,
-    [X86_MFENCE] = lift_fence, [X86_LFENCE] = lift_fence, [X86_SFENCE] = lift_fence,
+    [X86_ADD] = lift_alu,
+    [X86_OR] = lift_alu,
+    [X86_ADC] = lift_alu,
+    [X86_SBB] = lift_alu,
+    [X86_AND] = lift_alu,
+    [X86_SUB] = lift_alu,
+    [X86_XOR] = lift_alu,
+    [X86_CMP] = lift_cmp,
+    [X86_TEST] = lift_test,
+    [X86_INC] = lift_inc_dec,
+    [X86_DEC] = lift_inc_dec,
+    [X86_NEG] = lift_neg,
+    [X86_NOT] = lift_not,
+    [X86_MUL] = lift_mul,
+    [X86_IMUL] = lift_imul,
+    [X86_DIV] = lift_div,
+    [X86_IDIV] = lift_div,
+    [X86_MOV] = lift_mov,
+    [X86_MOVZX] = lift_extend,
+    [X86_MOVSX] = lift_extend,
+    [X86_MOVSXD] = lift_extend,
+    [X86_LEA] = lift_lea,
+    [X86_XCHG] = lift_xchg,
+    [X86_XADD] = lift_xadd,
+    [X86_CMPXCHG] = lift_cmpxchg,
+    [X86_CBW] = lift_cbw,
+    [X86_CWDE] = lift_cbw,
+    [X86_CDQE] = lift_cbw,
+    [X86_CWD] = lift_cwd,
+    [X86_CDQ] = lift_cwd,
+    [X86_CQO] = lift_cwd,
+    CONDITIONS(X86_CMOVO, lift_cmov),
+    CONDITIONS(X86_SETO, lift_setcc),
+    [X86_BSWAP] = lift_bswap,
+    [X86_MOVBE] = lift_movbe,
+    [X86_NOP] = lift_nop,
+    [X86_PAUSE] = lift_nop,
+    [X86_ENDBR64] = lift_nop,
+    [X86_ENDBR32] = lift_nop,
+    [X86_PREFETCHW] = lift_nop,
+    [X86_PREFETCHWT1] = lift_nop,
+    [X86_PREFETCHNTA] = lift_nop,
+    [X86_PREFETCHT0] = lift_nop,
+    [X86_PREFETCHT1] = lift_nop,
+    [X86_PREFETCHT2] = lift_nop,
+    [X86_CLFLUSH] = lift_flush,
+    [X86_CLFLUSHOPT] = lift_flush,
+    [X86_CLWB] = lift_flush,
+    [X86_LAHF] = lift_lahf,
+    [X86_SAHF] = lift_sahf,
+    [X86_CLC] = lift_carry,
+    [X86_STC] = lift_carry,
+    [X86_CMC] = lift_carry,
+    [X86_CLD] = lift_direction,
+    [X86_STD] = lift_direction,
+    [X86_SALC] = lift_salc,
+    [X86_DAA] = lift_bcd,
+    [X86_DAS] = lift_bcd,
+    [X86_AAA] = lift_bcd,
+    [X86_AAS] = lift_bcd,
+    [X86_AAM] = lift_bcd,
+    [X86_AAD] = lift_bcd,
+    [X86_MOVNTI] = lift_movnti,
+    [X86_MFENCE] = lift_fence,
+    [X86_LFENCE] = lift_fence,
+    [X86_SFENCE] = lift_fence,
 };

@@ -62,7 +62,8 @@ static bool lift_mov_sys(struct lift *l)
         if (l->in->opnd[1].size != 2) {
             sel = ir_ext(l->b, IR_trunc, IR_I16, lift_type(l->in->opnd[1].size), sel);
         }
-        lift_helper(l, HELPER_load_seg, lift_const(l, d->reg), ir_ext(l->b, IR_zext, IR_I64, IR_I16, sel), IR_NONE);
+        lift_helper(l, HELPER_load_seg, lift_const(l, d->reg),
+                    ir_ext(l->b, IR_zext, IR_I64, IR_I16, sel), IR_NONE);
         return true;
     }
     if (s->reg > SEG_GS) {
@@ -75,8 +76,14 @@ static bool lift_mov_sys(struct lift *l)
 
 static bool lift_load_far(struct lift *l)
 {
-    static const struct { uint16_t op; uint8_t seg; } segs[] = {
-        {X86_LES, SEG_ES}, {X86_LDS, SEG_DS}, {X86_LSS, SEG_SS}, {X86_LFS, SEG_FS}, {X86_LGS, SEG_GS}};
+    static const struct {
+        uint16_t op;
+        uint8_t seg;
+    } segs[] = {{X86_LES, SEG_ES},
+                {X86_LDS, SEG_DS},
+                {X86_LSS, SEG_SS},
+                {X86_LFS, SEG_FS},
+                {X86_LGS, SEG_GS}};
     unsigned size = l->in->opsize, seg = 0;
     for (unsigned i = 0; i < ARRAY_LEN(segs); i++) {
         seg = segs[i].op == l->in->op ? segs[i].seg : seg;
@@ -183,12 +190,14 @@ static bool lift_arpl(struct lift *l)
     ir_ref src = lift_read(l, 1);
     struct ir_addr m = {.base = IR_NONE, .index = IR_NONE};
     ir_ref dst = lift_read_rmw(l, 0, &m);
-    ir_ref d = ir_ext(l->b, IR_zext, IR_I64, IR_I16, dst), s = ir_ext(l->b, IR_zext, IR_I64, IR_I16, src);
+    ir_ref d = ir_ext(l->b, IR_zext, IR_I64, IR_I16, dst),
+           s = ir_ext(l->b, IR_zext, IR_I64, IR_I16, src);
     unsigned reg = 255;
     if (l->in->opnd[0].kind == X86_OPND_MEM) {
         ir_ref rpl = ir_bin(l->b, IR_and, IR_I16, src, lift_const(l, 3));
         ir_ref own = ir_bin(l->b, IR_and, IR_I16, dst, lift_const(l, 3));
-        ir_ref up = ir_bin(l->b, IR_or, IR_I16, ir_bin(l->b, IR_and, IR_I16, dst, lift_const(l, 0xfffc)), rpl);
+        ir_ref up = ir_bin(l->b, IR_or, IR_I16,
+                           ir_bin(l->b, IR_and, IR_I16, dst, lift_const(l, 0xfffc)), rpl);
         ir_ref less = ir_bin(l->b, IR_setltu, IR_I16, own, rpl);
         ir_st(l->b, IR_I16, m, ir_tri(l->b, IR_selnz, IR_I16, less, up, dst));
     } else {
@@ -203,12 +212,14 @@ static bool lift_lmsw(struct lift *l)
     ir_ref v = ir_bin(l->b, IR_and, IR_I64, wide(l, 0), lift_const(l, 0xf));
     ir_ref cr0 = ir_getreg(l->b, IR_I64, XREG_CR0); /* PE can be set, not cleared */
     ir_ref keep = ir_bin(l->b, IR_and, IR_I64, cr0, lift_const(l, ~0xeull));
-    return privileged(l, HELPER_write_cr, lift_const(l, 0), ir_bin(l->b, IR_or, IR_I64, keep, v), IR_NONE);
+    return privileged(l, HELPER_write_cr, lift_const(l, 0), ir_bin(l->b, IR_or, IR_I64, keep, v),
+                      IR_NONE);
 }
 
 static bool lift_clts(struct lift *l)
 {
-    ir_ref v = ir_bin(l->b, IR_and, IR_I64, ir_getreg(l->b, IR_I64, XREG_CR0), lift_const(l, ~(uint64_t)CR0_TS));
+    ir_ref v = ir_bin(l->b, IR_and, IR_I64, ir_getreg(l->b, IR_I64, XREG_CR0),
+                      lift_const(l, ~(uint64_t)CR0_TS));
     return privileged(l, HELPER_write_cr, lift_const(l, 0), v, IR_NONE);
 }
 
@@ -255,7 +266,8 @@ static bool lift_fsgsbase(struct lift *l)
     if (op == X86_WRFSBASE || op == X86_WRGSBASE) {
         lift_helper(l, HELPER_write_base, lift_const(l, seg), wide(l, 0), IR_NONE);
     } else {
-        lift_set_gpr(l, l->in->opnd[0].reg, l->in->opnd[0].size, ir_getreg(l->b, IR_I64, XREG_SEG_BASE + seg));
+        lift_set_gpr(l, l->in->opnd[0].reg, l->in->opnd[0].size,
+                     ir_getreg(l->b, IR_I64, XREG_SEG_BASE + seg));
     }
     return true;
 }
@@ -272,8 +284,8 @@ static bool lift_smap(struct lift *l)
 static bool lift_in(struct lift *l)
 {
     ir_ref port = l->in->opnd[1].kind == X86_OPND_GPR
-        ? ir_ext(l->b, IR_zext, IR_I64, IR_I16, lift_gpr(l, RDX, 2))
-        : lift_const(l, (uint64_t)l->in->imm & 0xff);
+                      ? ir_ext(l->b, IR_zext, IR_I64, IR_I16, lift_gpr(l, RDX, 2))
+                      : lift_const(l, (uint64_t)l->in->imm & 0xff);
     lift_helper(l, HELPER_in, port, lift_const(l, l->in->opnd[0].size), IR_NONE);
     return true;
 }
@@ -281,8 +293,8 @@ static bool lift_in(struct lift *l)
 static bool lift_out(struct lift *l)
 {
     ir_ref port = l->in->opnd[0].kind == X86_OPND_GPR
-        ? ir_ext(l->b, IR_zext, IR_I64, IR_I16, lift_gpr(l, RDX, 2))
-        : lift_const(l, (uint64_t)l->in->imm & 0xff);
+                      ? ir_ext(l->b, IR_zext, IR_I64, IR_I16, lift_gpr(l, RDX, 2))
+                      : lift_const(l, (uint64_t)l->in->imm & 0xff);
     unsigned size = l->in->opnd[1].size;
     lift_helper(l, HELPER_out, port, lift_const(l, size), lift_gpr(l, RAX, size));
     return true;
@@ -303,13 +315,25 @@ static bool lift_if(struct lift *l)
 
 static bool lift_plain(struct lift *l)
 {
-    static const struct { uint16_t op; uint8_t helper, privileged, arg; } table[] = {
-        {X86_HLT, HELPER_hlt, 1, 0}, {X86_MWAIT, HELPER_mwait, 1, 0}, {X86_RDMSR, HELPER_rdmsr, 1, 0},
-        {X86_WRMSR, HELPER_wrmsr, 1, 0}, {X86_CPUID, HELPER_cpuid, 0, 0}, {X86_RDTSC, HELPER_rdtsc, 0, 0},
-        {X86_RDTSCP, HELPER_rdtsc, 0, 1}, {X86_RDPMC, HELPER_rdpmc, 0, 0}, {X86_SYSENTER, HELPER_sysenter, 0, 0},
-        {X86_INVD, HELPER_flush_code, 1, 0}, {X86_WBINVD, HELPER_flush_code, 1, 0},
-        {X86_WBNOINVD, HELPER_flush_code, 1, 0}, {X86_XGETBV, HELPER_xgetbv, 0, 0},
-        {X86_XSETBV, HELPER_xsetbv, 1, 0}, {X86_SERIALIZE, HELPER_flush_code, 0, 0},
+    static const struct {
+        uint16_t op;
+        uint8_t helper, privileged, arg;
+    } table[] = {
+        {X86_HLT, HELPER_hlt, 1, 0},
+        {X86_MWAIT, HELPER_mwait, 1, 0},
+        {X86_RDMSR, HELPER_rdmsr, 1, 0},
+        {X86_WRMSR, HELPER_wrmsr, 1, 0},
+        {X86_CPUID, HELPER_cpuid, 0, 0},
+        {X86_RDTSC, HELPER_rdtsc, 0, 0},
+        {X86_RDTSCP, HELPER_rdtsc, 0, 1},
+        {X86_RDPMC, HELPER_rdpmc, 0, 0},
+        {X86_SYSENTER, HELPER_sysenter, 0, 0},
+        {X86_INVD, HELPER_flush_code, 1, 0},
+        {X86_WBINVD, HELPER_flush_code, 1, 0},
+        {X86_WBNOINVD, HELPER_flush_code, 1, 0},
+        {X86_XGETBV, HELPER_xgetbv, 0, 0},
+        {X86_XSETBV, HELPER_xsetbv, 1, 0},
+        {X86_SERIALIZE, HELPER_flush_code, 0, 0},
     };
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         if (table[i].op == l->in->op) {
@@ -351,7 +375,8 @@ static bool lift_cmpxchg_pair(struct lift *l)
 
 static bool lift_rdrand(struct lift *l)
 {
-    lift_helper(l, HELPER_rdrand, lift_const(l, l->in->opnd[0].reg), lift_const(l, l->in->opnd[0].size), IR_NONE);
+    lift_helper(l, HELPER_rdrand, lift_const(l, l->in->opnd[0].reg),
+                lift_const(l, l->in->opnd[0].size), IR_NONE);
     return true;
 }
 
@@ -368,10 +393,14 @@ static bool fpu_off(const struct lift *l)
 
 static bool lift_state(struct lift *l)
 {
-    static const struct { uint16_t op; uint8_t kind, restore; } table[] = {
-        {X86_FXSAVE, STATE_FXSAVE, 0}, {X86_FXRSTOR, STATE_FXSAVE, 1}, {X86_XSAVE, STATE_XSAVE, 0},
-        {X86_XRSTOR, STATE_XSAVE, 1}, {X86_XSAVEOPT, STATE_XSAVEOPT, 0}, {X86_XSAVEC, STATE_XSAVEC, 0},
-        {X86_XSAVES, STATE_XSAVES, 0}, {X86_XRSTORS, STATE_XSAVES, 1},
+    static const struct {
+        uint16_t op;
+        uint8_t kind, restore;
+    } table[] = {
+        {X86_FXSAVE, STATE_FXSAVE, 0},     {X86_FXRSTOR, STATE_FXSAVE, 1},
+        {X86_XSAVE, STATE_XSAVE, 0},       {X86_XRSTOR, STATE_XSAVE, 1},
+        {X86_XSAVEOPT, STATE_XSAVEOPT, 0}, {X86_XSAVEC, STATE_XSAVEC, 0},
+        {X86_XSAVES, STATE_XSAVES, 0},     {X86_XRSTORS, STATE_XSAVES, 1},
     };
     unsigned i = 0;
     while (i < ARRAY_LEN(table) - 1 && table[i].op != l->in->op) {
@@ -408,26 +437,73 @@ static bool lift_mxcsr(struct lift *l)
 }
 
 x86_lift_fn *const x86_lift_sys[X86_OP_COUNT] = {
-    [X86_MOV] = lift_mov_sys, [X86_LES] = lift_load_far, [X86_LDS] = lift_load_far,
-    [X86_LSS] = lift_load_far, [X86_LFS] = lift_load_far, [X86_LGS] = lift_load_far,
-    [X86_SLDT] = lift_store_word, [X86_STR] = lift_store_word, [X86_SMSW] = lift_store_word,
-    [X86_SGDT] = lift_store_table, [X86_SIDT] = lift_store_table, [X86_LGDT] = lift_load_table,
-    [X86_LIDT] = lift_load_table, [X86_LLDT] = lift_load_system, [X86_LTR] = lift_load_system,
-    [X86_LAR] = lift_inspect, [X86_LSL] = lift_inspect, [X86_VERR] = lift_inspect, [X86_VERW] = lift_inspect,
-    [X86_ARPL] = lift_arpl, [X86_LMSW] = lift_lmsw, [X86_CLTS] = lift_clts, [X86_INVLPG] = lift_invlpg,
-    [X86_INVPCID] = lift_invpcid, [X86_SWAPGS] = lift_swapgs, [X86_RDFSBASE] = lift_fsgsbase,
-    [X86_RDGSBASE] = lift_fsgsbase, [X86_WRFSBASE] = lift_fsgsbase, [X86_WRGSBASE] = lift_fsgsbase,
-    [X86_STAC] = lift_smap, [X86_CLAC] = lift_smap, [X86_IN] = lift_in, [X86_OUT] = lift_out,
-    [X86_CLI] = lift_if, [X86_STI] = lift_if, [X86_HLT] = lift_plain, [X86_MWAIT] = lift_plain,
-    [X86_RDMSR] = lift_plain, [X86_WRMSR] = lift_plain, [X86_CPUID] = lift_plain,
-    [X86_RDTSC] = lift_plain, [X86_RDTSCP] = lift_plain, [X86_RDPMC] = lift_plain,
-    [X86_SYSENTER] = lift_plain, [X86_INVD] = lift_plain, [X86_WBINVD] = lift_plain,
-    [X86_WBNOINVD] = lift_plain, [X86_XGETBV] = lift_plain, [X86_XSETBV] = lift_plain,
-    [X86_SERIALIZE] = lift_plain, [X86_MONITOR] = lift_monitor, [X86_SYSCALL] = lift_syscall,
-    [X86_SYSRET] = lift_sysret, [X86_SYSEXIT] = lift_sysret, [X86_CMPXCHG8B] = lift_cmpxchg_pair,
-    [X86_CMPXCHG16B] = lift_cmpxchg_pair, [X86_RDRAND] = lift_rdrand, [X86_RDSEED] = lift_rdrand,
-    [X86_RDPID] = lift_rdpid, [X86_FXSAVE] = lift_state, [X86_FXRSTOR] = lift_state,
-    [X86_XSAVE] = lift_state, [X86_XRSTOR] = lift_state, [X86_XSAVEOPT] = lift_state,
-    [X86_XSAVEC] = lift_state, [X86_XSAVES] = lift_state, [X86_XRSTORS] = lift_state,
-    [X86_LDMXCSR] = lift_mxcsr, [X86_STMXCSR] = lift_mxcsr,
+    [X86_MOV] = lift_mov_sys,
+    [X86_LES] = lift_load_far,
+    [X86_LDS] = lift_load_far,
+    [X86_LSS] = lift_load_far,
+    [X86_LFS] = lift_load_far,
+    [X86_LGS] = lift_load_far,
+    [X86_SLDT] = lift_store_word,
+    [X86_STR] = lift_store_word,
+    [X86_SMSW] = lift_store_word,
+    [X86_SGDT] = lift_store_table,
+    [X86_SIDT] = lift_store_table,
+    [X86_LGDT] = lift_load_table,
+    [X86_LIDT] = lift_load_table,
+    [X86_LLDT] = lift_load_system,
+    [X86_LTR] = lift_load_system,
+    [X86_LAR] = lift_inspect,
+    [X86_LSL] = lift_inspect,
+    [X86_VERR] = lift_inspect,
+    [X86_VERW] = lift_inspect,
+    [X86_ARPL] = lift_arpl,
+    [X86_LMSW] = lift_lmsw,
+    [X86_CLTS] = lift_clts,
+    [X86_INVLPG] = lift_invlpg,
+    [X86_INVPCID] = lift_invpcid,
+    [X86_SWAPGS] = lift_swapgs,
+    [X86_RDFSBASE] = lift_fsgsbase,
+    [X86_RDGSBASE] = lift_fsgsbase,
+    [X86_WRFSBASE] = lift_fsgsbase,
+    [X86_WRGSBASE] = lift_fsgsbase,
+    [X86_STAC] = lift_smap,
+    [X86_CLAC] = lift_smap,
+    [X86_IN] = lift_in,
+    [X86_OUT] = lift_out,
+    [X86_CLI] = lift_if,
+    [X86_STI] = lift_if,
+    [X86_HLT] = lift_plain,
+    [X86_MWAIT] = lift_plain,
+    [X86_RDMSR] = lift_plain,
+    [X86_WRMSR] = lift_plain,
+    [X86_CPUID] = lift_plain,
+    [X86_RDTSC] = lift_plain,
+    [X86_RDTSCP] = lift_plain,
+    [X86_RDPMC] = lift_plain,
+    [X86_SYSENTER] = lift_plain,
+    [X86_INVD] = lift_plain,
+    [X86_WBINVD] = lift_plain,
+    [X86_WBNOINVD] = lift_plain,
+    [X86_XGETBV] = lift_plain,
+    [X86_XSETBV] = lift_plain,
+    [X86_SERIALIZE] = lift_plain,
+    [X86_MONITOR] = lift_monitor,
+    [X86_SYSCALL] = lift_syscall,
+    [X86_SYSRET] = lift_sysret,
+    [X86_SYSEXIT] = lift_sysret,
+    [X86_CMPXCHG8B] = lift_cmpxchg_pair,
+    [X86_CMPXCHG16B] = lift_cmpxchg_pair,
+    [X86_RDRAND] = lift_rdrand,
+    [X86_RDSEED] = lift_rdrand,
+    [X86_RDPID] = lift_rdpid,
+    [X86_FXSAVE] = lift_state,
+    [X86_FXRSTOR] = lift_state,
+    [X86_XSAVE] = lift_state,
+    [X86_XRSTOR] = lift_state,
+    [X86_XSAVEOPT] = lift_state,
+    [X86_XSAVEC] = lift_state,
+    [X86_XSAVES] = lift_state,
+    [X86_XRSTORS] = lift_state,
+    [X86_LDMXCSR] = lift_mxcsr,
+    [X86_STMXCSR] = lift_mxcsr,
 };

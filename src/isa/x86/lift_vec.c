@@ -56,20 +56,26 @@ static void record_operand(const struct lift *l, struct ir_vec *v, unsigned n)
 {
     const struct x86_opnd *o = &l->in->opnd[n];
     switch (x86_codes[x86_forms[l->in->form].opnd[n]].how) {
-    case X86_HOW_V: case X86_HOW_P: case X86_HOW_G:
+    case X86_HOW_V:
+    case X86_HOW_P:
+    case X86_HOW_G:
         v->reg = o->reg;
         v->reg_kind = record_kind(o);
         break;
-    case X86_HOW_H: case X86_HOW_B:
-        v->vvvv = o->reg;
-        break;
-    case X86_HOW_W: case X86_HOW_U: case X86_HOW_Q: case X86_HOW_N: case X86_HOW_E:
-    case X86_HOW_R: case X86_HOW_M: case X86_HOW_STI:
+    case X86_HOW_H:
+    case X86_HOW_B: v->vvvv = o->reg; break;
+    case X86_HOW_W:
+    case X86_HOW_U:
+    case X86_HOW_Q:
+    case X86_HOW_N:
+    case X86_HOW_E:
+    case X86_HOW_R:
+    case X86_HOW_M:
+    case X86_HOW_STI:
         v->rm = o->reg;
         v->rm_kind = record_kind(o);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 

@@ -12,7 +12,8 @@ static bool lift_env(struct lift *l, enum x86_fpu_env what, unsigned size, unsig
         return result;
     }
     ir_ref va = size ? ir_lea(l->b, IR_I64, lift_mem(l, size, access)) : IR_NONE;
-    lift_helper(l, HELPER_fpu_env, va, lift_const(l, what), lift_const(l, l->in->opsize == 2 ? 2 : 4));
+    lift_helper(l, HELPER_fpu_env, va, lift_const(l, what),
+                lift_const(l, l->in->opsize == 2 ? 2 : 4));
     return true;
 }
 
@@ -75,8 +76,8 @@ static bool lift_fwait(struct lift *l)
 }
 
 x86_lift_fn *const x86_lift_x87[X86_OP_COUNT] = {
-    [X86_FLDCW] = lift_fldcw, [X86_FNSTCW] = lift_fnstcw, [X86_FLDENV] = lift_fldenv,
+    [X86_FLDCW] = lift_fldcw,     [X86_FNSTCW] = lift_fnstcw, [X86_FLDENV] = lift_fldenv,
     [X86_FNSTENV] = lift_fnstenv, [X86_FRSTOR] = lift_frstor, [X86_FNSAVE] = lift_fnsave,
-    [X86_FNINIT] = lift_fninit, [X86_FNOP] = lift_fnop, [X86_FNENI] = lift_fnop,
-    [X86_FNDISI] = lift_fnop, [X86_FNSETPM] = lift_fnop, [X86_FWAIT] = lift_fwait,
+    [X86_FNINIT] = lift_fninit,   [X86_FNOP] = lift_fnop,     [X86_FNENI] = lift_fnop,
+    [X86_FNDISI] = lift_fnop,     [X86_FNSETPM] = lift_fnop,  [X86_FWAIT] = lift_fwait,
 };

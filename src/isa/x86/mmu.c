@@ -17,8 +17,8 @@ struct walk {
     struct vcpu *v;
     gva_t va;
     unsigned access, idx;
-    uint64_t rights;  /* PTE_W, PTE_U and'ed over the levels; PTE_NX or'ed */
-    uint64_t pte;     /* last entry read */
+    uint64_t rights; /* PTE_W, PTE_U and'ed over the levels; PTE_NX or'ed */
+    uint64_t pte;    /* last entry read */
     gpa_t pte_gpa;
 };
 
@@ -166,10 +166,11 @@ static bool canonical(gva_t va)
 bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct walk_result *res)
 {
     struct x86_cpu *c = x86_cpu(v);
-    struct walk w = {.c = c, .v = v, .va = va, .access = access, .idx = idx,
-                     .rights = PTE_W | PTE_U};
+    struct walk w = {
+        .c = c, .v = v, .va = va, .access = access, .idx = idx, .rights = PTE_W | PTE_U};
     if (!(c->cr0 & CR0_PG)) {
-        *res = (struct walk_result){.gpa = va & mask_low(PHYS_BITS), .page_bits = 12,
+        *res = (struct walk_result){.gpa = va & mask_low(PHYS_BITS),
+                                    .page_bits = 12,
                                     .perms = RT_READ | RT_WRITE | RT_EXEC};
         return true;
     }

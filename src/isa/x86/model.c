@@ -29,17 +29,28 @@ struct feature {
 };
 
 static const struct feature features[] = {
-    {"fpu", LEAF_1_EDX, 0, X86_FEATURE_FPU, BASE}, {"de", LEAF_1_EDX, 2, 0, BASE},
-    {"pse", LEAF_1_EDX, 3, 0, BASE}, {"tsc", LEAF_1_EDX, 4, X86_FEATURE_TSC, BASE},
-    {"msr", LEAF_1_EDX, 5, X86_FEATURE_MSR, BASE}, {"pae", LEAF_1_EDX, 6, 0, BASE},
-    {"mce", LEAF_1_EDX, 7, 0, BASE}, {"cx8", LEAF_1_EDX, 8, X86_FEATURE_CX8, BASE},
-    {"apic", LEAF_1_EDX, 9, 0, BASE}, {"sep", LEAF_1_EDX, 11, X86_FEATURE_SEP, BASE},
-    {"mtrr", LEAF_1_EDX, 12, 0, BASE}, {"pge", LEAF_1_EDX, 13, 0, BASE},
-    {"mca", LEAF_1_EDX, 14, 0, BASE}, {"cmov", LEAF_1_EDX, 15, X86_FEATURE_CMOV, BASE},
-    {"pat", LEAF_1_EDX, 16, 0, BASE}, {"pse36", LEAF_1_EDX, 17, 0, BASE},
-    {"clflush", LEAF_1_EDX, 19, X86_FEATURE_CLFSH, BASE}, {"mmx", LEAF_1_EDX, 23, X86_FEATURE_MMX, BASE},
-    {"fxsr", LEAF_1_EDX, 24, X86_FEATURE_FXSR, BASE}, {"sse", LEAF_1_EDX, 25, X86_FEATURE_SSE, BASE},
-    {"sse2", LEAF_1_EDX, 26, X86_FEATURE_SSE2, BASE}, {"ss", LEAF_1_EDX, 27, 0, 0},
+    {"fpu", LEAF_1_EDX, 0, X86_FEATURE_FPU, BASE},
+    {"de", LEAF_1_EDX, 2, 0, BASE},
+    {"pse", LEAF_1_EDX, 3, 0, BASE},
+    {"tsc", LEAF_1_EDX, 4, X86_FEATURE_TSC, BASE},
+    {"msr", LEAF_1_EDX, 5, X86_FEATURE_MSR, BASE},
+    {"pae", LEAF_1_EDX, 6, 0, BASE},
+    {"mce", LEAF_1_EDX, 7, 0, BASE},
+    {"cx8", LEAF_1_EDX, 8, X86_FEATURE_CX8, BASE},
+    {"apic", LEAF_1_EDX, 9, 0, BASE},
+    {"sep", LEAF_1_EDX, 11, X86_FEATURE_SEP, BASE},
+    {"mtrr", LEAF_1_EDX, 12, 0, BASE},
+    {"pge", LEAF_1_EDX, 13, 0, BASE},
+    {"mca", LEAF_1_EDX, 14, 0, BASE},
+    {"cmov", LEAF_1_EDX, 15, X86_FEATURE_CMOV, BASE},
+    {"pat", LEAF_1_EDX, 16, 0, BASE},
+    {"pse36", LEAF_1_EDX, 17, 0, BASE},
+    {"clflush", LEAF_1_EDX, 19, X86_FEATURE_CLFSH, BASE},
+    {"mmx", LEAF_1_EDX, 23, X86_FEATURE_MMX, BASE},
+    {"fxsr", LEAF_1_EDX, 24, X86_FEATURE_FXSR, BASE},
+    {"sse", LEAF_1_EDX, 25, X86_FEATURE_SSE, BASE},
+    {"sse2", LEAF_1_EDX, 26, X86_FEATURE_SSE2, BASE},
+    {"ss", LEAF_1_EDX, 27, 0, 0},
     {"pni", LEAF_1_ECX, 0, X86_FEATURE_SSE3, IN_V2 | IN_QEMU64},
     {"pclmulqdq", LEAF_1_ECX, 1, X86_FEATURE_PCLMULQDQ, HOST},
     {"monitor", LEAF_1_ECX, 3, X86_FEATURE_MONITOR, 0},
@@ -49,30 +60,45 @@ static const struct feature features[] = {
     {"pcid", LEAF_1_ECX, 17, 0, 0},
     {"sse4.1", LEAF_1_ECX, 19, X86_FEATURE_SSE4_1, IN_V2 | HOST},
     {"sse4.2", LEAF_1_ECX, 20, X86_FEATURE_SSE4_2, IN_V2 | HOST},
-    {"x2apic", LEAF_1_ECX, 21, 0, BASE}, {"movbe", LEAF_1_ECX, 22, X86_FEATURE_MOVBE, IN_V3},
+    {"x2apic", LEAF_1_ECX, 21, 0, BASE},
+    {"movbe", LEAF_1_ECX, 22, X86_FEATURE_MOVBE, IN_V3},
     {"popcnt", LEAF_1_ECX, 23, X86_FEATURE_POPCNT, IN_V2},
     {"tsc-deadline", LEAF_1_ECX, 24, 0, 0},
-    {"aes", LEAF_1_ECX, 25, X86_FEATURE_AES, HOST}, {"xsave", LEAF_1_ECX, 26, X86_FEATURE_XSAVE, IN_V3 | HOST},
+    {"aes", LEAF_1_ECX, 25, X86_FEATURE_AES, HOST},
+    {"xsave", LEAF_1_ECX, 26, X86_FEATURE_XSAVE, IN_V3 | HOST},
     {"avx", LEAF_1_ECX, 28, X86_FEATURE_AVX, IN_V3 | HOST},
     {"f16c", LEAF_1_ECX, 29, X86_FEATURE_F16C, IN_V3 | HOST},
-    {"rdrand", LEAF_1_ECX, 30, X86_FEATURE_RDRAND, 0}, {"hypervisor", LEAF_1_ECX, 31, 0, BASE},
-    {"fsgsbase", LEAF_7_EBX, 0, X86_FEATURE_FSGSBASE, 0}, {"tsc-adjust", LEAF_7_EBX, 1, 0, BASE},
+    {"rdrand", LEAF_1_ECX, 30, X86_FEATURE_RDRAND, 0},
+    {"hypervisor", LEAF_1_ECX, 31, 0, BASE},
+    {"fsgsbase", LEAF_7_EBX, 0, X86_FEATURE_FSGSBASE, 0},
+    {"tsc-adjust", LEAF_7_EBX, 1, 0, BASE},
     {"bmi1", LEAF_7_EBX, 3, X86_FEATURE_BMI1, IN_V3},
-    {"avx2", LEAF_7_EBX, 5, X86_FEATURE_AVX2, IN_V3 | HOST}, {"smep", LEAF_7_EBX, 7, 0, 0},
-    {"bmi2", LEAF_7_EBX, 8, X86_FEATURE_BMI2, IN_V3}, {"erms", LEAF_7_EBX, 9, 0, 0},
-    {"invpcid", LEAF_7_EBX, 10, X86_FEATURE_INVPCID, 0}, {"rdseed", LEAF_7_EBX, 18, X86_FEATURE_RDSEED, 0},
-    {"adx", LEAF_7_EBX, 19, X86_FEATURE_ADX, 0}, {"smap", LEAF_7_EBX, 20, X86_FEATURE_SMAP, 0},
-    {"clflushopt", LEAF_7_EBX, 23, X86_FEATURE_CLFLUSHOPT, 0}, {"clwb", LEAF_7_EBX, 24, X86_FEATURE_CLWB, 0},
-    {"sha-ni", LEAF_7_EBX, 29, X86_FEATURE_SHA, HOST}, {"umip", LEAF_7_ECX, 2, 0, 0},
-    {"rdpid", LEAF_7_ECX, 22, X86_FEATURE_RDPID, 0}, {"fsrm", LEAF_7_EDX, 4, 0, 0},
+    {"avx2", LEAF_7_EBX, 5, X86_FEATURE_AVX2, IN_V3 | HOST},
+    {"smep", LEAF_7_EBX, 7, 0, 0},
+    {"bmi2", LEAF_7_EBX, 8, X86_FEATURE_BMI2, IN_V3},
+    {"erms", LEAF_7_EBX, 9, 0, 0},
+    {"invpcid", LEAF_7_EBX, 10, X86_FEATURE_INVPCID, 0},
+    {"rdseed", LEAF_7_EBX, 18, X86_FEATURE_RDSEED, 0},
+    {"adx", LEAF_7_EBX, 19, X86_FEATURE_ADX, 0},
+    {"smap", LEAF_7_EBX, 20, X86_FEATURE_SMAP, 0},
+    {"clflushopt", LEAF_7_EBX, 23, X86_FEATURE_CLFLUSHOPT, 0},
+    {"clwb", LEAF_7_EBX, 24, X86_FEATURE_CLWB, 0},
+    {"sha-ni", LEAF_7_EBX, 29, X86_FEATURE_SHA, HOST},
+    {"umip", LEAF_7_ECX, 2, 0, 0},
+    {"rdpid", LEAF_7_ECX, 22, X86_FEATURE_RDPID, 0},
+    {"fsrm", LEAF_7_EDX, 4, 0, 0},
     {"serialize", LEAF_7_EDX, 14, X86_FEATURE_SERIALIZE, 0},
-    {"xsaveopt", LEAF_D1_EAX, 0, X86_FEATURE_XSAVEOPT, HOST}, {"xsavec", LEAF_D1_EAX, 1, X86_FEATURE_XSAVEC, HOST},
+    {"xsaveopt", LEAF_D1_EAX, 0, X86_FEATURE_XSAVEOPT, HOST},
+    {"xsavec", LEAF_D1_EAX, 1, X86_FEATURE_XSAVEC, HOST},
     {"xgetbv1", LEAF_D1_EAX, 2, 0, HOST},
-    {"syscall", LEAF_81_EDX, 11, X86_FEATURE_SYSCALL, BASE}, {"nx", LEAF_81_EDX, 20, 0, BASE},
-    {"pdpe1gb", LEAF_81_EDX, 26, 0, 0}, {"rdtscp", LEAF_81_EDX, 27, X86_FEATURE_RDTSCP, 0},
+    {"syscall", LEAF_81_EDX, 11, X86_FEATURE_SYSCALL, BASE},
+    {"nx", LEAF_81_EDX, 20, 0, BASE},
+    {"pdpe1gb", LEAF_81_EDX, 26, 0, 0},
+    {"rdtscp", LEAF_81_EDX, 27, X86_FEATURE_RDTSCP, 0},
     {"lm", LEAF_81_EDX, 29, 0, BASE},
     {"lahf-lm", LEAF_81_ECX, 0, X86_FEATURE_LAHF_LM, IN_V2 | IN_QEMU64},
-    {"abm", LEAF_81_ECX, 5, X86_FEATURE_LZCNT, IN_V3}, {"3dnowprefetch", LEAF_81_ECX, 8, 0, 0},
+    {"abm", LEAF_81_ECX, 5, X86_FEATURE_LZCNT, IN_V3},
+    {"3dnowprefetch", LEAF_81_ECX, 8, 0, 0},
     {"invtsc", LEAF_87_EDX, 8, 0, BASE},
 };
 
@@ -146,10 +172,20 @@ static const struct feature *find_feature(const char *name, size_t len)
             return &features[i];
         }
     }
-    static const struct { const char *alias, *name; } aliases[] = {
-        {"sse3", "pni"}, {"sse4_1", "sse4.1"}, {"sse4-1", "sse4.1"}, {"sse4_2", "sse4.2"}, {"sse4-2", "sse4.2"},
-        {"lzcnt", "abm"}, {"lahf_lm", "lahf-lm"}, {"tsc_deadline", "tsc-deadline"}, {"tsc_adjust", "tsc-adjust"},
-        {"sha_ni", "sha-ni"}, {"i64", "lm"},
+    static const struct {
+        const char *alias, *name;
+    } aliases[] = {
+        {"sse3", "pni"},
+        {"sse4_1", "sse4.1"},
+        {"sse4-1", "sse4.1"},
+        {"sse4_2", "sse4.2"},
+        {"sse4-2", "sse4.2"},
+        {"lzcnt", "abm"},
+        {"lahf_lm", "lahf-lm"},
+        {"tsc_deadline", "tsc-deadline"},
+        {"tsc_adjust", "tsc-adjust"},
+        {"sha_ni", "sha-ni"},
+        {"i64", "lm"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(aliases); i++) {
         if (strlen(aliases[i].alias) == len && !strncmp(aliases[i].alias, name, len)) {
@@ -188,7 +224,8 @@ static int apply_word(struct x86_model *m, const char *word, struct err *err)
     }
     const struct feature *f = find_feature(name, strlen(name));
     if (!f) {
-        static const char *const ignored[] = {"migratable", "enforce", "check", "pmu", "host-phys-bits", "kvm"};
+        static const char *const ignored[] = {"migratable", "enforce",        "check",
+                                              "pmu",        "host-phys-bits", "kvm"};
         for (unsigned i = 0; i < ARRAY_LEN(ignored); i++) {
             if (!strcmp(ignored[i], name)) {
                 return 0;
@@ -197,7 +234,8 @@ static int apply_word(struct x86_model *m, const char *word, struct err *err)
         return unknown_feature(name, err);
     }
     if (on && (f->flags & HOST) && !host_has(f)) {
-        return err_set(err, EINVAL, "-cpu: feature '%s' runs on the host's vector unit, which lacks it", name);
+        return err_set(err, EINVAL,
+                       "-cpu: feature '%s' runs on the host's vector unit, which lacks it", name);
     }
     set_feature(m, f, on);
     return 0;

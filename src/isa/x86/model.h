@@ -10,15 +10,26 @@
 struct err;
 struct vcpu;
 
-enum x86_leaf { LEAF_1_EDX, LEAF_1_ECX, LEAF_7_EBX, LEAF_7_ECX, LEAF_7_EDX, LEAF_D1_EAX, LEAF_81_EDX,
-                LEAF_81_ECX, LEAF_87_EDX, LEAF_88_EBX, X86_LEAVES };
+enum x86_leaf {
+    LEAF_1_EDX,
+    LEAF_1_ECX,
+    LEAF_7_EBX,
+    LEAF_7_ECX,
+    LEAF_7_EDX,
+    LEAF_D1_EAX,
+    LEAF_81_EDX,
+    LEAF_81_ECX,
+    LEAF_87_EDX,
+    LEAF_88_EBX,
+    X86_LEAVES
+};
 
 struct x86_model {
     const char *name;
     char vendor[13], brand[49];
-    uint32_t signature;                 /* leaf 1 EAX */
+    uint32_t signature; /* leaf 1 EAX */
     uint32_t leaf[X86_LEAVES];
-    bool has[X86_FEATURE_COUNT];        /* instructions the decoder's feature column names */
+    bool has[X86_FEATURE_COUNT]; /* instructions the decoder's feature column names */
 };
 
 /* "MODEL,+feat,-feat,feat=on|off": NULL with a sentence naming the nearest valid word. */

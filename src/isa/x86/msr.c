@@ -8,11 +8,25 @@
 #include "loop/clock.h"
 
 enum {
-    MSR_TSC = 0x10, MSR_APIC_BASE = 0x1b, MSR_TSC_ADJUST = 0x3b, MSR_SPEC_CTRL = 0x48,
-    MSR_MTRRCAP = 0xfe, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
-    MSR_MCG_CAP = 0x179, MSR_MCG_STATUS, MSR_MCG_CTL, MSR_MISC_ENABLE = 0x1a0, MSR_DEBUGCTL = 0x1d9,
-    MSR_MTRR_PHYS = 0x200, MSR_PAT = 0x277, MSR_MTRR_DEF = 0x2ff, MSR_TSC_DEADLINE = 0x6e0,
-    MSR_X2APIC = 0x800, MSR_X2APIC_LAST = 0x8ff,
+    MSR_TSC = 0x10,
+    MSR_APIC_BASE = 0x1b,
+    MSR_TSC_ADJUST = 0x3b,
+    MSR_SPEC_CTRL = 0x48,
+    MSR_MTRRCAP = 0xfe,
+    MSR_SYSENTER_CS = 0x174,
+    MSR_SYSENTER_ESP,
+    MSR_SYSENTER_EIP,
+    MSR_MCG_CAP = 0x179,
+    MSR_MCG_STATUS,
+    MSR_MCG_CTL,
+    MSR_MISC_ENABLE = 0x1a0,
+    MSR_DEBUGCTL = 0x1d9,
+    MSR_MTRR_PHYS = 0x200,
+    MSR_PAT = 0x277,
+    MSR_MTRR_DEF = 0x2ff,
+    MSR_TSC_DEADLINE = 0x6e0,
+    MSR_X2APIC = 0x800,
+    MSR_X2APIC_LAST = 0x8ff,
 };
 #define MSR_EFER 0xc0000080u
 #define MSR_STAR 0xc0000081u
@@ -38,18 +52,26 @@ struct plain {
 #define FIELD(name) offsetof(struct x86_cpu, name)
 
 static const struct plain plain[] = {
-    {MSR_SYSENTER_CS, FIELD(sysenter_cs), false}, {MSR_SYSENTER_ESP, FIELD(sysenter_esp), true},
-    {MSR_SYSENTER_EIP, FIELD(sysenter_eip), true}, {MSR_MISC_ENABLE, FIELD(misc_enable), false},
-    {MSR_MTRR_DEF, FIELD(mtrr_def_type), false}, {MSR_SPEC_CTRL, FIELD(spec_ctrl), false},
-    {MSR_STAR, FIELD(star), false}, {MSR_LSTAR, FIELD(lstar), true}, {MSR_CSTAR, FIELD(cstar), true},
-    {MSR_SFMASK, FIELD(sfmask), false}, {MSR_FS_BASE, FIELD(seg_base) + 8 * SEG_FS, true},
-    {MSR_GS_BASE, FIELD(seg_base) + 8 * SEG_GS, true}, {MSR_KERNEL_GS, FIELD(kernel_gs), true},
+    {MSR_SYSENTER_CS, FIELD(sysenter_cs), false},
+    {MSR_SYSENTER_ESP, FIELD(sysenter_esp), true},
+    {MSR_SYSENTER_EIP, FIELD(sysenter_eip), true},
+    {MSR_MISC_ENABLE, FIELD(misc_enable), false},
+    {MSR_MTRR_DEF, FIELD(mtrr_def_type), false},
+    {MSR_SPEC_CTRL, FIELD(spec_ctrl), false},
+    {MSR_STAR, FIELD(star), false},
+    {MSR_LSTAR, FIELD(lstar), true},
+    {MSR_CSTAR, FIELD(cstar), true},
+    {MSR_SFMASK, FIELD(sfmask), false},
+    {MSR_FS_BASE, FIELD(seg_base) + 8 * SEG_FS, true},
+    {MSR_GS_BASE, FIELD(seg_base) + 8 * SEG_GS, true},
+    {MSR_KERNEL_GS, FIELD(kernel_gs), true},
     {MSR_TSC_AUX, FIELD(tsc_aux), false},
 };
 
 static uint64_t *plain_slot(struct x86_cpu *c, uint32_t msr, bool *canonical)
 {
-    static const uint32_t fixed[11] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
+    static const uint32_t fixed[11] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
+                                       0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
     *canonical = false;
     for (unsigned i = 0; i < ARRAY_LEN(plain); i++) {
         if (plain[i].msr == msr) {
@@ -72,10 +94,38 @@ static uint64_t *plain_slot(struct x86_cpu *c, uint32_t msr, bool *canonical)
 /* Read as zero, writes vanish: machine checks, microcode, AMD system registers Linux looks at. */
 static bool reads_zero(uint32_t msr)
 {
-    static const uint32_t list[] = {0x8b /* microcode level */, 0x17, 0x2a, 0xcd, 0xce, 0x140, MSR_MCG_CAP,
-        MSR_MCG_STATUS, MSR_MCG_CTL, MSR_DEBUGCTL, 0x1db, 0x1dc, 0x1dd, 0x1de, 0x34, 0x611, 0x606, 0x639,
-        0xc0010010, 0xc0010015 /* HWCR */, 0xc001001f, 0xc0010055, 0xc0010058, 0xc0010140, 0xc0010141,
-        0xc0011020, 0xc0011021, 0xc0011022, 0xc0011023, 0xc0011029, 0xc001102a, 0x1b0 };
+    static const uint32_t list[] = {0x8b /* microcode level */,
+                                    0x17,
+                                    0x2a,
+                                    0xcd,
+                                    0xce,
+                                    0x140,
+                                    MSR_MCG_CAP,
+                                    MSR_MCG_STATUS,
+                                    MSR_MCG_CTL,
+                                    MSR_DEBUGCTL,
+                                    0x1db,
+                                    0x1dc,
+                                    0x1dd,
+                                    0x1de,
+                                    0x34,
+                                    0x611,
+                                    0x606,
+                                    0x639,
+                                    0xc0010010,
+                                    0xc0010015 /* HWCR */,
+                                    0xc001001f,
+                                    0xc0010055,
+                                    0xc0010058,
+                                    0xc0010140,
+                                    0xc0010141,
+                                    0xc0011020,
+                                    0xc0011021,
+                                    0xc0011022,
+                                    0xc0011023,
+                                    0xc0011029,
+                                    0xc001102a,
+                                    0x1b0};
     for (unsigned i = 0; i < ARRAY_LEN(list); i++) {
         if (list[i] == msr) {
             return true;
@@ -173,7 +223,8 @@ bool x86_wrmsr(struct x86_cpu *c, uint32_t msr, uint64_t v)
     case MSR_APIC_BASE: return ic && irq_ctrl_set_base(ic, v);
     case MSR_EFER: return write_efer(c, v);
     case MSR_PAT: return write_pat(c, v);
-    case 0x49: case 0x10b: return true; /* prediction barriers: nothing is shared */
+    case 0x49:
+    case 0x10b: return true; /* prediction barriers: nothing is shared */
     default: break;
     }
     if (to_irq_ctrl(msr)) {

@@ -108,7 +108,8 @@ enum ir_helper_result x86_load_seg(struct x86_cpu *c, unsigned seg, uint16_t sel
         return IR_HELPER_NEXT;
     }
     if (c->sys_flags & RF_VM) {
-        x86_set_seg_raw(c, seg, sel, (uint64_t)sel << 4, 0xffff, AR_P | AR_S | AR_W | AR_A | AR_DPL);
+        x86_set_seg_raw(c, seg, sel, (uint64_t)sel << 4, 0xffff,
+                        AR_P | AR_S | AR_W | AR_A | AR_DPL);
         return IR_HELPER_NEXT;
     }
     if ((sel & ~3u) == 0) {
@@ -134,7 +135,8 @@ enum ir_helper_result x86_load_seg(struct x86_cpu *c, unsigned seg, uint16_t sel
 }
 
 /* LLDT and LTR: 16-byte descriptors in long mode. */
-static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_segment *s, uint16_t sel, bool tr)
+static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_segment *s, uint16_t sel,
+                                         bool tr)
 {
     unsigned bytes = c->efer & EFER_LMA ? 16 : 8;
     gva_t addr;
@@ -160,8 +162,10 @@ static enum ir_helper_result load_system(struct x86_cpu *c, struct x86_segment *
         }
         d[0] |= BIT(41);
     }
-    *s = (struct x86_segment){.sel = sel, .ar = x86_desc_ar(d[0]), .limit = x86_desc_limit(d[0]),
-                          .base = x86_desc_base(d[0]) | d[1] << 32};
+    *s = (struct x86_segment){.sel = sel,
+                              .ar = x86_desc_ar(d[0]),
+                              .limit = x86_desc_limit(d[0]),
+                              .base = x86_desc_base(d[0]) | d[1] << 32};
     return IR_HELPER_NEXT;
 }
 
@@ -182,7 +186,8 @@ enum ir_helper_result x86_ltr(struct x86_cpu *c, uint16_t sel)
     return load_system(c, &c->tr, sel, true);
 }
 
-/* LAR, LSL, VERR, VERW: may the current privilege level look at this descriptor? `*desc` is read. */
+/* LAR, LSL, VERR, VERW: may the current privilege level look at this descriptor? `*desc` is read.
+ */
 static bool visible(struct x86_cpu *c, uint16_t sel, uint64_t *desc, bool *fault)
 {
     gva_t addr;
@@ -201,8 +206,8 @@ static bool visible(struct x86_cpu *c, uint16_t sel, uint64_t *desc, bool *fault
 }
 
 /* what: 0 LAR, 1 LSL, 2 VERR, 3 VERW. ZF and, for LAR and LSL, *out. */
-enum ir_helper_result x86_inspect_desc(struct x86_cpu *c, uint16_t sel, unsigned what, uint32_t *out,
-                                       bool *zf)
+enum ir_helper_result x86_inspect_desc(struct x86_cpu *c, uint16_t sel, unsigned what,
+                                       uint32_t *out, bool *zf)
 {
     static const uint16_t lar_types = 0x1f3e, lar_long = 0x1a04 | 1 << 9 | 1 << 11;
     static const uint16_t lsl_types = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 11;
@@ -215,7 +220,9 @@ enum ir_helper_result x86_inspect_desc(struct x86_cpu *c, uint16_t sel, unsigned
     }
     uint16_t ar = x86_desc_ar(d);
     if (*zf && !(ar & AR_S)) {
-        unsigned types = what == 0 ? (lma ? lar_long : lar_types) : what == 1 ? (lma ? lsl_long : lsl_types) : 0;
+        unsigned types = what == 0   ? (lma ? lar_long : lar_types)
+                         : what == 1 ? (lma ? lsl_long : lsl_types)
+                                     : 0;
         *zf = types >> (ar & 15) & 1;
     } else if (*zf && what == 2) {
         *zf = !(ar & AR_CODE) || (ar & AR_W);

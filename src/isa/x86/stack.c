@@ -8,7 +8,9 @@ void x86_stack_current(struct x86_stack *s, struct x86_cpu *c)
         .c = c,
         .base = flat64 ? 0 : c->seg_base[SEG_SS],
         .sp = c->rt.reg[RSP],
-        .mask = flat64 ? ~0ull : c->seg[SEG_SS].ar & AR_DB ? 0xffffffffull : 0xffffull,
+        .mask = flat64                      ? ~0ull
+                : c->seg[SEG_SS].ar & AR_DB ? 0xffffffffull
+                                            : 0xffffull,
         .idx = c->cpl == 3 ? MODE_MMU_USER : x86_sys_idx(c),
     };
 }

@@ -24,10 +24,10 @@ enum ir_helper_result x86_inspect_desc(struct x86_cpu *, uint16_t sel, unsigned 
 /* stack.c: pushes and pops by descriptor-table code, on a stack not yet committed. */
 struct x86_stack {
     struct x86_cpu *c;
-    uint64_t base;  /* of SS, 0 in 64-bit mode */
+    uint64_t base; /* of SS, 0 in 64-bit mode */
     uint64_t sp, mask;
-    unsigned idx;   /* MMU index */
-    bool bad;       /* an access faulted: env->fault is filled */
+    unsigned idx; /* MMU index */
+    bool bad;     /* an access faulted: env->fault is filled */
 };
 void x86_stack_current(struct x86_stack *, struct x86_cpu *);
 /* RSP or ESP or SP plus n, as a full register value. */
@@ -60,7 +60,7 @@ bool x86_seg_check(struct x86_cpu *, unsigned seg, uint64_t off, unsigned size, 
 
 /* cpuid.c, msr.c, model.c */
 void x86_cpuid(struct x86_cpu *, uint32_t leaf, uint32_t sub, uint32_t out[4]);
-bool x86_rdmsr(struct x86_cpu *, uint32_t msr, uint64_t *v);  /* false: #GP */
+bool x86_rdmsr(struct x86_cpu *, uint32_t msr, uint64_t *v); /* false: #GP */
 bool x86_wrmsr(struct x86_cpu *, uint32_t msr, uint64_t v);
 uint64_t x86_tsc(const struct x86_cpu *);
 uint64_t x86_xcr0_known(const struct x86_cpu *);

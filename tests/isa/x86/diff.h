@@ -1,6 +1,6 @@
 /*
- * Differential test of x86 user instructions: one random instruction at a time, from a random state,
- * on the host processor and on every engine; all of the state they leave is compared.
+ * Differential test of x86 user instructions: one random instruction at a time, from a random
+ * state, on the host processor and on every engine; all of the state they leave is compared.
  *
  * Code and a window of memory lie at fixed addresses below 4 GiB, with a page without access on
  * either side of the window; guest virtual addresses are those of this process.
@@ -69,8 +69,8 @@ int diff_make_insn(struct diff_case *, uint64_t *rng, unsigned form, unsigned mo
 
 /* diff_compare.c: false with the differences in `text`. */
 struct strbuf;
-bool diff_same(const struct diff_case *, const struct diff_state *want, const struct diff_state *got,
-               struct strbuf *text);
+bool diff_same(const struct diff_case *, const struct diff_state *want,
+               const struct diff_state *got, struct strbuf *text);
 void diff_print_case(const struct diff_case *, struct strbuf *text);
 
 #endif

@@ -7,20 +7,37 @@
 #include "tests/isa/x86/diff.h"
 
 /* Flags undefined after an instruction whatever its operands (Intel SDM Vol. 2). */
-static const struct { uint16_t op, flags; } undefined[] = {
-    {X86_AND, FLAG_AF}, {X86_OR, FLAG_AF}, {X86_XOR, FLAG_AF}, {X86_TEST, FLAG_AF},
-    {X86_MUL, FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF}, {X86_IMUL, FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF},
-    {X86_DIV, FLAG_ALL}, {X86_IDIV, FLAG_ALL},
-    {X86_BSF, FLAG_ALL & ~FLAG_ZF}, {X86_BSR, FLAG_ALL & ~FLAG_ZF},
-    {X86_BT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF}, {X86_BTS, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
-    {X86_BTR, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF}, {X86_BTC, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
-    {X86_LZCNT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF}, {X86_TZCNT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
-    {X86_ANDN, FLAG_AF | FLAG_PF}, {X86_BEXTR, FLAG_AF | FLAG_SF | FLAG_PF},
-    {X86_BLSI, FLAG_AF | FLAG_PF}, {X86_BLSR, FLAG_AF | FLAG_PF}, {X86_BLSMSK, FLAG_AF | FLAG_PF},
+static const struct {
+    uint16_t op, flags;
+} undefined[] = {
+    {X86_AND, FLAG_AF},
+    {X86_OR, FLAG_AF},
+    {X86_XOR, FLAG_AF},
+    {X86_TEST, FLAG_AF},
+    {X86_MUL, FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF},
+    {X86_IMUL, FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF},
+    {X86_DIV, FLAG_ALL},
+    {X86_IDIV, FLAG_ALL},
+    {X86_BSF, FLAG_ALL & ~FLAG_ZF},
+    {X86_BSR, FLAG_ALL & ~FLAG_ZF},
+    {X86_BT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_BTS, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_BTR, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_BTC, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_LZCNT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_TZCNT, FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF},
+    {X86_ANDN, FLAG_AF | FLAG_PF},
+    {X86_BEXTR, FLAG_AF | FLAG_SF | FLAG_PF},
+    {X86_BLSI, FLAG_AF | FLAG_PF},
+    {X86_BLSR, FLAG_AF | FLAG_PF},
+    {X86_BLSMSK, FLAG_AF | FLAG_PF},
     {X86_BZHI, FLAG_AF | FLAG_PF},
-    {X86_AAA, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF}, {X86_AAS, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
-    {X86_DAA, FLAG_OF}, {X86_DAS, FLAG_OF},
-    {X86_AAM, FLAG_OF | FLAG_AF | FLAG_CF}, {X86_AAD, FLAG_OF | FLAG_AF | FLAG_CF},
+    {X86_AAA, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
+    {X86_AAS, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
+    {X86_DAA, FLAG_OF},
+    {X86_DAS, FLAG_OF},
+    {X86_AAM, FLAG_OF | FLAG_AF | FLAG_CF},
+    {X86_AAD, FLAG_OF | FLAG_AF | FLAG_CF},
 };
 
 /* Count of a shift or rotate, masked as the processor does. */
@@ -42,11 +59,15 @@ static unsigned undefined_by_count(const struct diff_case *c)
         return 0;
     }
     switch (c->insn.op) {
-    case X86_ROL: case X86_ROR: case X86_RCL: case X86_RCR: return of;
-    case X86_SHL: case X86_SHR:
-        return FLAG_AF | of | (n >= bits ? FLAG_CF : 0);
+    case X86_ROL:
+    case X86_ROR:
+    case X86_RCL:
+    case X86_RCR: return of;
+    case X86_SHL:
+    case X86_SHR: return FLAG_AF | of | (n >= bits ? FLAG_CF : 0);
     case X86_SAR: return FLAG_AF | of;
-    case X86_SHLD: case X86_SHRD: return n > bits ? FLAG_ALL : FLAG_AF | of;
+    case X86_SHLD:
+    case X86_SHRD: return n > bits ? FLAG_ALL : FLAG_AF | of;
     default: return 0;
     }
 }
@@ -70,13 +91,13 @@ static bool result_undefined(const struct diff_case *c)
 }
 
 static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                      "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+                                      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 static void number(struct strbuf *t, const char *name, uint64_t before, uint64_t want, uint64_t got)
 {
     if (want != got) {
-        strbuf_add(t, "  %-6s was %016llx, host %016llx, here %016llx\n", name, (unsigned long long)before,
-                   (unsigned long long)want, (unsigned long long)got);
+        strbuf_add(t, "  %-6s was %016llx, host %016llx, here %016llx\n", name,
+                   (unsigned long long)before, (unsigned long long)want, (unsigned long long)got);
     }
 }
 
@@ -122,7 +143,8 @@ static void compare_x87(const struct diff_case *c, const struct diff_state *want
  * An address that is not canonical: the manual has #SS for stack accesses where we have #GP, and
  * #GP at a branch to one where we have it at the fetch behind the branch.
  */
-static bool not_canonical(const struct diff_case *c, const struct diff_state *want, const struct diff_state *got)
+static bool not_canonical(const struct diff_case *c, const struct diff_state *want,
+                          const struct diff_state *got)
 {
     bool branch = c->insn.op == X86_CALL || c->insn.op == X86_JMP || c->insn.op == X86_RET;
     return c->insn.mode == 8 && ((want->fault == EXC_SS && got->fault == EXC_GP) ||
@@ -134,18 +156,21 @@ static bool not_canonical(const struct diff_case *c, const struct diff_state *wa
  * registers) or the processor does something of its own (VCVTPS2PH has set MXCSR, MASKMOVQ may
  * fault on what it does not store). A gather's single-step trap comes in place of its fault.
  */
-static bool fault_differs(const struct diff_case *c, const struct diff_state *want, const struct diff_state *got)
+static bool fault_differs(const struct diff_case *c, const struct diff_state *want,
+                          const struct diff_state *got)
 {
     bool gather = x86_form_flags(c->insn.form) & X86_FORM_VSIB;
     bool mask = c->insn.op == X86_MASKMOVQ || c->insn.op == X86_MASKMOVDQU;
-    return (gather && got->fault != DIFF_NO_FAULT && (want->fault == got->fault || want->pc == c->in.pc)) ||
+    return (gather && got->fault != DIFF_NO_FAULT &&
+            (want->fault == got->fault || want->pc == c->in.pc)) ||
            (c->insn.op == X86_POPA && want->fault == EXC_PF && got->fault == EXC_PF) ||
            (mask && want->fault == EXC_PF);
 }
 
 static bool partial_memory(const struct diff_case *c, const struct diff_state *want)
 {
-    static const uint16_t ops[] = {X86_ENTER, X86_PUSHA, X86_FXSAVE, X86_FNSAVE, X86_FNSTENV, X86_VMASKMOVPS,
+    static const uint16_t ops[] = {X86_ENTER,      X86_PUSHA,      X86_FXSAVE,
+                                   X86_FNSAVE,     X86_FNSTENV,    X86_VMASKMOVPS,
                                    X86_VMASKMOVPD, X86_VPMASKMOVD, X86_VPMASKMOVQ};
     for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
         if (ops[i] == c->insn.op) {
@@ -155,8 +180,8 @@ static bool partial_memory(const struct diff_case *c, const struct diff_state *w
     return false;
 }
 
-bool diff_same(const struct diff_case *c, const struct diff_state *want, const struct diff_state *got,
-               struct strbuf *t)
+bool diff_same(const struct diff_case *c, const struct diff_state *want,
+               const struct diff_state *got, struct strbuf *t)
 {
     size_t before = t->len;
     if (not_canonical(c, want, got) || fault_differs(c, want, got)) {
@@ -200,12 +225,15 @@ void diff_print_case(const struct diff_case *c, struct strbuf *t)
     }
     strbuf_add(t, "   ");
     x86_disas(t, &c->insn, c->in.pc);
-    strbuf_add(t, "   (%s, line %u, %u-bit)\n", form, x86_form_line(c->insn.form), c->insn.mode * 8);
+    strbuf_add(t, "   (%s, line %u, %u-bit)\n", form, x86_form_line(c->insn.form),
+               c->insn.mode * 8);
     for (unsigned i = 0; i < 16; i++) {
-        strbuf_add(t, "  %-4s%016llx%s", names[i], (unsigned long long)c->in.gpr[i], i % 4 == 3 ? "\n" : "");
+        strbuf_add(t, "  %-4s%016llx%s", names[i], (unsigned long long)c->in.gpr[i],
+                   i % 4 == 3 ? "\n" : "");
     }
-    strbuf_add(t, "  flags %llx mxcsr %x fcw %02x%02x fsw %02x%02x ftw %02x\n", (unsigned long long)c->in.flags,
-               c->in.mxcsr, c->in.fx[1], c->in.fx[0], c->in.fx[3], c->in.fx[2], c->in.fx[4]);
+    strbuf_add(t, "  flags %llx mxcsr %x fcw %02x%02x fsw %02x%02x ftw %02x\n",
+               (unsigned long long)c->in.flags, c->in.mxcsr, c->in.fx[1], c->in.fx[0], c->in.fx[3],
+               c->in.fx[2], c->in.fx[4]);
     if (diff_address(&c->insn, &c->in, &ea)) {
         strbuf_add(t, "  memory operand at %llx\n", (unsigned long long)ea);
     }

@@ -33,8 +33,8 @@ static bool in_window(uint64_t va, unsigned size)
 
 static bool page_fault(struct rt_env *env, uint64_t va)
 {
-    env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_PF, .has_error = true,
-                                   .error = PF_U, .addr = va};
+    env->fault = (struct rt_fault){
+        .kind = RT_FAULT_GUEST, .vector = EXC_PF, .has_error = true, .error = PF_U, .addr = va};
     return false;
 }
 
@@ -88,7 +88,8 @@ static void no_lock(struct rt_env *env)
 {
 }
 
-static bool run_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in, uint64_t *result)
+static bool run_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in,
+                    uint64_t *result)
 {
     if (!ir_host_native()->vec_run(env, v, mem, in, result)) {
         env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
@@ -97,8 +98,9 @@ static bool run_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint6
     return true;
 }
 
-#define ALL_XMM "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", \
-                "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
+#define ALL_XMM                                                                                    \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
 static void fpu_get(struct rt_env *env, uint8_t fx[512])
 {
@@ -117,8 +119,14 @@ static void fpu_set(struct rt_env *env, const uint8_t fx[512])
 }
 
 static const struct rt_mem_ops mem_ops = {
-    .resolve = resolve, .slow_read = slow_read, .slow_write = slow_write, .lock_begin = no_lock,
-    .lock_end = no_lock, .vec = run_vec, .fpu_get = fpu_get, .fpu_set = fpu_set,
+    .resolve = resolve,
+    .slow_read = slow_read,
+    .slow_write = slow_write,
+    .lock_begin = no_lock,
+    .lock_end = no_lock,
+    .vec = run_vec,
+    .fpu_get = fpu_get,
+    .fpu_set = fpu_set,
 };
 
 void tlb_flush(struct vcpu *v)
@@ -182,13 +190,16 @@ bool pmem_or8(struct vcpu *v, gpa_t gpa, uint8_t bits)
 static void setup(struct x86_cpu *c, unsigned mode)
 {
     uint16_t data = AR_P | AR_S | AR_W | AR_A | AR_DPL | AR_DB | AR_G;
-    uint16_t code = AR_P | AR_S | AR_CODE | AR_W | AR_A | AR_DPL | AR_G | (mode == 8 ? AR_L : AR_DB);
+    uint16_t code =
+        AR_P | AR_S | AR_CODE | AR_W | AR_A | AR_DPL | AR_G | (mode == 8 ? AR_L : AR_DB);
     c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     c->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
     c->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     c->xcr0 = 7;
     for (unsigned i = 0; i < SEG_COUNT; i++) {
-        uint16_t sel = i == SEG_CS ? (mode == 8 ? 0x33 : 0x23) : i == SEG_FS || i == SEG_GS ? 0 : 0x2b;
+        uint16_t sel = i == SEG_CS                  ? (mode == 8 ? 0x33 : 0x23)
+                       : i == SEG_FS || i == SEG_GS ? 0
+                                                    : 0x2b;
         x86_set_seg_raw(c, i, sel, 0, 0xffffffff, i == SEG_CS ? code : data);
     }
     x86_set_cpl(c, 3);
@@ -220,8 +231,8 @@ struct diff_guest *diff_guest_open(unsigned mode)
     r = r ? r : isa_x86.cpu_init(&g->vcpu, "max", &err);
     r = r ? r : codemem_open(&g->mem, CODEMEM_ARENA * 4, &err);
     if (!r) {
-        struct ir_host_config config = {.guest = &x86_guest, .code_lo = g->mem.rx,
-                                        .code_hi = g->mem.rx + g->mem.size};
+        struct ir_host_config config = {
+            .guest = &x86_guest, .code_lo = g->mem.rx, .code_hi = g->mem.rx + g->mem.size};
         g->host = host->open(&config, &g->mem.cur, &err);
     }
     if (r || !g->host) {
@@ -296,8 +307,12 @@ static int fault_vector(const struct rt_fault *f)
 static bool translate(struct diff_guest *g, const struct diff_case *c)
 {
     struct err err = {{0}};
-    struct tr_ctx t = {.pc = c->in.pc, .mode = g->word, .code = c->code, .avail = sizeof(c->code),
-                       .max_insns = 1, .vcpu = &g->vcpu};
+    struct tr_ctx t = {.pc = c->in.pc,
+                       .mode = g->word,
+                       .code = c->code,
+                       .avail = sizeof(c->code),
+                       .max_insns = 1,
+                       .vcpu = &g->vcpu};
     struct ir_block *b = ir_buf_init(&g->buf);
     x86_translate(b, &t);
     int r = ir_verify(b, &err);
@@ -321,7 +336,8 @@ void diff_guest_run(struct diff_guest *g, const struct diff_engine *e, const str
         unsigned steps = 0;
         do { /* a string instruction may stop for a poll */
             exit = e->run(g, diff_guest_block(g));
-        } while (exit != RT_EXIT_FAULT && c->insn.rep && g->cpu->rt.pc == c->in.pc && steps++ < 100);
+        } while (exit != RT_EXIT_FAULT && c->insn.rep && g->cpu->rt.pc == c->in.pc &&
+                 steps++ < 100);
         out->fault = exit == RT_EXIT_FAULT ? fault_vector(&g->cpu->rt.fault) : DIFF_NO_FAULT;
     }
     store(g, out);

@@ -1,6 +1,6 @@
 /*
- * One instruction on the host processor. UD2 raises a signal whose handler loads the whole state into
- * the signal frame with TF set; the instruction's own trap, or its fault, comes back to the
+ * One instruction on the host processor. UD2 raises a signal whose handler loads the whole state
+ * into the signal frame with TF set; the instruction's own trap, or its fault, comes back to the
  * handler, which takes the state out of the frame and puts the first frame back.
  *
  * The handler finds its context at a fixed address. 32-bit code runs in the compatibility segment
@@ -15,7 +15,7 @@
 #include "tests/isa/x86/diff.h"
 
 #define CONTEXT 0x6b730000u /* no stack pointer comes near it by a bit or two */
-#define FP_BYTES 832 /* legacy area, header, upper halves of ymm */
+#define FP_BYTES 832        /* legacy area, header, upper halves of ymm */
 #define FX_XMM 160
 #define XS_BV 512
 #define XS_YMM 576
@@ -36,8 +36,9 @@ struct diff_host {
 };
 
 /* Encoding order to that of the signal frame. */
-static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                    REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                    REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                    REG_R12, REG_R13, REG_R14, REG_R15};
 
 static void load_fp(uint8_t *fp, const struct diff_state *in)
 {
@@ -122,8 +123,9 @@ static bool leave(struct diff_host *h, ucontext_t *uc)
 static void on_signal(int sig, siginfo_t *info, void *arg)
 {
     /* the instruction may have set AC, under which this C code would trap */
-    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; andl $0xfffbffff, (%%rsp); popfq; leaq 128(%%rsp), %%rsp"
-                     ::: "memory", "cc");
+    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; andl $0xfffbffff, (%%rsp); popfq; leaq "
+                     "128(%%rsp), %%rsp" ::
+                         : "memory", "cc");
     struct diff_host *h = (struct diff_host *)CONTEXT;
     switch (h->phase) {
     case PHASE_IDLE: /* our own bug */
@@ -135,18 +137,15 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
                 ((ucontext_t *)arg)->uc_mcontext.gregs[REG_RIP], info->si_addr);
         signal(sig, SIG_DFL);
         break;
-    case PHASE_ENTER:
-        enter(h, arg);
-        break;
-    case PHASE_RUN:
-        leave(h, arg);
-        break;
+    case PHASE_ENTER: enter(h, arg); break;
+    case PHASE_RUN: leave(h, arg); break;
     }
 }
 
 static void *map_at(uintptr_t at, size_t size, int prot)
 {
-    void *p = mmap((void *)at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *p =
+        mmap((void *)at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (p != (void *)at) {
         perror("mmap");
         exit(1);
@@ -182,8 +181,9 @@ void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_s
     h->steps = 0;
     h->phase = PHASE_ENTER;
     /* NT and ID outlive a signal frame; an earlier POPF may have set them */
-    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; andl $0xffdbbfff, (%%rsp); popfq; leaq 128(%%rsp), %%rsp; ud2"
-                     ::: "memory", "cc");
+    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; andl $0xffdbbfff, (%%rsp); popfq; leaq "
+                     "128(%%rsp), %%rsp; ud2" ::
+                         : "memory", "cc");
     memcpy(out->mem, (void *)(uintptr_t)DIFF_MEM, DIFF_MEM_SIZE);
     if (c->insn.op == X86_PUSHF && out->fault == DIFF_NO_FAULT) {
         out->mem[(uint32_t)out->gpr[RSP] - DIFF_MEM + 1] &= 0xfe; /* TF is ours */

@@ -26,7 +26,8 @@ struct run {
 
 static void usage(void)
 {
-    puts("usage: x86_diff [--count N] [--seconds N] [--each N] [--seed N] [--mode 32|64] [--only NAME]\n"
+    puts("usage: x86_diff [--count N] [--seconds N] [--each N] [--seed N] [--mode 32|64] [--only "
+         "NAME]\n"
          "                [--engine NAME] [--resume FILE] [--max-failures N] [--quiet]\n"
          "  --count N    that many instructions (default 200000)\n"
          "  --seconds N  stop after N seconds\n"
@@ -37,10 +38,19 @@ static void usage(void)
 
 static void parse(struct run *r, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"count", 1, 0, 'c'}, {"seconds", 1, 0, 't'}, {"each", 1, 0, 'e'}, {"seed", 1, 0, 's'},
-        {"mode", 1, 0, 'm'}, {"only", 1, 0, 'o'}, {"form", 1, 0, 'n'}, {"engine", 1, 0, 'g'}, {"resume", 1, 0, 'r'},
-        {"max-failures", 1, 0, 'f'}, {"quiet", 0, 0, 'q'}, {"help", 0, 0, 'h'}, {0}};
+    static const struct option options[] = {{"count", 1, 0, 'c'},
+                                            {"seconds", 1, 0, 't'},
+                                            {"each", 1, 0, 'e'},
+                                            {"seed", 1, 0, 's'},
+                                            {"mode", 1, 0, 'm'},
+                                            {"only", 1, 0, 'o'},
+                                            {"form", 1, 0, 'n'},
+                                            {"engine", 1, 0, 'g'},
+                                            {"resume", 1, 0, 'r'},
+                                            {"max-failures", 1, 0, 'f'},
+                                            {"quiet", 0, 0, 'q'},
+                                            {"help", 0, 0, 'h'},
+                                            {0}};
     for (int k; (k = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (k) {
         case 'c': r->count = strtoull(optarg, NULL, 0); break;
@@ -79,8 +89,8 @@ static void choose_forms(struct run *r)
 static void report(struct run *r, const struct diff_engine *e, uint64_t seed, struct strbuf *text)
 {
     struct strbuf out = {0};
-    strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name, r->mode * 8,
-               r->c.insn.form, (unsigned long long)seed);
+    strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name,
+               r->mode * 8, r->c.insn.form, (unsigned long long)seed);
     diff_print_case(&r->c, &out);
     strbuf_add_bytes(&out, strbuf_text(text), text->len);
     ir_print(&out, diff_guest_block(r->guest));
@@ -165,7 +175,8 @@ static void save_counts(const struct run *r)
     if (!f) {
         return;
     }
-    fprintf(f, "total %llu sequence %llx\n", (unsigned long long)(r->before + r->total), (unsigned long long)r->rng);
+    fprintf(f, "total %llu sequence %llx\n", (unsigned long long)(r->before + r->total),
+            (unsigned long long)r->rng);
     for (unsigned i = 0; i < r->nforms; i++) {
         fprintf(f, "%u %llu\n", r->forms[i], (unsigned long long)r->done[r->forms[i]]);
     }
@@ -194,9 +205,12 @@ static void summary(const struct run *r)
                    (unsigned long long)r->failed[f], (unsigned long long)r->done[f]);
         }
     }
-    printf("%llu instructions (%llu with earlier runs), %llu faults, %u forms (%u of them only fault), each at least "
-           "%llu times, %llu mismatches\n", (unsigned long long)r->total, (unsigned long long)(r->before + r->total),
-           (unsigned long long)faults, r->nforms, always, (unsigned long long)least, (unsigned long long)r->failures);
+    printf("%llu instructions (%llu with earlier runs), %llu faults, %u forms (%u of them only "
+           "fault), each at least "
+           "%llu times, %llu mismatches\n",
+           (unsigned long long)r->total, (unsigned long long)(r->before + r->total),
+           (unsigned long long)faults, r->nforms, always, (unsigned long long)least,
+           (unsigned long long)r->failures);
 }
 
 int main(int argc, char **argv)

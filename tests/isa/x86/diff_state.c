@@ -13,16 +13,17 @@
 
 /* Not for this test: privileged, or they reach beyond the state that is compared. */
 static const uint16_t unwanted[] = {
-    X86_IN, X86_OUT, X86_INS, X86_OUTS, X86_INT, X86_INT1, X86_INT3, X86_INTO, X86_IRET, X86_HLT,
-    X86_CLI, X86_STI, X86_SYSCALL, X86_SYSRET, X86_SYSENTER, X86_SYSEXIT, X86_RDTSC, X86_RDTSCP,
-    X86_RDPMC, X86_RDMSR, X86_WRMSR, X86_CPUID, X86_RDRAND, X86_RDSEED, X86_RDPID, X86_XGETBV,
-    X86_XSETBV, X86_XSAVE, X86_XSAVEC, X86_XSAVEOPT, X86_XSAVES, X86_XRSTOR, X86_XRSTORS,
-    X86_RDFSBASE, X86_RDGSBASE, X86_WRFSBASE, X86_WRGSBASE, X86_LAR, X86_LSL, X86_VERR, X86_VERW,
-    X86_SLDT, X86_STR, X86_LLDT, X86_LTR, X86_SGDT, X86_SIDT, X86_LGDT, X86_LIDT, X86_SMSW,
-    X86_LMSW, X86_INVLPG, X86_INVD, X86_WBINVD, X86_WBNOINVD, X86_CLTS, X86_SWAPGS, X86_MONITOR,
-    X86_MWAIT, X86_CLAC, X86_STAC, X86_XEND, X86_XTEST, X86_XBEGIN, X86_XABORT, X86_RDPKRU,
-    X86_WRPKRU, X86_INVPCID, X86_RSM, X86_LDS, X86_LES, X86_LSS, X86_LFS, X86_LGS, X86_CALL_FAR,
-    X86_JMP_FAR, X86_RET_FAR,
+    X86_IN,       X86_OUT,      X86_INS,    X86_OUTS,   X86_INT,      X86_INT1,     X86_INT3,
+    X86_INTO,     X86_IRET,     X86_HLT,    X86_CLI,    X86_STI,      X86_SYSCALL,  X86_SYSRET,
+    X86_SYSENTER, X86_SYSEXIT,  X86_RDTSC,  X86_RDTSCP, X86_RDPMC,    X86_RDMSR,    X86_WRMSR,
+    X86_CPUID,    X86_RDRAND,   X86_RDSEED, X86_RDPID,  X86_XGETBV,   X86_XSETBV,   X86_XSAVE,
+    X86_XSAVEC,   X86_XSAVEOPT, X86_XSAVES, X86_XRSTOR, X86_XRSTORS,  X86_RDFSBASE, X86_RDGSBASE,
+    X86_WRFSBASE, X86_WRGSBASE, X86_LAR,    X86_LSL,    X86_VERR,     X86_VERW,     X86_SLDT,
+    X86_STR,      X86_LLDT,     X86_LTR,    X86_SGDT,   X86_SIDT,     X86_LGDT,     X86_LIDT,
+    X86_SMSW,     X86_LMSW,     X86_INVLPG, X86_INVD,   X86_WBINVD,   X86_WBNOINVD, X86_CLTS,
+    X86_SWAPGS,   X86_MONITOR,  X86_MWAIT,  X86_CLAC,   X86_STAC,     X86_XEND,     X86_XTEST,
+    X86_XBEGIN,   X86_XABORT,   X86_RDPKRU, X86_WRPKRU, X86_INVPCID,  X86_RSM,      X86_LDS,
+    X86_LES,      X86_LSS,      X86_LFS,    X86_LGS,    X86_CALL_FAR, X86_JMP_FAR,  X86_RET_FAR,
 };
 
 static uint64_t next(uint64_t *rng)
@@ -62,9 +63,26 @@ bool diff_wants_form(const struct x86_model *m, unsigned form)
 static uint64_t any_integer(uint64_t *rng)
 {
     static const uint64_t special[] = {
-        0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-        0x100000000, 0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff,
-        0xffffffff80000000, 0xffffffffffff8000, 0x5555555555555555, 0xaaaaaaaaaaaaaaaa,
+        0,
+        1,
+        2,
+        0x7f,
+        0x80,
+        0xff,
+        0x7fff,
+        0x8000,
+        0xffff,
+        0x7fffffff,
+        0x80000000,
+        0xffffffff,
+        0x100000000,
+        0x7fffffffffffffff,
+        0x8000000000000000,
+        0xffffffffffffffff,
+        0xffffffff80000000,
+        0xffffffffffff8000,
+        0x5555555555555555,
+        0xaaaaaaaaaaaaaaaa,
     };
     switch (below(rng, 4)) {
     case 0: return special[below(rng, ARRAY_LEN(special))];
@@ -77,14 +95,25 @@ static uint64_t any_integer(uint64_t *rng)
 /* Eight bytes of a vector: numbers of one kind. */
 static uint64_t any_lane(uint64_t *rng, unsigned kind)
 {
-    static const uint32_t floats[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
-                                      0x7fc00000, 0x7f800001, 1, 0x807fffff, 0x00800000, 0x7f7fffff,
-                                      0x4f000000, 0xcf000000, 0x3f000000, 0x4b000001};
-    static const uint64_t doubles[] = {0, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000,
-                                       0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000,
-                                       0x7ff0000000000001, 1, 0x800fffffffffffff, 0x0010000000000000,
-                                       0x7fefffffffffffff, 0x43e0000000000000, 0x41dfffffffc00000,
-                                       0x47f0000000000000, 0x3690000000000000};
+    static const uint32_t floats[] = {
+        0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+        1, 0x807fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000, 0x3f000000, 0x4b000001};
+    static const uint64_t doubles[] = {0,
+                                       1ull << 63,
+                                       0x3ff0000000000000,
+                                       0xbff0000000000000,
+                                       0x7ff0000000000000,
+                                       0xfff0000000000000,
+                                       0x7ff8000000000000,
+                                       0x7ff0000000000001,
+                                       1,
+                                       0x800fffffffffffff,
+                                       0x0010000000000000,
+                                       0x7fefffffffffffff,
+                                       0x43e0000000000000,
+                                       0x41dfffffffc00000,
+                                       0x47f0000000000000,
+                                       0x3690000000000000};
     float f[2];
     double d;
     uint64_t v;
@@ -240,8 +269,7 @@ static void prepare_x87(struct diff_case *c, uint64_t *rng)
             memcpy(p, &v, 4);
         }
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -305,20 +333,28 @@ static void prepare(struct diff_case *c, uint64_t *rng)
         c->in.gpr[RCX] = below(rng, 20);
     }
     switch (c->insn.op) {
-    case X86_DIV: case X86_IDIV: prepare_divide(c, rng); break;
-    case X86_CMPXCHG: case X86_CMPXCHG8B: case X86_CMPXCHG16B: prepare_cmpxchg(c, rng); break;
-    case X86_FXSAVE: case X86_FXRSTOR:
+    case X86_DIV:
+    case X86_IDIV: prepare_divide(c, rng); break;
+    case X86_CMPXCHG:
+    case X86_CMPXCHG8B:
+    case X86_CMPXCHG16B: prepare_cmpxchg(c, rng); break;
+    case X86_FXSAVE:
+    case X86_FXRSTOR:
         if (below(rng, 8)) {
             align_operand(c, 64);
         }
         break;
-    case X86_BT: case X86_BTS: case X86_BTR: case X86_BTC:
+    case X86_BT:
+    case X86_BTS:
+    case X86_BTR:
+    case X86_BTC:
         if (c->insn.opnd[1].kind == X86_OPND_GPR && !(BASES >> c->insn.opnd[1].reg & 1)) {
             c->in.gpr[c->insn.opnd[1].reg] = (uint64_t)((int64_t)below(rng, 4000) - 2000) &
                                              (c->insn.mode == 8 ? ~0ull : 0xffffffff);
         }
         break;
-    case X86_PCMPESTRI: case X86_PCMPESTRM:
+    case X86_PCMPESTRI:
+    case X86_PCMPESTRM:
         c->in.gpr[RAX] = below(rng, 3) ? below(rng, 20) : c->in.gpr[RAX];
         c->in.gpr[RDX] = below(rng, 3) ? below(rng, 20) : c->in.gpr[RDX];
         break;
@@ -341,8 +377,8 @@ static void patch_moffs(struct diff_case *c, uint64_t *rng)
 
 int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned mode)
 {
-    struct x86_random_opts opts = {.mode = mode, .bases = BASES, .disp_min = -DISP, .disp_max = DISP,
-                                   .extra_prefixes = true};
+    struct x86_random_opts opts = {
+        .mode = mode, .bases = BASES, .disp_min = -DISP, .disp_max = DISP, .extra_prefixes = true};
     memset(c->code, 0x90, sizeof(c->code));
     int len = x86_random_of_form(rng, &opts, form, c->code);
     if (len == 0) {
