@@ -128,6 +128,7 @@ static uint64_t interp_goto(unsigned long n)
     {                                                                                              \
         return x * (2 * number + 3) + number;                                                      \
     }
+/* clang-format off */
 SMALL(0)
 SMALL(1)
 SMALL(2)
@@ -135,6 +136,7 @@ SMALL(3)
 SMALL(4)
 SMALL(5) SMALL(6) SMALL(7) SMALL(8) SMALL(9) SMALL(10) SMALL(11) SMALL(12) SMALL(13) SMALL(14)
     SMALL(15)
+/* clang-format on */
 
         static uint64_t indirect(unsigned long n)
 {
