@@ -128,6 +128,7 @@ static uint64_t interp_goto(unsigned long n)
     {                                                                                              \
         return x * (2 * number + 3) + number;                                                      \
     }
+/* clang-format takes this list for declarations and what follows for their end. */
 /* clang-format off */
 SMALL(0)
 SMALL(1)
@@ -135,10 +136,9 @@ SMALL(2)
 SMALL(3)
 SMALL(4)
 SMALL(5) SMALL(6) SMALL(7) SMALL(8) SMALL(9) SMALL(10) SMALL(11) SMALL(12) SMALL(13) SMALL(14)
-    SMALL(15)
-/* clang-format on */
+SMALL(15)
 
-        static uint64_t indirect(unsigned long n)
+static uint64_t indirect(unsigned long n)
 {
     static uint32_t (*const table[])(uint32_t) = {
         small_0, small_1, small_2,  small_3,  small_4,  small_5,  small_6,  small_7,
