@@ -1,6 +1,7 @@
 /* RFLAGS, the mode word, and what changes of mode mean for translations. */
 #include <stdatomic.h>
 
+#include "core/irq_ctrl.h"
 #include "core/tlb_ops.h"
 #include "isa/x86/cpu.h"
 
@@ -22,8 +23,9 @@ void x86_set_rflags(struct x86_cpu *c, uint64_t v, uint64_t mask)
     if (changed & (RF_TF | RF_AC | RF_VM | RF_IOPL)) {
         x86_mode_changed(c);
     }
-    if (changed & c->sys_flags & RF_IF) {
-        atomic_store(&c->rt.exit, 1); /* a held-off interrupt may be due (engine rule 7) */
+    struct irq_ctrl *ic = c->rt.vcpu->ic;
+    if ((changed & c->sys_flags & RF_IF) && ic && irq_ctrl_pending(ic)) {
+        atomic_store(&c->rt.exit, 1); /* a held-off interrupt is due (engine rule 7) */
     }
 }
 
