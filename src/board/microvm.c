@@ -24,6 +24,7 @@
 #include "dev/misc/acpi_power.h"
 #include "dev/misc/reset_ports.h"
 #include "dev/serial/isa_serial.h"
+#include "dev/timer/acpi_pm_timer.h"
 #include "dev/timer/cmos_rtc.h"
 #include "dev/timer/pit8254.h"
 
@@ -199,6 +200,7 @@ static int microvm_init(struct machine *m, struct err *err)
         return ret;
     }
     reset_ports_map(m);
+    acpi_pm_timer_map(m);
     mem_map_add_mmio(m->mem, MICROVM_POWER_BASE, ACPI_POWER_SIZE, &acpi_power_mmio, m);
     ret = microvm_add_cpus(v, err);
     if (!ret && v->isa_serial) {

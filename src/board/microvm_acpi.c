@@ -14,6 +14,7 @@
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/misc/acpi_power.h"
+#include "dev/timer/acpi_pm_timer.h"
 
 static void dsdt_add_isa(struct strbuf *sb, const char *name, const char *eisa, unsigned uid,
                          uint16_t port, uint8_t len, unsigned irq)
@@ -78,12 +79,15 @@ static void build_fadt(const struct microvm *v, struct strbuf *sb, uint64_t dsdt
 {
     enum {
         SIZE = 276,
+        PM_TMR_BLK = 76,
+        PM_TMR_LEN = 91,
         BOOT_ARCH = 109,
         FLAGS = 112,
         RESET_REG = 116,
         RESET_VALUE = 128,
         MINOR = 131,
         X_DSDT = 140,
+        X_PM_TMR_BLK = 208,
         SLEEP_CONTROL = 244,
         SLEEP_STATUS = 256,
         FL_WBINVD = 1,
@@ -100,6 +104,12 @@ static void build_fadt(const struct microvm *v, struct strbuf *sb, uint64_t dsdt
     store_le16(body + BOOT_ARCH, BA_LEGACY | BA_NO_VGA | (microvm_has_rtc(v) ? 0 : BA_NO_RTC));
     store_le32(body + FLAGS,
                FL_WBINVD | FL_PWR_BUTTON | FL_SLP_BUTTON | FL_RESET_REG | FL_HW_REDUCED);
+    store_le32(body + PM_TMR_BLK, ACPI_PM_TIMER_PORT);
+    body[PM_TMR_LEN] = 4;
+    body[X_PM_TMR_BLK] = 1; /* system I/O, 32 bits wide */
+    body[X_PM_TMR_BLK + 1] = 32;
+    body[X_PM_TMR_BLK + 3] = 3;
+    store_le64(body + X_PM_TMR_BLK + 4, ACPI_PM_TIMER_PORT);
     put_gas(body + RESET_REG, MICROVM_POWER_BASE + ACPI_POWER_RESET);
     body[RESET_VALUE] = ACPI_POWER_RESET_VALUE;
     body[MINOR] = 4;
