@@ -25,9 +25,13 @@ bool vmem_write(struct vcpu *, gva_t va, unsigned idx, unsigned size, const void
 /* Host memory of [va, va+len) cut at the page's end: length that may be used, 0 when the access
  * is not plain RAM (use vmem_read/write), -1 when it faults. `access` RT_READ or RT_WRITE. */
 int vmem_span(struct vcpu *, gva_t va, unsigned idx, unsigned len, unsigned access, void **host);
-/* Physical memory, for page walks. 8-byte compare-and-exchange for accessed and dirty bits. */
+/*
+ * Physical memory, for page walks. Accessed and dirty bits are set by compare-and-exchange of the
+ * whole entry (size 4 or 8): another vcpu may have changed it since it was read. False: it did.
+ * Entries that cannot be written stay as they are.
+ */
 bool pmem_read64(struct vcpu *, gpa_t gpa, uint64_t *val);
 bool pmem_read32(struct vcpu *, gpa_t gpa, uint32_t *val);
-bool pmem_or8(struct vcpu *, gpa_t gpa, uint8_t bits); /* atomically */
+bool pmem_replace(struct vcpu *, gpa_t gpa, unsigned size, uint64_t old, uint64_t val);
 
 #endif

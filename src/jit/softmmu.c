@@ -637,14 +637,19 @@ bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
     return true;
 }
 
-bool pmem_or8(struct vcpu *v, gpa_t gpa, uint8_t bits)
+bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
 {
     struct mem_hit hit;
     if (!mem_lookup(v->mem, gpa, &hit) || hit.kind != MEM_KIND_RAM || !hit.writable) {
-        return false;
+        return true;
     }
-    __atomic_fetch_or(hit.host, bits, __ATOMIC_SEQ_CST);
-    return true;
+    if (size == 8) {
+        return __atomic_compare_exchange_n((uint64_t *)(void *)hit.host, &old, val, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    uint32_t old32 = (uint32_t)old;
+    return __atomic_compare_exchange_n((uint32_t *)(void *)hit.host, &old32, (uint32_t)val, false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)

@@ -58,7 +58,7 @@ bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
 {
     return false;
 }
-bool pmem_or8(struct vcpu *v, gpa_t gpa, uint8_t bits)
+bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
 {
     return false;
 }

@@ -11,6 +11,7 @@ enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x8
 #define PTE_NX (1ull << 63)
 #define PHYS_BITS 40
 #define PTE_ADDR (mask_low(52) & ~0xfffull)
+#define MAX_RESTARTS 1000 /* of a walk whose entries change under it */
 
 struct walk {
     struct x86_cpu *c;
@@ -20,6 +21,8 @@ struct walk {
     uint64_t rights; /* PTE_W, PTE_U and'ed over the levels; PTE_NX or'ed */
     uint64_t pte;    /* last entry read */
     gpa_t pte_gpa;
+    unsigned pte_size;
+    bool again; /* an entry changed between reading it and marking it */
 };
 
 static bool page_fault(const struct walk *w, uint32_t error)
@@ -44,6 +47,7 @@ static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
 {
     bool ok;
     w->pte_gpa = gpa;
+    w->pte_size = size;
     if (size == 8) {
         ok = pmem_read64(w->v, gpa, &w->pte);
     } else {
@@ -66,12 +70,15 @@ static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
     return true;
 }
 
-static void set_bits(struct walk *w, uint8_t bits)
+/* False: the entry was changed under the walk, which must begin again (w->again). */
+static bool set_bits(struct walk *w, uint64_t bits)
 {
-    if (w->access && (w->pte & bits) != bits) {
-        pmem_or8(w->v, w->pte_gpa, bits);
-        w->pte |= bits;
+    if (!w->access || (w->pte & bits) == bits) {
+        return true;
     }
+    w->again = !pmem_replace(w->v, w->pte_gpa, w->pte_size, w->pte, w->pte | bits);
+    w->pte |= bits;
+    return !w->again;
 }
 
 /* Rights of the finished walk for its MMU index, as enum rt_access. */
@@ -98,7 +105,9 @@ static bool finish(struct walk *w, struct walk_result *res, unsigned page_bits, 
     if (w->access & ~perms) {
         return page_fault(w, PF_P);
     }
-    set_bits(w, w->access & RT_WRITE ? PTE_A | PTE_D : PTE_A);
+    if (!set_bits(w, w->access & RT_WRITE ? PTE_A | PTE_D : PTE_A)) {
+        return false;
+    }
     if (!(w->pte & PTE_D)) {
         perms &= ~(unsigned)RT_WRITE;
     }
@@ -128,7 +137,9 @@ static bool walk_long(struct walk *w, struct walk_result *res, uint64_t table, u
         if (level == 4 && (w->pte & PTE_PS)) {
             return page_fault(w, PF_P | PF_RSVD);
         }
-        set_bits(w, PTE_A);
+        if (!set_bits(w, PTE_A)) {
+            return false;
+        }
         table = w->pte;
     }
 }
@@ -151,8 +162,8 @@ static bool walk_32(struct walk *w, struct walk_result *res)
         uint64_t frame = (w->pte & 0xffc00000u) | bits_get(w->pte, 20, 13) << 32;
         return finish(w, res, 22, frame);
     }
-    set_bits(w, PTE_A);
-    if (!read_entry(w, (w->pte & 0xfffff000u) + (w->va >> 12 & 1023) * 4, 4)) {
+    if (!set_bits(w, PTE_A) ||
+        !read_entry(w, (w->pte & 0xfffff000u) + (w->va >> 12 & 1023) * 4, 4)) {
         return false;
     }
     return finish(w, res, 12, w->pte & 0xfffff000u);
@@ -163,26 +174,40 @@ static bool canonical(gva_t va)
     return (uint64_t)sign_extend(va, 48) == va;
 }
 
+static bool walk_tables(struct x86_cpu *c, struct walk *w, struct walk_result *res)
+{
+    if (c->efer & EFER_LMA) {
+        return walk_long(w, res, c->cr3, 4);
+    }
+    return c->cr4 & CR4_PAE ? walk_pae(w, res) : walk_32(w, res);
+}
+
 bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct walk_result *res)
 {
     struct x86_cpu *c = x86_cpu(v);
-    struct walk w = {
-        .c = c, .v = v, .va = va, .access = access, .idx = idx, .rights = PTE_W | PTE_U};
     if (!(c->cr0 & CR0_PG)) {
         *res = (struct walk_result){.gpa = va & mask_low(PHYS_BITS),
                                     .page_bits = 12,
                                     .perms = RT_READ | RT_WRITE | RT_EXEC};
         return true;
     }
-    if (c->efer & EFER_LMA) {
-        if (!canonical(va)) {
-            x86_raise_error(c, EXC_GP, 0);
-            return false;
-        }
-        return walk_long(&w, res, c->cr3, 4);
+    if (!(c->efer & EFER_LMA)) {
+        va &= 0xffffffffu;
+    } else if (!canonical(va)) {
+        x86_raise_error(c, EXC_GP, 0);
+        return false;
     }
-    w.va = va & 0xffffffffu;
-    return c->cr4 & CR4_PAE ? walk_pae(&w, res) : walk_32(&w, res);
+    for (unsigned i = 0;; i++) {
+        struct walk w = {
+            .c = c, .v = v, .va = va, .access = access, .idx = idx, .rights = PTE_W | PTE_U};
+        bool ok = walk_tables(c, &w, res);
+        if (ok || !w.again) {
+            return ok;
+        }
+        if (i == MAX_RESTARTS) { /* a guest that changes the entry all the time */
+            return page_fault(&w, 0);
+        }
+    }
 }
 
 /* Loads the four PDPTEs as MOV to CR3 does under PAE (Vol. 3A 4.4.1); false: #GP is due. */
