@@ -152,7 +152,8 @@ static bool do_update(struct frame *f, const struct ir_op *op, uint64_t *out)
         memcpy(p, &new, size);
     } else { /* device memory, two pages, or a lock across cache lines */
         env->mem->lock_begin(env);
-        ok = p ? (memcpy(&old, p, size), true) : env->mem->slow_read(env, va, size, &old);
+        p = host_of(f, va, size, RT_WRITE, &ok); /* others ran: the page may have code by now */
+        ok = ok && (p ? (memcpy(&old, p, size), true) : env->mem->slow_read(env, va, size, &old));
         uint64_t new = update(f, op, old);
         ok = ok && (p ? (memcpy(p, &new, size), true) : env->mem->slow_write(env, va, size, &new));
         env->mem->lock_end(env);

@@ -81,6 +81,7 @@ void jit_exclusive_begin(struct jit_vcpu *jv)
     jm->running++;
     jm->entering--;
     pthread_mutex_unlock(&jm->lock);
+    jit_read_mail(jv); /* of exclusive sections that came first: pages that have code now */
 }
 
 void jit_exclusive_end(struct jit_vcpu *jv)
