@@ -2,14 +2,21 @@
 #include "core/vcpu.h"
 
 #include <stdatomic.h>
+#include <time.h>
 
 #include "ir/rt.h"
+
+#define NAP_MAX_NS 2000000
 
 void vcpu_init(struct vcpu *v, unsigned index)
 {
     v->index = index;
     pthread_mutex_init(&v->sleep_lock, NULL);
-    pthread_cond_init(&v->sleep_cond, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&v->sleep_cond, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
 void vcpu_fini(struct vcpu *v)
@@ -32,12 +39,27 @@ void vcpu_post(struct vcpu *v, unsigned events, unsigned arg)
     pthread_mutex_unlock(&v->sleep_lock);
 }
 
+static void nap_end(const struct vcpu *v, struct timespec *end)
+{
+    clock_gettime(CLOCK_MONOTONIC, end);
+    uint64_t ns = (uint64_t)end->tv_nsec + v->nap_ns;
+    end->tv_sec += (time_t)(ns / 1000000000u);
+    end->tv_nsec = (long)(ns % 1000000000u);
+}
+
 void vcpu_sleep(struct vcpu *v)
 {
     pthread_mutex_lock(&v->sleep_lock);
     v->sleeping = true;
-    while (!atomic_load(&v->env->exit)) {
-        pthread_cond_wait(&v->sleep_cond, &v->sleep_lock);
+    struct timespec end;
+    nap_end(v, &end);
+    int late = 0;
+    while (!atomic_load(&v->env->exit) && !late) {
+        late = v->nap_ns ? pthread_cond_timedwait(&v->sleep_cond, &v->sleep_lock, &end)
+                         : pthread_cond_wait(&v->sleep_cond, &v->sleep_lock);
+    }
+    if (late && v->nap_ns < NAP_MAX_NS) {
+        v->nap_ns *= 2;
     }
     v->sleeping = false;
     pthread_mutex_unlock(&v->sleep_lock);

@@ -36,11 +36,12 @@ struct vcpu {
     bool thread_started;
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
-    bool sleeping; /* under sleep_lock */
+    bool sleeping;   /* under sleep_lock */
+    uint64_t nap_ns; /* owner; how long to sleep at most, 0: no limit */
     struct vcpu_debug debug;
 };
 
-/* Owner: sleeps until an event is posted. */
+/* Owner: sleeps until an event is posted, or for nap_ns, which then grows. */
 void vcpu_sleep(struct vcpu *);
 void vcpu_init(struct vcpu *, unsigned index);
 void vcpu_fini(struct vcpu *);

@@ -153,6 +153,9 @@ struct x86_cpu {
     uint8_t cpl;
     bool nmi_blocked; /* until IRET */
     bool halted_mwait;
+    const uint8_t *monitor;   /* host address of the line that MONITOR named, or NULL */
+    uint8_t monitor_line[64]; /* what it held then */
+    unsigned pauses;
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     uint64_t dr[8];
     uint64_t pdpte[4]; /* PAE: loaded with CR3 */

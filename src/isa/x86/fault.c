@@ -407,9 +407,12 @@ bool x86_events(struct vcpu *v)
         interrupt(c, EXC_NMI);
     }
     take_interrupt(v);
-    if (c->halted_mwait && (ev & VCPU_EV_INTR)) {
-        c->halted_mwait = false;
+    if (c->halted_mwait && ((ev & VCPU_EV_INTR) || x86_monitor_hit(c))) {
         wake(v);
+    }
+    if (v->state == VCPU_RUNNING) {
+        c->halted_mwait = false;
+        v->nap_ns = 0;
     }
     return v->state == VCPU_RUNNING;
 }

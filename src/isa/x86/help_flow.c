@@ -1,9 +1,15 @@
 /* Helpers that change the flow of control: interrupts, returns, system calls, halting. */
+#include <sched.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "core/irq_ctrl.h"
+#include "core/machine.h"
 #include "isa/x86/helpers.h"
 #include "isa/x86/sys.h"
+
+#define MWAIT_NAP_NS 100000 /* the first; vcpu_sleep makes them longer */
+#define PAUSES_TO_YIELD 64
 
 static struct x86_cpu *cpu_of(struct rt_env *env)
 {
@@ -156,13 +162,60 @@ enum ir_helper_result helper_hlt(struct rt_env *env, uint64_t a, uint64_t b, uin
     return IR_HELPER_EXIT;
 }
 
-/* MWAIT: sleeps until an interrupt; may wake early. ECX bit 0: also when IF is 0. */
+/* a: linear address. Lines that are not plain RAM are not watched: MWAIT goes on at once. */
+enum ir_helper_result helper_monitor(struct rt_env *env, uint64_t va, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    void *host = NULL;
+    if (env->reg[RCX]) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    va &= ~(uint64_t)(sizeof(c->monitor_line) - 1);
+    if (!env->mem->resolve(env, va, sizeof(c->monitor_line), RT_READ, &host)) {
+        return IR_HELPER_FAULT;
+    }
+    c->monitor = host;
+    if (host) {
+        memcpy(c->monitor_line, host, sizeof(c->monitor_line));
+    }
+    return IR_HELPER_NEXT;
+}
+
+bool x86_monitor_hit(const struct x86_cpu *c)
+{
+    return !c->monitor || memcmp(c->monitor, c->monitor_line, sizeof(c->monitor_line)) != 0;
+}
+
+/*
+ * MWAIT sleeps until an interrupt or a write to the line of MONITOR (Intel SDM Vol. 2B). Writes of
+ * other vcpus do not wake the thread: it naps and compares. ECX bit 0: also when IF is 0.
+ */
 enum ir_helper_result helper_mwait(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
+    if (env->reg[RCX] & ~1ull) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    if (x86_monitor_hit(c)) {
+        return IR_HELPER_NEXT;
+    }
     c->halted_mwait = true;
     env->vcpu->state = VCPU_HALTED;
+    env->vcpu->nap_ns = env->vcpu->machine->vcpu_count > 1 ? MWAIT_NAP_NS : 0;
     return IR_HELPER_EXIT;
+}
+
+/*
+ * A guest that spins waits for another vcpu, which may have no host processor: after some turns the
+ * host may run somebody else (pause-loop exiting of hardware: Intel SDM Vol. 3C 25.1.3).
+ */
+enum ir_helper_result helper_pause(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if (env->vcpu->machine->vcpu_count > 1 && ++c->pauses % PAUSES_TO_YIELD == 0) {
+        sched_yield();
+    }
+    return IR_HELPER_NEXT;
 }
 
 /* a: value popped, b: operand size */

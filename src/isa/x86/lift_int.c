@@ -337,6 +337,12 @@ static bool lift_movbe(struct lift *l)
     return true;
 }
 
+static bool lift_pause(struct lift *l)
+{
+    lift_helper(l, HELPER_pause, IR_NONE, IR_NONE, IR_NONE);
+    return true;
+}
+
 static bool lift_nop(struct lift *l)
 {
     return true;
@@ -454,7 +460,7 @@ x86_lift_fn *const x86_lift_int[X86_OP_COUNT] = {
     [X86_BSWAP] = lift_bswap,
     [X86_MOVBE] = lift_movbe,
     [X86_NOP] = lift_nop,
-    [X86_PAUSE] = lift_nop,
+    [X86_PAUSE] = lift_pause,
     [X86_ENDBR64] = lift_nop,
     [X86_ENDBR32] = lift_nop,
     [X86_PREFETCHW] = lift_nop,

@@ -349,7 +349,15 @@ static bool lift_plain(struct lift *l)
 
 static bool lift_monitor(struct lift *l)
 {
-    return kernel(l); /* MWAIT may wake at once, so nothing has to be remembered */
+    const struct x86_insn *in = l->in;
+    ir_ref off = lift_gpr(l, RAX, in->addrsize);
+    if (in->addrsize < 8) {
+        off = ir_ext(l->b, IR_zext, IR_I64, lift_type(in->addrsize), off);
+    }
+    unsigned seg = in->seg == X86_SEG_NONE ? (unsigned)SEG_DS : in->seg;
+    struct ir_addr m = lift_mem_at(l, seg, off, 1, RT_READ);
+    lift_helper(l, HELPER_monitor, ir_lea(l->b, IR_I64, m), IR_NONE, IR_NONE);
+    return kernel(l);
 }
 
 static bool lift_syscall(struct lift *l)

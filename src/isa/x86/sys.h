@@ -67,4 +67,7 @@ uint64_t x86_xcr0_known(const struct x86_cpu *);
 uint64_t x86_cr4_known(const struct x86_cpu *); /* bits the model lets be set */
 enum ir_helper_result x86_write_cr(struct x86_cpu *, unsigned cr, uint64_t v);
 
+/* help_flow.c: was the line that MONITOR named written, or is there none? */
+bool x86_monitor_hit(const struct x86_cpu *);
+
 #endif
