@@ -23,7 +23,8 @@
 struct smooth {
     _Atomic bool on, forbidden;
     pthread_t thread;
-    uint64_t last; /* host TSC at the last look */
+    uint64_t last;      /* host TSC at the last look */
+    uint64_t ns0, tsc0; /* guest time and guest TSC when it began */
     unsigned polls, other;
 };
 
@@ -95,24 +96,43 @@ static bool smooth_mine(const struct clock *c)
            pthread_equal(c->smooth.thread, pthread_self());
 }
 
-/* Leaves out what the polling thread lost since its last look. */
-static void smooth_look(struct clock *c)
+/* Leaves out what the polling thread lost since its last look. Returns the guest's TSC. */
+static uint64_t smooth_look(struct clock *c)
 {
-    if (++c->smooth.other > SMOOTH_OTHER) {
-        clock_polled_end(c);
-        return;
-    }
     uint64_t now = tsc_host_read(), gap = now - c->smooth.last;
     c->smooth.last = now;
+    if (++c->smooth.other > SMOOTH_OTHER) {
+        clock_polled_end(c);
+        return now - c->hidden_tsc;
+    }
     if (gap > smooth_tsc_of(SMOOTH_GAP_NS) && gap < smooth_tsc_of(SMOOTH_MAX_GAP_NS) &&
         !c->smooth.forbidden) {
         c->hidden_tsc += gap;
         c->hidden_ns += muldiv64(gap, NS_PER_SEC, tsc_host_hz());
     }
+    return now - c->hidden_tsc;
 }
 
-static void smooth_start(struct smooth *s)
+/* Nanoseconds by the same reading of the TSC: the thread may be away between two readings. */
+static uint64_t smooth_ns(struct clock *c)
 {
+    uint64_t gone = smooth_look(c) - c->smooth.tsc0;
+    return c->smooth.ns0 + muldiv64(gone, NS_PER_SEC, tsc_host_hz());
+}
+
+static void smooth_start(struct clock *c)
+{
+    struct smooth *s = &c->smooth;
+    uint64_t before, tight = smooth_tsc_of(SMOOTH_GAP_NS / 4);
+    for (int tries = 0; tries < 8; tries++) {
+        before = tsc_host_read();
+        s->ns0 = clock_now_ns() - c->hidden_ns;
+        s->last = tsc_host_read();
+        if (s->last - before < tight) {
+            break;
+        }
+    }
+    s->tsc0 = s->last - c->hidden_tsc;
     s->thread = pthread_self();
     s->other = 0;
     atomic_store_explicit(&s->on, true, memory_order_release);
@@ -132,15 +152,14 @@ void clock_polled(struct clock *c)
     s->polls = now - s->last < smooth_tsc_of(SMOOTH_TIGHT_NS) ? s->polls + 1 : 0;
     s->last = now;
     if (s->polls >= SMOOTH_POLLS) {
-        smooth_start(s);
+        smooth_start(c);
     }
 }
 
 void clock_polled_begin(struct clock *c)
 {
     if (!c->virtual && !c->smooth.forbidden && !smooth_mine(c)) {
-        c->smooth.last = tsc_host_read();
-        smooth_start(&c->smooth);
+        smooth_start(c);
     }
 }
 
@@ -162,7 +181,7 @@ uint64_t clock_ns(struct clock *c)
         return atomic_load(&c->virtual_ns);
     }
     if (smooth_mine(c)) {
-        smooth_look(c);
+        return smooth_ns(c);
     }
     return clock_now_ns() - atomic_load_explicit(&c->hidden_ns, memory_order_relaxed);
 }
@@ -178,7 +197,7 @@ uint64_t clock_tsc(struct clock *c)
         return clock_ns(c) * 2;
     }
     if (smooth_mine(c)) {
-        smooth_look(c);
+        return smooth_look(c);
     }
     return tsc_host_read() - atomic_load_explicit(&c->hidden_tsc, memory_order_relaxed);
 }
