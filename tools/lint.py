@@ -21,6 +21,7 @@ GLOBALS = {
 GLOBAL_FILES = {
     "log.c": "the log is the process's", "signals.c": "signal handlers are the process's",
     "tsc_x86.c": "the host's TSC frequency, measured once",
+    "caps.c": "the host processor's CPUID leaves, read once",
 }
 MAX_FILE, MAX_FUNCTION = 1500, 120
 

@@ -15,9 +15,9 @@
 #define RT_TLB_BITS 12
 #define RT_TLB_SIZE (1u << RT_TLB_BITS)
 /*
- * Tag of an invalid entry (engine rule 1). Not canonical, and its index bits are not those of the
- * slot it stands in, so that no address at all, canonical or not, can hit it: entry 1 must not
- * hold RT_TLB_INVALID itself. Use rt_tlb_invalid(); or fill with RT_TLB_INVALID, then mend entry 1.
+ * Tag of an invalid entry (engine rule 1): its index bits are not those of the slot it stands in,
+ * so that no address at all, canonical or not, can hit it. That is zero everywhere but in entry 0,
+ * so a table of zeros needs its entry 0 mended only. Use rt_tlb_invalid().
  */
 #define RT_TLB_INVALID (1ull << 63 | 1ull << 12)
 #define RT_PAGE_BITS 12
@@ -111,7 +111,7 @@ static inline uint32_t rt_flags_unpack(uint16_t p)
 
 static inline uint64_t rt_tlb_invalid(unsigned slot)
 {
-    return slot == 1 ? 1ull << 63 : RT_TLB_INVALID;
+    return slot == 0 ? RT_TLB_INVALID : 0;
 }
 
 /* Where generated code looks for the block at `pc`: a hit has key == pc ^ env->jump_salt. */

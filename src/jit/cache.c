@@ -242,7 +242,7 @@ void jit_dma_wrote(void *opaque, ram_off_t off, uint64_t len)
 
 void jit_drop_all(struct jit_vcpu *jv)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
+    for (unsigned i = 0; jv->stats.blocks && i < ARRAY_LEN(jv->hash); i++) {
         while (jv->hash[i]) {
             kill_block(jv, jv->hash[i]);
         }

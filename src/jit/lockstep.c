@@ -249,7 +249,7 @@ struct lockstep *lockstep_new(struct jit_vcpu *jv)
     l->shadow->mem = &lockstep_ops;
     for (unsigned i = 0; i < RT_MODES; i++) {
         for (unsigned k = 0; k < RT_TLB_SIZE; k++) {
-            l->shadow->tlb[i][k].tag_r = l->shadow->tlb[i][k].tag_w = RT_TLB_INVALID;
+            l->shadow->tlb[i][k].tag_r = l->shadow->tlb[i][k].tag_w = rt_tlb_invalid(k);
         }
     }
     return l;

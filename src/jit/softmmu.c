@@ -89,9 +89,8 @@ static void flush_some(struct jit_vcpu *jv, unsigned idx, bool global)
         flush_logged(jv, idx);
         return;
     }
-    for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
-        clear_entry(&jv->v->env->tlb[idx][i], i);
-    }
+    memset(jv->v->env->tlb[idx], 0, sizeof(jv->v->env->tlb[idx]));
+    clear_entry(&jv->v->env->tlb[idx][0], 0);
     f->count = 0;
     f->global = false;
 }
@@ -139,8 +138,7 @@ static void flush_itlb_nonglobal(struct jit_vcpu *jv)
 void jit_tlb_init(struct jit_vcpu *jv)
 {
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
-        jv->fills[idx].global = true;
-        flush_mode(jv, idx);
+        clear_entry(&jv->v->env->tlb[idx][0], 0); /* fresh memory is zero */
     }
     jv->walk_gen[0] = jv->walk_gen[1] = 1;
     flush_itlb(jv);
@@ -272,7 +270,8 @@ void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
         return;
     }
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
-        for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
+        bool used = jv->fills[idx].count || jv->fills[idx].global;
+        for (unsigned i = 0; used && i < RT_TLB_SIZE; i++) {
             protect_entry(env, &env->tlb[idx][i], page);
         }
     }

@@ -1,5 +1,6 @@
 /* What the host processor can do and is called (Intel SDM Vol. 2A CPUID). */
 #include <cpuid.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -7,25 +8,41 @@
 
 enum { EAX, EBX, ECX, EDX };
 
+enum { LEAF_1, LEAF_7, LEAF_D1, LEAVES };
+
 static const struct {
     const char *name;
-    uint32_t leaf;
-    uint8_t sub, reg, bit;
+    uint8_t leaf, reg, bit;
 } caps[] = {
-    {"pclmulqdq", 1, 0, ECX, 1}, {"ssse3", 1, 0, ECX, 9},     {"fma", 1, 0, ECX, 12},
-    {"sse4.1", 1, 0, ECX, 19},   {"sse4.2", 1, 0, ECX, 20},   {"aes", 1, 0, ECX, 25},
-    {"xsave", 1, 0, ECX, 26},    {"avx", 1, 0, ECX, 28},      {"f16c", 1, 0, ECX, 29},
-    {"avx2", 7, 0, EBX, 5},      {"sha-ni", 7, 0, EBX, 29},   {"xsaveopt", 0xd, 1, EAX, 0},
-    {"xsavec", 0xd, 1, EAX, 1},  {"xgetbv1", 0xd, 1, EAX, 2},
+    {"pclmulqdq", LEAF_1, ECX, 1}, {"ssse3", LEAF_1, ECX, 9},    {"fma", LEAF_1, ECX, 12},
+    {"sse4.1", LEAF_1, ECX, 19},   {"sse4.2", LEAF_1, ECX, 20},  {"aes", LEAF_1, ECX, 25},
+    {"xsave", LEAF_1, ECX, 26},    {"avx", LEAF_1, ECX, 28},     {"f16c", LEAF_1, ECX, 29},
+    {"avx2", LEAF_7, EBX, 5},      {"sha-ni", LEAF_7, EBX, 29},  {"xsaveopt", LEAF_D1, EAX, 0},
+    {"xsavec", LEAF_D1, EAX, 1},   {"xgetbv1", LEAF_D1, EAX, 2},
 };
+
+static uint32_t host_leaf[LEAVES][4]; /* written once */
+
+/* Under a hypervisor every CPUID is an exit, tens of microseconds of a start. */
+static void caps_read(void)
+{
+    static const uint32_t leaf[LEAVES][2] = {{1, 0}, {7, 0}, {0xd, 1}};
+    uint32_t max = (uint32_t)__get_cpuid_max(0, NULL);
+    for (unsigned i = 0; i < LEAVES; i++) {
+        uint32_t *r = host_leaf[i];
+        if (leaf[i][0] <= max) {
+            __cpuid_count(leaf[i][0], leaf[i][1], r[EAX], r[EBX], r[ECX], r[EDX]);
+        }
+    }
+}
 
 bool caps_has(const char *name)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, caps_read);
     for (unsigned i = 0; i < ARRAY_LEN(caps); i++) {
-        uint32_t r[4] = {0};
-        if (!strcmp(caps[i].name, name) && (uint32_t)__get_cpuid_max(0, NULL) >= caps[i].leaf) {
-            __cpuid_count(caps[i].leaf, caps[i].sub, r[EAX], r[EBX], r[ECX], r[EDX]);
-            return r[caps[i].reg] >> caps[i].bit & 1;
+        if (!strcmp(caps[i].name, name)) {
+            return host_leaf[caps[i].leaf][caps[i].reg] >> caps[i].bit & 1;
         }
     }
     return false;
