@@ -77,11 +77,30 @@ static void mark(struct t1 *t)
     mark_emit(&t->hot, at);
 }
 
+/*
+ * Intel SDM Vol. 2 has #GP for a misaligned operand of the SHA instructions as of any legacy SSE
+ * one; AMD processors (Zen 5) run them.
+ */
+static bool host_checks(const struct ir_vec *v)
+{
+    return info_of(v)->feature[0] != HV_FEATURE_SHA;
+}
+
+/* The same, found by the low bits of the address: those of t + u are those of t (a page's offset).
+ */
+static void test_alignment(struct t1 *t, unsigned temp, unsigned size)
+{
+    x_test_rm_i(&t->hot, IR_I8, x_r(temp), (int32_t)size - 1);
+    x_patch_here(&t->cold, x_jcc(&t->hot, IR_CC_NE));
+    t1_store_pc(t, &t->cold, t->pc);
+    x_patch(x_jmp(&t->cold), t->c->exit[RT_EXIT_STEP]);
+}
+
 bool t1_vec_op(struct t1 *t, const struct ir_op *op)
 {
     const struct ir_vec *v = &t->b->vec[op->imm];
     const struct hostvec_info *h = info_of(v);
-    unsigned temps[2], reg = X_RAX;
+    unsigned temps[2] = {0}, reg = X_RAX;
     struct x_rm m = x_r(0);
     if ((h->flags & NOT_DONE) || v->size > MAX_CHECKED || (v->vex && !t->c->avx)) {
         return false;
@@ -110,8 +129,10 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
     if (t->fail) {
         return false;
     }
-    if (v->aligned && v->size) {
+    if (v->aligned && v->size && host_checks(v)) {
         mark(t);
+    } else if (v->aligned && v->size) {
+        test_alignment(t, temps[0], v->size);
     }
     encode(&t->hot, v, m, reg);
     if (out) {
