@@ -41,6 +41,15 @@ struct diff_case {
 
 struct diff_host;
 
+/* diff_vendor.c: what this processor does otherwise than Intel's manual. */
+struct diff_vendor {
+    bool amd, serialize, misaligned_sse;
+};
+struct diff_vendor diff_vendor_probe(void);
+/* Puts what the host is to run in place of the instruction. */
+void diff_vendor_code(const struct diff_vendor *, const struct x86_insn *, uint8_t *code);
+void diff_vendor_mend(const struct diff_vendor *, const struct diff_case *, struct diff_state *out);
+
 /* diff_host.c: the processor itself. */
 struct diff_host *diff_host_open(void);
 void diff_host_run(struct diff_host *, const struct diff_case *, struct diff_state *out);

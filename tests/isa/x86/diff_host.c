@@ -29,6 +29,7 @@ struct diff_host {
     const struct diff_case *c;
     struct diff_state *out;
     unsigned steps;
+    struct diff_vendor vendor;
     struct sigaction earlier[NSIG]; /* the handlers of generated code */
     greg_t back[NGREG];
     uint8_t back_fp[FP_BYTES];
@@ -157,6 +158,7 @@ struct diff_host *diff_host_open(void)
 {
     static const int signals[] = {SIGTRAP, SIGILL, SIGSEGV, SIGFPE, SIGBUS};
     struct diff_host *h = map_at(CONTEXT, sizeof(*h), PROT_READ | PROT_WRITE);
+    h->vendor = diff_vendor_probe();
     map_at(DIFF_CODE, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
     map_at(DIFF_MEM - 4096, 4096, PROT_NONE);
     map_at(DIFF_MEM, DIFF_MEM_SIZE, PROT_READ | PROT_WRITE);
@@ -175,6 +177,7 @@ struct diff_host *diff_host_open(void)
 void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_state *out)
 {
     memcpy((void *)(uintptr_t)DIFF_CODE, c->code, sizeof(c->code));
+    diff_vendor_code(&h->vendor, &c->insn, (uint8_t *)(uintptr_t)DIFF_CODE);
     memcpy((void *)(uintptr_t)DIFF_MEM, c->in.mem, DIFF_MEM_SIZE);
     h->c = c;
     h->out = out;
@@ -188,4 +191,5 @@ void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_s
     if (c->insn.op == X86_PUSHF && out->fault == DIFF_NO_FAULT) {
         out->mem[(uint32_t)out->gpr[RSP] - DIFF_MEM + 1] &= 0xfe; /* TF is ours */
     }
+    diff_vendor_mend(&h->vendor, c, out);
 }
