@@ -72,7 +72,7 @@ static unsigned undefined_by_count(const struct diff_case *c)
     }
 }
 
-static uint64_t compared_flags(const struct diff_case *c)
+uint64_t diff_defined_flags(const struct diff_case *c)
 {
     uint64_t mask = DIFF_FLAGS & ~(uint64_t)undefined_by_count(c);
     for (unsigned i = 0; i < ARRAY_LEN(undefined); i++) {
@@ -84,7 +84,7 @@ static uint64_t compared_flags(const struct diff_case *c)
 }
 
 /* 16-bit SHLD and SHRD by more than 16: the result is undefined. */
-static bool result_undefined(const struct diff_case *c)
+bool diff_result_undefined(const struct diff_case *c)
 {
     bool doubles = c->insn.op == X86_SHLD || c->insn.op == X86_SHRD;
     return doubles && c->insn.opnd[0].size == 2 && count_of(c, 16) > 16;
@@ -180,7 +180,7 @@ static bool partial_memory(const struct diff_case *c, const struct diff_state *w
     return false;
 }
 
-bool diff_same(const struct diff_case *c, const struct diff_state *want,
+bool diff_same(const struct diff_case *c, uint64_t defined, const struct diff_state *want,
                const struct diff_state *got, struct strbuf *t)
 {
     size_t before = t->len;
@@ -191,15 +191,14 @@ bool diff_same(const struct diff_case *c, const struct diff_state *want,
         strbuf_add(t, "  fault: host %d, here %d\n", want->fault, got->fault);
         return false;
     }
-    if (result_undefined(c)) {
+    if (diff_result_undefined(c)) {
         return true;
     }
     for (unsigned i = 0; i < 16; i++) {
         number(t, names[i], c->in.gpr[i], want->gpr[i], got->gpr[i]);
     }
-    uint64_t flags = want->fault == DIFF_NO_FAULT ? compared_flags(c) : DIFF_FLAGS;
     number(t, "rip", c->in.pc, want->pc, got->pc);
-    number(t, "flags", c->in.flags, want->flags & flags, got->flags & flags);
+    number(t, "flags", c->in.flags, want->flags & defined, got->flags & defined);
     if (c->insn.op != X86_VCVTPS2PH || want->fault == DIFF_NO_FAULT) {
         number(t, "mxcsr", c->in.mxcsr, want->mxcsr, got->mxcsr);
     }
@@ -209,24 +208,34 @@ bool diff_same(const struct diff_case *c, const struct diff_state *want,
     for (unsigned i = 0; i < 16; i++) {
         bytes(t, "ymm", i, c->in.vec[i], want->vec[i], got->vec[i], 32);
     }
-    for (unsigned i = 0; i < DIFF_MEM_SIZE && !partial_memory(c, want); i += 16) {
+    if (memcmp(want->mem, got->mem, DIFF_MEM_SIZE) == 0 || partial_memory(c, want)) {
+        return t->len == before;
+    }
+    for (unsigned i = 0; i < DIFF_MEM_SIZE; i += 16) {
         bytes(t, "mem ", i, c->in.mem + i, want->mem + i, got->mem + i, 16);
     }
     return t->len == before;
 }
 
-void diff_print_case(const struct diff_case *c, struct strbuf *t)
+static void print_insn(const struct diff_case *c, const struct diff_step *s, struct strbuf *t)
 {
     char form[64];
-    uint64_t ea;
-    x86_form_name(c->insn.form, form, sizeof(form));
-    for (unsigned i = 0; i < c->insn.len; i++) {
-        strbuf_add(t, "%02x ", c->code[i]);
+    x86_form_name(s->insn.form, form, sizeof(form));
+    for (unsigned i = 0; i < s->insn.len; i++) {
+        strbuf_add(t, "%02x ", c->code[s->at + i]);
     }
     strbuf_add(t, "   ");
-    x86_disas(t, &c->insn, c->in.pc);
-    strbuf_add(t, "   (%s, line %u, %u-bit)\n", form, x86_form_line(c->insn.form),
-               c->insn.mode * 8);
+    x86_disas(t, &s->insn, c->in.pc + s->at);
+    strbuf_add(t, "   (%s, line %u, %u-bit)\n", form, x86_form_line(s->insn.form),
+               s->insn.mode * 8);
+}
+
+void diff_print_case(const struct diff_case *c, struct strbuf *t)
+{
+    uint64_t ea;
+    for (unsigned k = 0; k < c->n; k++) {
+        print_insn(c, &c->step[k], t);
+    }
     for (unsigned i = 0; i < 16; i++) {
         strbuf_add(t, "  %-4s%016llx%s", names[i], (unsigned long long)c->in.gpr[i],
                    i % 4 == 3 ? "\n" : "");
@@ -234,7 +243,7 @@ void diff_print_case(const struct diff_case *c, struct strbuf *t)
     strbuf_add(t, "  flags %llx mxcsr %x fcw %02x%02x fsw %02x%02x ftw %02x\n",
                (unsigned long long)c->in.flags, c->in.mxcsr, c->in.fx[1], c->in.fx[0], c->in.fx[3],
                c->in.fx[2], c->in.fx[4]);
-    if (diff_address(&c->insn, &c->in, &ea)) {
+    if (c->n == 1 && diff_address(&c->insn, &c->in, &ea)) {
         strbuf_add(t, "  memory operand at %llx\n", (unsigned long long)ea);
     }
 }

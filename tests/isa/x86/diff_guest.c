@@ -1,13 +1,10 @@
-/*
- * The guest side of the differential test: an x86 vCPU whose memory is the window, and what the
- * engines need of an accelerator.
- */
+/* The guest side of the differential test: an x86 vCPU whose memory is the window, and engines. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "core/tlb_ops.h"
+#include "core/isa.h"
 #include "ir/host.h"
 #include "ir/interp.h"
 #include "isa/x86/model.h"
@@ -20,169 +17,11 @@ struct diff_guest {
     struct codemem mem;
     struct ir_host_ctx *host;
     unsigned mode;
-    uint32_t word; /* mode word */
-    struct ir_buf buf;
+    uint32_t word;           /* mode word */
+    struct ir_buf buf, part; /* the case, and what is left of it behind an exit in the middle */
+    const struct ir_block *block;
+    bool bad; /* the case's IR breaks the rules */
 };
-
-/* ---- memory: the window, at its own address ---- */
-
-static bool in_window(uint64_t va, unsigned size)
-{
-    return va >= DIFF_MEM && va < DIFF_MEM + DIFF_MEM_SIZE && size <= DIFF_MEM + DIFF_MEM_SIZE - va;
-}
-
-static bool page_fault(struct rt_env *env, uint64_t va)
-{
-    env->fault = (struct rt_fault){
-        .kind = RT_FAULT_GUEST, .vector = EXC_PF, .has_error = true, .error = PF_U, .addr = va};
-    return false;
-}
-
-static bool canonical(uint64_t va)
-{
-    return (int64_t)(va << 16) >> 16 == (int64_t)va;
-}
-
-/* As the MMU does: #GP for an address that is not canonical. */
-static bool check(struct rt_env *env, uint64_t va, unsigned size)
-{
-    if (in_window(va, size)) {
-        return true;
-    }
-    if (!canonical(va)) {
-        env->fault = (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_GP, .has_error = true};
-        return false;
-    }
-    return page_fault(env, va);
-}
-
-static bool resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned access, void **host)
-{
-    if (!check(env, va, size)) {
-        return false;
-    }
-    bool one_page = ((va ^ (va + size - 1)) & ~(uint64_t)(RT_PAGE_SIZE - 1)) == 0;
-    *host = one_page ? (void *)(uintptr_t)va : NULL;
-    return true;
-}
-
-static bool slow_read(struct rt_env *env, uint64_t va, unsigned size, void *val)
-{
-    if (!check(env, va, size)) {
-        return false;
-    }
-    memcpy(val, (void *)(uintptr_t)va, size);
-    return true;
-}
-
-static bool slow_write(struct rt_env *env, uint64_t va, unsigned size, const void *val)
-{
-    if (!check(env, va, size)) {
-        return false;
-    }
-    memcpy((void *)(uintptr_t)va, val, size);
-    return true;
-}
-
-static void no_lock(struct rt_env *env)
-{
-}
-
-static bool run_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_t in,
-                    uint64_t *result)
-{
-    if (!ir_host_native()->vec_run(env, v, mem, in, result)) {
-        env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
-        return false;
-    }
-    return true;
-}
-
-#define ALL_XMM                                                                                    \
-    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
-
-static void fpu_get(struct rt_env *env, uint8_t fx[512])
-{
-    uint8_t image[512] __attribute__((aligned(16)));
-    __asm__ volatile("fxsave64 %0" : "=m"(image));
-    memcpy(fx, image, DIFF_FX);
-}
-
-static void fpu_set(struct rt_env *env, const uint8_t fx[512])
-{
-    uint8_t image[512] __attribute__((aligned(16)));
-    __asm__ volatile("fxsave64 %0" : "=m"(image));
-    memcpy(image, fx, 24);
-    memcpy(image + 32, fx + 32, 128);
-    __asm__ volatile("fxrstor64 %0" ::"m"(image) : ALL_XMM);
-}
-
-static const struct rt_mem_ops mem_ops = {
-    .resolve = resolve,
-    .slow_read = slow_read,
-    .slow_write = slow_write,
-    .lock_begin = no_lock,
-    .lock_end = no_lock,
-    .vec = run_vec,
-    .fpu_get = fpu_get,
-    .fpu_set = fpu_set,
-};
-
-void tlb_flush(struct vcpu *v)
-{
-}
-
-void tlb_flush_nonglobal(struct vcpu *v)
-{
-}
-
-void tlb_flush_page(struct vcpu *v, gva_t va)
-{
-}
-
-void tlb_debug_changed(struct vcpu *v)
-{
-}
-
-void tlb_code_changed(struct vcpu *v)
-{
-}
-
-bool vmem_read(struct vcpu *v, gva_t va, unsigned idx, unsigned size, void *val)
-{
-    return slow_read(v->env, va, size, val);
-}
-
-bool vmem_write(struct vcpu *v, gva_t va, unsigned idx, unsigned size, const void *val)
-{
-    return slow_write(v->env, va, size, val);
-}
-
-int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned access, void **host)
-{
-    unsigned left = RT_PAGE_SIZE - (va & (RT_PAGE_SIZE - 1));
-    if (!check(v->env, va, 1)) {
-        return -1;
-    }
-    *host = (void *)(uintptr_t)va;
-    return (int)(len < left ? len : left);
-}
-
-bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
-{
-    return false;
-}
-
-bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
-{
-    return false;
-}
-
-bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
-{
-    return false;
-}
 
 /* ---- the vCPU ---- */
 
@@ -219,7 +58,7 @@ struct diff_guest *diff_guest_open(unsigned mode)
     g->vcpu.isa = &isa_x86;
     g->vcpu.env = env;
     env->vcpu = &g->vcpu;
-    env->mem = &mem_ops;
+    env->mem = &diff_mem_ops;
     for (unsigned m = 0; m < RT_MODES; m++) {
         for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
             env->tlb[m][i].tag_r = env->tlb[m][i].tag_w = rt_tlb_invalid(i);
@@ -257,7 +96,19 @@ struct x86_cpu *diff_guest_cpu(struct diff_guest *g)
 
 const struct ir_block *diff_guest_block(const struct diff_guest *g)
 {
-    return &g->buf.block;
+    return g->block;
+}
+
+/* The window's pages in the soft TLB: not at all, for reading, or for reading and writing. */
+static void fill_tlb(struct rt_env *env, unsigned how)
+{
+    for (uint64_t va = DIFF_MEM; va < DIFF_MEM + DIFF_MEM_SIZE; va += RT_PAGE_SIZE, how >>= 2) {
+        struct rt_tlb_entry *e = rt_tlb_slot(env, 1, va);
+        uint64_t none = rt_tlb_invalid((va >> RT_PAGE_BITS) & (RT_TLB_SIZE - 1));
+        e->tag_r = how & 3 ? va : none;
+        e->tag_w = how & 2 ? va : none;
+        e->host = va;
+    }
 }
 
 static void load(struct diff_guest *g, const struct diff_state *in)
@@ -273,15 +124,16 @@ static void load(struct diff_guest *g, const struct diff_state *in)
     memcpy(fx, in->fx, DIFF_FX);
     memcpy(&c->x87_cw, fx, 2);
     fx[0] |= 0x3f;
-    fpu_set(&c->rt, fx);
+    diff_mem_ops.fpu_set(&c->rt, fx);
     memcpy((void *)(uintptr_t)DIFF_MEM, in->mem, DIFF_MEM_SIZE);
+    fill_tlb(&c->rt, in->mem[0]);
 }
 
 static void store(struct diff_guest *g, struct diff_state *out)
 {
     const struct x86_cpu *c = g->cpu;
     uint8_t fx[512] = {0};
-    fpu_get(&g->cpu->rt, fx);
+    diff_mem_ops.fpu_get(&g->cpu->rt, fx);
     memcpy(fx, &c->x87_cw, 2);
     memset(fx + 6, 0, 26);
     memcpy(out->fx, fx, DIFF_FX);
@@ -303,17 +155,30 @@ static int fault_vector(const struct rt_fault *f)
     }
 }
 
-/* False: the lifter made IR that breaks its rules. */
-static bool translate(struct diff_guest *g, const struct diff_case *c)
+/* Instruction of the case that begins at pc; its number if it is the end, -1 if none does. */
+static int step_at(const struct diff_case *c, uint64_t pc)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->in.pc + c->step[i].at == pc) {
+            return (int)i;
+        }
+    }
+    return pc == c->in.pc + c->len ? (int)c->n : -1;
+}
+
+/* Up to `insns` instructions from number k on. False: the lifter made IR that breaks its rules. */
+static bool translate(struct diff_guest *g, struct ir_buf *buf, const struct diff_case *c,
+                      unsigned k, unsigned insns)
 {
     struct err err = {{0}};
-    struct tr_ctx t = {.pc = c->in.pc,
+    unsigned at = c->step[k].at;
+    struct tr_ctx t = {.pc = c->in.pc + at,
                        .mode = g->word,
-                       .code = c->code,
-                       .avail = sizeof(c->code),
-                       .max_insns = 1,
+                       .code = c->code + at,
+                       .avail = (unsigned)sizeof(c->code) - at,
+                       .max_insns = insns,
                        .vcpu = &g->vcpu};
-    struct ir_block *b = ir_buf_init(&g->buf);
+    struct ir_block *b = ir_buf_init(buf);
     x86_translate(b, &t);
     int r = ir_verify(b, &err);
     if (!r) {
@@ -323,7 +188,25 @@ static bool translate(struct diff_guest *g, const struct diff_case *c)
     if (r) {
         fprintf(stderr, "bad IR: %s\n", err.text);
     }
+    g->block = b;
     return r == 0;
+}
+
+void diff_guest_case(struct diff_guest *g, const struct diff_case *c)
+{
+    g->bad = !translate(g, &g->buf, c, 0, c->n);
+}
+
+/* Goes on behind an exit at instruction k, which an engine may leave to the interpreter. */
+static bool go_on(struct diff_guest *g, const struct diff_engine *e, const struct diff_case *c,
+                  unsigned k, enum rt_exit *exit)
+{
+    bool one = *exit == RT_EXIT_STEP;
+    if (!translate(g, &g->part, c, k, one ? 1 : c->n - k)) {
+        return false;
+    }
+    *exit = one ? ir_interp(&g->cpu->rt, g->block) : e->run(g, g->block);
+    return true;
 }
 
 void diff_guest_run(struct diff_guest *g, const struct diff_engine *e, const struct diff_case *c,
@@ -331,14 +214,21 @@ void diff_guest_run(struct diff_guest *g, const struct diff_engine *e, const str
 {
     load(g, &c->in);
     out->fault = -2;
-    if (translate(g, c)) {
-        enum rt_exit exit;
-        unsigned steps = 0;
-        do { /* a string instruction may stop for a poll */
-            exit = e->run(g, diff_guest_block(g));
-        } while (exit != RT_EXIT_FAULT && c->insn.rep && g->cpu->rt.pc == c->in.pc &&
-                 steps++ < 100);
+    if (!g->bad) {
+        g->block = &g->buf.block;
+        enum rt_exit exit = e->run(g, g->block);
+        int at = 0;
+        /* a string instruction may stop for a poll; a branch to itself ends the case */
+        for (unsigned steps = 0; exit != RT_EXIT_FAULT && steps < 200; steps++) {
+            int from = at;
+            at = step_at(c, g->cpu->rt.pc);
+            bool again = at == from && exit != RT_EXIT_STEP && !c->step[from].insn.rep;
+            if (at < 0 || at == (int)c->n || again || !go_on(g, e, c, (unsigned)at, &exit)) {
+                break;
+            }
+        }
         out->fault = exit == RT_EXIT_FAULT ? fault_vector(&g->cpu->rt.fault) : DIFF_NO_FAULT;
+        g->block = &g->buf.block;
     }
     store(g, out);
 }
@@ -367,12 +257,10 @@ static enum rt_exit run_t1(struct diff_guest *g, const struct ir_block *b)
         exit(1);
     }
     enum rt_exit why = host->enter(g->host, env, code.entry);
-    if (why == RT_EXIT_STEP && env->pc == b->pc) {
-        why = ir_interp(env, b); /* the back end leaves this one to T0 */
-    }
     atomic_store(&env->exit, 0);
     return why;
 }
 
+/* The first one is the reference where the host cannot be. */
 const struct diff_engine diff_engines[] = {{"t0", run_t0}, {"t1", run_t1}};
 const unsigned diff_engine_count = ARRAY_LEN(diff_engines);

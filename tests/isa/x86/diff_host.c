@@ -1,7 +1,11 @@
 /*
- * One instruction on the host processor. UD2 raises a signal whose handler loads the whole state
- * into the signal frame with TF set; the instruction's own trap, or its fault, comes back to the
- * handler, which takes the state out of the frame and puts the first frame back.
+ * The case on the host processor. IRET goes to it with all registers loaded; a signal comes back:
+ * that of the single step, of a fault, or of an INT3 behind a block. The handler takes the state
+ * out of the signal frame and returns to the landing behind the IRET.
+ *
+ * A block runs freely up to its end, and the page around it is full of INT3s for its branches. If
+ * its last instruction may go anywhere, an INT3 stands in its place, whose handler puts the
+ * instruction back and lets it run as a single step.
  *
  * The handler finds its context at a fixed address. 32-bit code runs in the compatibility segment
  * of Linux.
@@ -15,24 +19,30 @@
 #include "tests/isa/x86/diff.h"
 
 #define CONTEXT 0x6b730000u /* no stack pointer comes near it by a bit or two */
-#define FP_BYTES 832        /* legacy area, header, upper halves of ymm */
 #define FX_XMM 160
 #define XS_BV 512
 #define XS_YMM 576
+#define XS_SIZE 832
 #define CS_64 0x33
 #define CS_32 0x23
+#define DATA 0x2b
+#define INT3 0xcc
+#define CODE_PAGE 4096u
 #define MAX_STEPS 4096 /* iterations of a string instruction */
 
-enum phase { PHASE_IDLE, PHASE_ENTER, PHASE_RUN };
+enum phase { PHASE_IDLE, PHASE_RUN, PHASE_STEP };
 struct diff_host {
+    uint8_t image[XS_SIZE] __attribute__((aligned(64))); /* for XRSTOR */
+    uint64_t gpr[16];
+    uint64_t frame[5]; /* for IRET */
+    uint64_t sp, landing;
     volatile enum phase phase;
     const struct diff_case *c;
     struct diff_state *out;
-    unsigned steps;
+    unsigned steps, at; /* at: offset of the instruction that runs as a single step */
+    uint8_t first;      /* its first byte */
     struct diff_vendor vendor;
     struct sigaction earlier[NSIG]; /* the handlers of generated code */
-    greg_t back[NGREG];
-    uint8_t back_fp[FP_BYTES];
     uint8_t stack[65536];
 };
 
@@ -43,22 +53,18 @@ static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP,
 
 static void load_fp(uint8_t *fp, const struct diff_state *in)
 {
-    uint64_t bv;
     memcpy(fp, in->fx, DIFF_FX);
     memcpy(fp + 24, &in->mxcsr, 4);
     for (unsigned i = 0; i < 16; i++) {
         memcpy(fp + FX_XMM + i * 16, in->vec[i], 16);
         memcpy(fp + XS_YMM + i * 16, in->vec[i] + 16, 16);
     }
-    memcpy(&bv, fp + XS_BV, 8);
-    bv |= 7;
-    memcpy(fp + XS_BV, &bv, 8);
+    fp[XS_BV] = 7;
 }
 
 static void store_fp(const uint8_t *fp, struct diff_state *out)
 {
-    uint64_t bv;
-    memcpy(&bv, fp + XS_BV, 8);
+    uint8_t bv = fp[XS_BV];
     memset(out->fx, 0, DIFF_FX);
     if (bv & 1) {
         memcpy(out->fx, fp, 6);
@@ -79,22 +85,23 @@ static void store_fp(const uint8_t *fp, struct diff_state *out)
     }
 }
 
-static void enter(struct diff_host *h, ucontext_t *uc)
+static uint8_t *code_at(uint64_t pc)
 {
-    greg_t *g = uc->uc_mcontext.gregs;
-    uint8_t *fp = (uint8_t *)uc->uc_mcontext.fpregs;
-    const struct diff_state *in = &h->c->in;
-    memcpy(h->back, g, sizeof(h->back));
-    memcpy(h->back_fp, fp, FP_BYTES);
-    for (unsigned i = 0; i < 16; i++) {
-        g[greg_of[i]] = (greg_t)in->gpr[i];
+    return (uint8_t *)(uintptr_t)pc;
+}
+
+/* The last instruction of a block comes as a single step now. */
+static bool begin_step(struct diff_host *h, greg_t *g)
+{
+    uint64_t pc = h->c->in.pc + h->at;
+    if (h->phase != PHASE_RUN || g[REG_TRAPNO] != EXC_BP || (uint64_t)g[REG_RIP] != pc + 1) {
+        return false;
     }
-    g[REG_RIP] = (greg_t)in->pc;
-    g[REG_EFL] = (greg_t)(in->flags | RF_TF | RF_IF | RF_ONE);
-    uint16_t cs = h->c->insn.mode == 8 ? CS_64 : CS_32;
-    memcpy(&g[REG_CSGSFS], &cs, 2);
-    load_fp(fp, in);
-    h->phase = PHASE_RUN;
+    *code_at(pc) = h->first;
+    g[REG_RIP] = (greg_t)pc;
+    g[REG_EFL] |= RF_TF;
+    h->phase = PHASE_STEP;
+    return true;
 }
 
 /* False: a string instruction goes on. */
@@ -103,20 +110,26 @@ static bool leave(struct diff_host *h, ucontext_t *uc)
     greg_t *g = uc->uc_mcontext.gregs;
     uint8_t *fp = (uint8_t *)uc->uc_mcontext.fpregs;
     struct diff_state *out = h->out;
-    bool step = g[REG_TRAPNO] == EXC_DB;
-    if (step && h->c->insn.rep && (uint64_t)g[REG_RIP] == h->c->in.pc && h->steps++ < MAX_STEPS) {
+    bool step = g[REG_TRAPNO] == EXC_DB, end = h->phase == PHASE_RUN && g[REG_TRAPNO] == EXC_BP;
+    if (step && h->c->step[h->c->n - 1].insn.rep && (uint64_t)g[REG_RIP] == h->c->in.pc + h->at &&
+        h->steps++ < MAX_STEPS) {
         return false;
     }
     for (unsigned i = 0; i < 16; i++) {
         out->gpr[i] = (uint64_t)g[greg_of[i]];
     }
-    out->pc = (uint64_t)g[REG_RIP];
+    out->pc = (uint64_t)g[REG_RIP] - end;
     out->flags = (uint64_t)g[REG_EFL] & DIFF_FLAGS;
-    out->fault = step ? DIFF_NO_FAULT : (int)g[REG_TRAPNO];
+    out->fault = step || end ? DIFF_NO_FAULT : (int)g[REG_TRAPNO];
     store_fp(fp, out);
-    memcpy(g, h->back, sizeof(h->back));
-    memcpy(fp, h->back_fp, FP_BYTES);
-    g[REG_RIP] += 2; /* behind the UD2 */
+    uint32_t mxcsr = 0x1f80;
+    uint16_t cs = CS_64;
+    fp[XS_BV] &= (uint8_t)~7;
+    memcpy(fp + 24, &mxcsr, 4);
+    memcpy(&g[REG_CSGSFS], &cs, 2);
+    g[REG_EFL] = RF_ONE | RF_IF;
+    g[REG_RSP] = (greg_t)h->sp;
+    g[REG_RIP] = (greg_t)h->landing;
     h->phase = PHASE_IDLE;
     return true;
 }
@@ -128,18 +141,17 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
                      "128(%%rsp), %%rsp" ::
                          : "memory", "cc");
     struct diff_host *h = (struct diff_host *)CONTEXT;
-    switch (h->phase) {
-    case PHASE_IDLE: /* our own bug */
-        if (h->earlier[sig].sa_sigaction) {
-            h->earlier[sig].sa_sigaction(sig, info, arg);
-            break;
+    ucontext_t *uc = arg;
+    if (h->phase != PHASE_IDLE) {
+        if (!begin_step(h, uc->uc_mcontext.gregs)) {
+            leave(h, uc);
         }
+    } else if (h->earlier[sig].sa_sigaction) {
+        h->earlier[sig].sa_sigaction(sig, info, arg);
+    } else { /* our own bug */
         dprintf(2, "signal %d outside of an instruction under test, at %llx, address %p\n", sig,
-                ((ucontext_t *)arg)->uc_mcontext.gregs[REG_RIP], info->si_addr);
+                uc->uc_mcontext.gregs[REG_RIP], info->si_addr);
         signal(sig, SIG_DFL);
-        break;
-    case PHASE_ENTER: enter(h, arg); break;
-    case PHASE_RUN: leave(h, arg); break;
     }
 }
 
@@ -154,15 +166,20 @@ static void *map_at(uintptr_t at, size_t size, int prot)
     return p;
 }
 
+void diff_map_window(void)
+{
+    map_at(DIFF_CODE, CODE_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
+    memset(code_at(DIFF_CODE), INT3, CODE_PAGE);
+    map_at(DIFF_MEM - 4096, 4096, PROT_NONE);
+    map_at(DIFF_MEM, DIFF_MEM_SIZE, PROT_READ | PROT_WRITE);
+    map_at(DIFF_MEM + DIFF_MEM_SIZE, 4096, PROT_NONE);
+}
+
 struct diff_host *diff_host_open(void)
 {
     static const int signals[] = {SIGTRAP, SIGILL, SIGSEGV, SIGFPE, SIGBUS};
     struct diff_host *h = map_at(CONTEXT, sizeof(*h), PROT_READ | PROT_WRITE);
     h->vendor = diff_vendor_probe();
-    map_at(DIFF_CODE, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
-    map_at(DIFF_MEM - 4096, 4096, PROT_NONE);
-    map_at(DIFF_MEM, DIFF_MEM_SIZE, PROT_READ | PROT_WRITE);
-    map_at(DIFF_MEM + DIFF_MEM_SIZE, 4096, PROT_NONE);
     stack_t stack = {.ss_sp = h->stack, .ss_size = sizeof(h->stack)};
     sigaltstack(&stack, NULL);
     struct sigaction act = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
@@ -170,26 +187,115 @@ struct diff_host *diff_host_open(void)
         sigaction(signals[i], &act, &h->earlier[signals[i]]);
     }
     /* 64-bit code leaves these null; 32-bit code needs them */
-    __asm__ volatile("movl %0, %%ds; movl %0, %%es" ::"r"(0x2b));
+    __asm__ volatile("movl %0, %%ds; movl %0, %%es" ::"r"(DATA));
     return h;
+}
+
+#define AT(field) "%c[" #field "](%%rdi)"
+#define GPR(n, name) "movq %c[gpr]+8*" #n "(%%rdi), %%" name "\n\t"
+
+/* Loads everything and goes there; comes back by the signal handler. */
+static void launch(struct diff_host *h)
+{
+    /* NT and ID outlive a signal frame; an earlier POPF may have set them */
+    __asm__ volatile(
+        "leaq -128(%%rsp), %%rsp\n\t"
+        "pushfq\n\t"
+        "andl $0xffdbbfff, (%%rsp)\n\t"
+        "popfq\n\t"
+        "pushq %%rbx\n\t"
+        "pushq %%rbp\n\t"
+        "pushq %%r12\n\t"
+        "pushq %%r13\n\t"
+        "pushq %%r14\n\t"
+        "pushq %%r15\n\t"
+        "leaq 1f(%%rip), %%rax\n\t"
+        "movq %%rax, " AT(
+            landing) "\n\t"
+                     "movq %%rsp, " AT(
+                         sp) "\n\t"
+                             "movl $7, %%eax\n\t"
+                             "xorl %%edx, %%edx\n\t"
+                             "xrstor64 " AT(
+                                 image) "\n\t"
+                                        "leaq " AT(frame) ", %%rsp\n\t" GPR(0, "rax") GPR(1, "rcx")
+                                            GPR(2, "rdx") GPR(3, "rbx") GPR(5, "rbp") GPR(6, "rsi")
+                                                GPR(8, "r8") GPR(9, "r9") GPR(10, "r10")
+                                                    GPR(11, "r11") GPR(12, "r12") GPR(13, "r13")
+                                                        GPR(14, "r14") GPR(15, "r15")
+                                                            GPR(7, "rdi") "iretq\n"
+                                                                          "1:\n\t"
+                                                                          "popq %%r15\n\t"
+                                                                          "popq %%r14\n\t"
+                                                                          "popq %%r13\n\t"
+                                                                          "popq %%r12\n\t"
+                                                                          "popq %%rbp\n\t"
+                                                                          "popq %%rbx\n\t"
+                                                                          "leaq 128(%%rsp), %%rsp"
+        : "+D"(h)
+        :
+        [image] "i"(offsetof(struct diff_host, image)), [gpr] "i"(offsetof(struct diff_host, gpr)),
+        [frame] "i"(offsetof(struct diff_host, frame)), [sp] "i"(offsetof(struct diff_host, sp)),
+        [landing] "i"(offsetof(struct diff_host, landing))
+        : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc", "xmm0", "xmm1",
+          "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+          "xmm13", "xmm14", "xmm15");
+}
+
+static void put_code(struct diff_host *h, const struct diff_case *c)
+{
+    uint8_t *code = code_at(c->in.pc);
+    const struct diff_step *last = &c->step[c->n - 1];
+    memcpy(code, c->code, c->len);
+    for (unsigned i = 0; i < c->n; i++) {
+        diff_vendor_code(&h->vendor, &c->step[i].insn, code + c->step[i].at);
+    }
+    h->at = last->at;
+    h->first = code[h->at];
+    if (c->n > 1) {
+        code[h->at] = diff_ends_anywhere(&last->insn) ? INT3 : h->first;
+        memset(code + c->len, INT3, DIFF_CODE_MAX - c->len);
+    }
 }
 
 void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_state *out)
 {
-    memcpy((void *)(uintptr_t)DIFF_CODE, c->code, sizeof(c->code));
-    diff_vendor_code(&h->vendor, &c->insn, (uint8_t *)(uintptr_t)DIFF_CODE);
+    put_code(h, c);
     memcpy((void *)(uintptr_t)DIFF_MEM, c->in.mem, DIFF_MEM_SIZE);
     h->c = c;
     h->out = out;
     h->steps = 0;
-    h->phase = PHASE_ENTER;
-    /* NT and ID outlive a signal frame; an earlier POPF may have set them */
-    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; andl $0xffdbbfff, (%%rsp); popfq; leaq "
-                     "128(%%rsp), %%rsp; ud2" ::
-                         : "memory", "cc");
+    memcpy(h->gpr, c->in.gpr, sizeof(h->gpr));
+    load_fp(h->image, &c->in);
+    h->frame[0] = c->in.pc;
+    h->frame[1] = c->insn.mode == 8 ? CS_64 : CS_32;
+    h->frame[2] = c->in.flags | RF_IF | RF_ONE | (c->n == 1 ? RF_TF : 0);
+    h->frame[3] = c->in.gpr[RSP];
+    h->frame[4] = DATA;
+    h->phase = c->n == 1 ? PHASE_STEP : PHASE_RUN;
+    launch(h);
     memcpy(out->mem, (void *)(uintptr_t)DIFF_MEM, DIFF_MEM_SIZE);
-    if (c->insn.op == X86_PUSHF && out->fault == DIFF_NO_FAULT) {
+    if (c->step[c->n - 1].insn.op == X86_PUSHF && c->n == 1 && out->fault == DIFF_NO_FAULT) {
         out->mem[(uint32_t)out->gpr[RSP] - DIFF_MEM + 1] &= 0xfe; /* TF is ours */
     }
-    diff_vendor_mend(&h->vendor, c, out);
+    if (c->n == 1) {
+        diff_vendor_mend(&h->vendor, c, out);
+    }
+}
+
+bool diff_host_can(struct diff_host *h, unsigned mode)
+{
+    struct diff_case *c = calloc(1, sizeof(*c));
+    struct diff_state *out = calloc(1, sizeof(*out));
+    uint64_t rng = 1;
+    memset(c->code, 0x90, sizeof(c->code));
+    x86_decode(&c->insn, c->code, sizeof(c->code), mode);
+    c->step[0].insn = c->insn;
+    c->n = c->len = 1;
+    diff_make_state(c, &rng);
+    diff_host_run(h, c, out);
+    bool can = out->fault == DIFF_NO_FAULT && out->pc == c->in.pc + 1;
+    free(c);
+    free(out);
+    return can;
 }

@@ -12,15 +12,17 @@
 
 struct run {
     uint64_t count, seed, rng;
-    unsigned seconds, each, mode, max_failures, form;
+    unsigned seconds, each, mode, max_failures, form, block;
     const char *only, *resume, *engine;
-    bool quiet;
+    bool quiet, tiers;
     uint64_t done[X86_FORM_COUNT], faulted[X86_FORM_COUNT], failed[X86_FORM_COUNT];
-    uint64_t total, failures, before; /* before: instructions of earlier runs (--resume) */
+    uint64_t total, blocks, failures, before; /* before: instructions of earlier runs (--resume) */
     unsigned forms[X86_FORM_COUNT], nforms;
-    struct diff_host *host;
+    unsigned integer[X86_FORM_COUNT], other[X86_FORM_COUNT];
+    struct diff_host *host; /* NULL: T0 is the reference */
     struct diff_guest *guest;
-    struct diff_case c;
+    struct diff_blocks blocks_of;
+    struct diff_case c, smaller;
     struct diff_state want, got;
 };
 
@@ -29,28 +31,24 @@ static void usage(void)
     puts("usage: x86_diff [--count N] [--seconds N] [--each N] [--seed N] [--mode 32|64] [--only "
          "NAME]\n"
          "                [--engine NAME] [--resume FILE] [--max-failures N] [--quiet]\n"
+         "                [--block N] [--tiers]\n"
          "  --count N    that many instructions (default 200000)\n"
          "  --seconds N  stop after N seconds\n"
          "  --each N     every form N times, in turn, instead of --count\n"
          "  --only NAME  forms of this instruction alone; --form N this row of the table\n"
+         "  --block N    blocks of 2 to N instructions (at most 16) instead of single ones\n"
+         "  --tiers      without the host: t0 is what the others are compared with\n"
          "  --resume F   adds counts to those in F and goes on with the sequence where it stopped");
 }
 
 static void parse(struct run *r, int argc, char **argv)
 {
-    static const struct option options[] = {{"count", 1, 0, 'c'},
-                                            {"seconds", 1, 0, 't'},
-                                            {"each", 1, 0, 'e'},
-                                            {"seed", 1, 0, 's'},
-                                            {"mode", 1, 0, 'm'},
-                                            {"only", 1, 0, 'o'},
-                                            {"form", 1, 0, 'n'},
-                                            {"engine", 1, 0, 'g'},
-                                            {"resume", 1, 0, 'r'},
-                                            {"max-failures", 1, 0, 'f'},
-                                            {"quiet", 0, 0, 'q'},
-                                            {"help", 0, 0, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"count", 1, 0, 'c'},        {"seconds", 1, 0, 't'}, {"each", 1, 0, 'e'},
+        {"seed", 1, 0, 's'},         {"mode", 1, 0, 'm'},    {"only", 1, 0, 'o'},
+        {"form", 1, 0, 'n'},         {"engine", 1, 0, 'g'},  {"resume", 1, 0, 'r'},
+        {"max-failures", 1, 0, 'f'}, {"block", 1, 0, 'b'},   {"tiers", 0, 0, 'i'},
+        {"quiet", 0, 0, 'q'},        {"help", 0, 0, 'h'},    {0}};
     for (int k; (k = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (k) {
         case 'c': r->count = strtoull(optarg, NULL, 0); break;
@@ -63,8 +61,32 @@ static void parse(struct run *r, int argc, char **argv)
         case 'g': r->engine = optarg; break;
         case 'r': r->resume = optarg; break;
         case 'f': r->max_failures = (unsigned)atoi(optarg); break;
+        case 'b': r->block = (unsigned)atoi(optarg); break;
+        case 'i': r->tiers = true; break;
         case 'q': r->quiet = true; break;
         default: usage(); exit(k == 'h' ? 0 : 2);
+        }
+    }
+    if (r->block && (r->block < 2 || r->block > DIFF_MAX_BLOCK)) {
+        usage();
+        exit(2);
+    }
+}
+
+static void split_forms(struct run *r)
+{
+    struct diff_blocks *d = &r->blocks_of;
+    *d = (struct diff_blocks){.guest = r->guest,
+                              .integer = r->integer,
+                              .other = r->other,
+                              .mode = r->mode,
+                              .max = r->block};
+    for (unsigned i = 0; i < r->nforms; i++) {
+        unsigned f = r->forms[i];
+        if (x86_form_flags(f) & (X86_FORM_VEC | X86_FORM_MMX | X86_FORM_X87)) {
+            r->other[d->nothers++] = f;
+        } else {
+            r->integer[d->nintegers++] = f;
         }
     }
 }
@@ -84,45 +106,123 @@ static void choose_forms(struct run *r)
         fprintf(stderr, "no such form\n");
         exit(2);
     }
+    split_forms(r);
 }
 
-static void report(struct run *r, const struct diff_engine *e, uint64_t seed, struct strbuf *text)
+static bool single(const struct diff_case *c)
 {
-    struct strbuf out = {0};
-    strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name,
-               r->mode * 8, r->c.insn.form, (unsigned long long)seed);
+    return c->in.pc != DIFF_BLOCK;
+}
+
+/* What an engine is compared by: the last instruction's rules and the flags that are defined. */
+static bool same(struct run *r, const struct diff_case *c, struct strbuf *text)
+{
+    const struct diff_case *rules = single(c) ? c : &r->blocks_of.last;
+    uint64_t defined = single(c) ? diff_defined_flags(c) : DIFF_FLAGS & ~r->blocks_of.undefined;
+    if (r->want.fault != DIFF_NO_FAULT) { /* engine rule 15 lets older flags be stale then */
+        defined = c->n > 1 ? DIFF_FLAGS & ~(uint64_t)FLAG_ALL : DIFF_FLAGS;
+    }
+    return diff_same(rules, defined, &r->want, &r->got, text);
+}
+
+static void reference(struct run *r, const struct diff_case *c)
+{
+    diff_guest_case(r->guest, c);
+    if (r->host) {
+        diff_host_run(r->host, c, &r->want);
+    } else {
+        diff_guest_run(r->guest, &diff_engines[0], c, &r->want);
+    }
+}
+
+/* Runs the case on an engine; false with the differences. */
+static bool agrees(struct run *r, const struct diff_engine *e, const struct diff_case *c,
+                   struct strbuf *text)
+{
+    diff_guest_run(r->guest, e, c, &r->got);
+    return same(r, c, text);
+}
+
+/* Drops what can be dropped of a block that fails, from its end on. */
+static void shrink(struct run *r, const struct diff_engine *e)
+{
+    struct diff_case *c = &r->c;
+    for (unsigned k = c->n; k-- > 0 && c->n > 1;) {
+        struct strbuf text = {0};
+        if (k < c->n && diff_drop(&r->blocks_of, c, k, &r->smaller)) {
+            reference(r, &r->smaller);
+            if (!agrees(r, e, &r->smaller, &text)) {
+                *c = r->smaller;
+                k = c->n;
+            }
+        }
+        strbuf_free(&text);
+    }
+    diff_drop(&r->blocks_of, c, c->n, &r->smaller); /* its own rules again */
+    reference(r, c);
+}
+
+static void report(struct run *r, const struct diff_engine *e, uint64_t seed)
+{
+    struct strbuf out = {0}, text = {0};
+    if (single(&r->c)) {
+        strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name,
+                   r->mode * 8, r->c.insn.form, (unsigned long long)seed);
+    } else {
+        strbuf_add(&out, "MISMATCH %s: --mode %u --block %u --seed 0x%llx --count 1\n", e->name,
+                   r->mode * 8, r->block, (unsigned long long)seed);
+        shrink(r, e);
+    }
+    agrees(r, e, &r->c, &text);
     diff_print_case(&r->c, &out);
-    strbuf_add_bytes(&out, strbuf_text(text), text->len);
+    strbuf_add_bytes(&out, strbuf_text(&text), text.len);
     ir_print(&out, diff_guest_block(r->guest));
     puts(strbuf_text(&out));
     strbuf_free(&out);
+    strbuf_free(&text);
 }
 
-/* One instruction of a form on the host and all engines. */
-static void one(struct run *r, unsigned form)
+/* The case on the reference and all engines. */
+static void compare(struct run *r, uint64_t seed)
 {
-    uint64_t seed = r->rng;
-    if (!diff_make_insn(&r->c, &r->rng, form, r->mode)) {
-        return;
+    unsigned form = r->c.step[r->c.n - 1].insn.form;
+    reference(r, &r->c);
+    r->blocks++;
+    r->total += r->c.n;
+    for (unsigned i = 0; i < r->c.n; i++) {
+        r->done[r->c.step[i].insn.form]++;
     }
-    diff_make_case(&r->c, &r->rng);
-    diff_host_run(r->host, &r->c, &r->want);
-    r->total++;
-    r->done[form]++;
     r->faulted[form] += r->want.fault != DIFF_NO_FAULT;
-    for (unsigned i = 0; i < diff_engine_count; i++) {
+    for (unsigned i = r->host ? 0 : 1; i < diff_engine_count; i++) {
         struct strbuf text = {0};
         if (r->engine && strcmp(r->engine, diff_engines[i].name)) {
             continue;
         }
-        diff_guest_run(r->guest, &diff_engines[i], &r->c, &r->got);
-        if (!diff_same(&r->c, &r->want, &r->got, &text)) {
+        if (!agrees(r, &diff_engines[i], &r->c, &text)) {
             r->failures++;
             if (r->failed[form]++ < 2) {
-                report(r, &diff_engines[i], seed, &text);
+                report(r, &diff_engines[i], seed);
             }
         }
         strbuf_free(&text);
+    }
+}
+
+/* One instruction of a form. */
+static void one(struct run *r, unsigned form)
+{
+    uint64_t seed = r->rng;
+    if (diff_make_insn(&r->c, &r->rng, form, r->mode)) {
+        diff_make_state(&r->c, &r->rng);
+        compare(r, seed);
+    }
+}
+
+static void one_block(struct run *r)
+{
+    uint64_t seed = r->rng;
+    if (diff_make_block(&r->blocks_of, &r->c, &r->rng)) {
+        compare(r, seed);
     }
 }
 
@@ -137,12 +237,15 @@ static bool over(const struct run *r, time_t start)
 static void loop(struct run *r)
 {
     time_t start = time(NULL);
-    for (unsigned k = 0; r->each && k < r->each; k++) {
+    for (unsigned k = 0; !r->block && k < r->each; k++) {
         for (unsigned i = 0; i < r->nforms && !over(r, start); i++) {
             one(r, r->forms[i]);
         }
     }
-    while (!r->each && r->total < r->count && !over(r, start)) {
+    while (r->block && r->total < r->count && !over(r, start)) {
+        one_block(r);
+    }
+    while (!r->block && !r->each && r->total < r->count && !over(r, start)) {
         uint64_t pick = ~r->rng; /* not part of the sequence that is printed */
         one(r, r->forms[x86_random_next(&pick) % r->nforms]);
     }
@@ -205,12 +308,15 @@ static void summary(const struct run *r)
                    (unsigned long long)r->failed[f], (unsigned long long)r->done[f]);
         }
     }
+    if (r->block) {
+        printf("%llu blocks; ", (unsigned long long)r->blocks);
+    }
     printf("%llu instructions (%llu with earlier runs), %llu faults, %u forms (%u of them only "
            "fault), each at least "
-           "%llu times, %llu mismatches\n",
+           "%llu times, %s: %llu mismatches\n",
            (unsigned long long)r->total, (unsigned long long)(r->before + r->total),
            (unsigned long long)faults, r->nforms, always, (unsigned long long)least,
-           (unsigned long long)r->failures);
+           r->host ? "host, t0, t1" : "t1 against t0, no host", (unsigned long long)r->failures);
 }
 
 int main(int argc, char **argv)
@@ -225,8 +331,17 @@ int main(int argc, char **argv)
     r->rng = r->seed;
     load_counts(r);
     printf("seed 0x%llx, %u-bit code\n", (unsigned long long)r->rng, r->mode * 8);
+    diff_map_window();
     r->guest = diff_guest_open(r->mode); /* its handlers come first */
-    r->host = diff_host_open();
+    if (!r->tiers) {
+        r->host = diff_host_open();
+    }
+    if (r->host && !diff_host_can(r->host, r->mode)) {
+        printf("SKIP: this kernel runs no %u-bit code (no segment for it); --tiers compares the "
+               "engines with each other\n",
+               r->mode * 8);
+        return 77;
+    }
     choose_forms(r);
     loop(r);
     save_counts(r);
