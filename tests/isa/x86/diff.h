@@ -60,6 +60,7 @@ struct diff_vendor {
     bool amd, serialize, misaligned_sse;
 };
 struct diff_vendor diff_vendor_probe(void);
+bool diff_near_branch(unsigned op);
 /* Puts what the host is to run in place of the instruction. */
 void diff_vendor_code(const struct diff_vendor *, const struct x86_insn *, uint8_t *code);
 void diff_vendor_mend(const struct diff_vendor *, const struct diff_case *, struct diff_state *out);

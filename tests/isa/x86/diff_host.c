@@ -1,14 +1,13 @@
 /*
- * The case on the host processor. IRET goes to it with all registers loaded; a signal comes back:
- * that of the single step, of a fault, or of an INT3 behind a block. The handler takes the state
- * out of the signal frame and returns to the landing behind the IRET.
+ * The case on the host processor. IRET goes to it with all registers loaded. Behind 64-bit code
+ * lies a jump to the landing, which stores them. Where that cannot be, a signal comes back: of a
+ * fault, of the INT3s around a block for its branches, or of a single step (branches that may go
+ * anywhere, POPF, 32-bit code). The handler takes the state out of the signal frame and returns
+ * to the end of the landing. The last instruction of a block becomes a single step by an INT3 in
+ * its place, whose handler puts the instruction back.
  *
- * A block runs freely up to its end, and the page around it is full of INT3s for its branches. If
- * its last instruction may go anywhere, an INT3 stands in its place, whose handler puts the
- * instruction back and lets it run as a single step.
- *
- * The handler finds its context at a fixed address. 32-bit code runs in the compatibility segment
- * of Linux.
+ * Handler and landing find their context at a fixed address. 32-bit code runs in the compatibility
+ * segment of Linux.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -33,9 +32,10 @@
 enum phase { PHASE_IDLE, PHASE_RUN, PHASE_STEP };
 struct diff_host {
     uint8_t image[XS_SIZE] __attribute__((aligned(64))); /* for XRSTOR */
+    uint8_t clean[XS_SIZE] __attribute__((aligned(64)));
     uint64_t gpr[16];
-    uint64_t frame[5]; /* for IRET */
-    uint64_t sp, landing;
+    uint64_t frame[5];         /* for IRET; flags of the landing */
+    uint64_t sp, landing, end; /* end: of the landing, for signals */
     volatile enum phase phase;
     const struct diff_case *c;
     struct diff_state *out;
@@ -129,7 +129,7 @@ static bool leave(struct diff_host *h, ucontext_t *uc)
     memcpy(&g[REG_CSGSFS], &cs, 2);
     g[REG_EFL] = RF_ONE | RF_IF;
     g[REG_RSP] = (greg_t)h->sp;
-    g[REG_RIP] = (greg_t)h->landing;
+    g[REG_RIP] = (greg_t)h->end;
     h->phase = PHASE_IDLE;
     return true;
 }
@@ -179,7 +179,9 @@ struct diff_host *diff_host_open(void)
 {
     static const int signals[] = {SIGTRAP, SIGILL, SIGSEGV, SIGFPE, SIGBUS};
     struct diff_host *h = map_at(CONTEXT, sizeof(*h), PROT_READ | PROT_WRITE);
+    uint32_t mxcsr = 0x1f80;
     h->vendor = diff_vendor_probe();
+    memcpy(h->clean + 24, &mxcsr, 4);
     stack_t stack = {.ss_sp = h->stack, .ss_size = sizeof(h->stack)};
     sigaltstack(&stack, NULL);
     struct sigaction act = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
@@ -192,9 +194,27 @@ struct diff_host *diff_host_open(void)
 }
 
 #define AT(field) "%c[" #field "](%%rdi)"
-#define GPR(n, name) "movq %c[gpr]+8*" #n "(%%rdi), %%" name "\n\t"
+#define GPR(n) "%c[gpr]+8*" #n "(%%rdi)"
+#define LOAD(n, name) "movq " GPR(n) ", %%" name "\n\t"
+#define STORE(n, name) "movq %%" name ", " GPR(n) "\n\t"
+/* All but rsp and rdi. */
+#define EACH_GPR(OP)                                                                               \
+    OP(0, "rax")                                                                                   \
+    OP(1, "rcx")                                                                                   \
+    OP(2, "rdx")                                                                                   \
+    OP(3, "rbx")                                                                                   \
+    OP(5, "rbp")                                                                                   \
+    OP(6, "rsi")                                                                                   \
+    OP(8, "r8")                                                                                    \
+    OP(9, "r9")                                                                                    \
+    OP(10, "r10")                                                                                  \
+    OP(11, "r11")                                                                                  \
+    OP(12, "r12")                                                                                  \
+    OP(13, "r13")                                                                                  \
+    OP(14, "r14")                                                                                  \
+    OP(15, "r15")
 
-/* Loads everything and goes there; comes back by the signal handler. */
+/* Loads everything and goes there; comes back by the landing or by the signal handler. */
 static void launch(struct diff_host *h)
 {
     /* NT and ID outlive a signal frame; an earlier POPF may have set them */
@@ -212,39 +232,93 @@ static void launch(struct diff_host *h)
         "leaq 1f(%%rip), %%rax\n\t"
         "movq %%rax, " AT(
             landing) "\n\t"
-                     "movq %%rsp, " AT(
-                         sp) "\n\t"
-                             "movl $7, %%eax\n\t"
-                             "xorl %%edx, %%edx\n\t"
-                             "xrstor64 " AT(
-                                 image) "\n\t"
-                                        "leaq " AT(frame) ", %%rsp\n\t" GPR(0, "rax") GPR(1, "rcx")
-                                            GPR(2, "rdx") GPR(3, "rbx") GPR(5, "rbp") GPR(6, "rsi")
-                                                GPR(8, "r8") GPR(9, "r9") GPR(10, "r10")
-                                                    GPR(11, "r11") GPR(12, "r12") GPR(13, "r13")
-                                                        GPR(14, "r14") GPR(15, "r15")
-                                                            GPR(7, "rdi") "iretq\n"
-                                                                          "1:\n\t"
-                                                                          "popq %%r15\n\t"
-                                                                          "popq %%r14\n\t"
-                                                                          "popq %%r13\n\t"
-                                                                          "popq %%r12\n\t"
-                                                                          "popq %%rbp\n\t"
-                                                                          "popq %%rbx\n\t"
-                                                                          "leaq 128(%%rsp), %%rsp"
+                     "leaq 2f(%%rip), %%rax\n\t"
+                     "movq %%rax, " AT(
+                         end) "\n\t"
+                              "movq %%rsp, " AT(
+                                  sp) "\n\t"
+                                      "movl $7, %%eax\n\t"
+                                      "xorl %%edx, %%edx\n\t"
+                                      "xrstor64 " AT(
+                                          image) "\n\t"
+                                                 "leaq " AT(frame) ", %%rsp\n\t" EACH_GPR(LOAD) LOAD(
+                                                     7,
+                                                     "rdi") "iretq\n"
+                                                            "1:\n\t" /* none of this changes flags
+                                                                        up to the PUSHF */
+                                                            "movq %%rdi, "
+                                                            "%c[context]+%c[gpr]+8*7\n\t"
+                                                            "movl $%c[context], %%edi\n\t" EACH_GPR(
+                                                                STORE)
+                                                                STORE(4, "rsp") "movq " AT(
+                                                                    sp) ", %%rsp\n\t"
+                                                                        "pushfq\n\t"
+                                                                        "popq "
+                                                                        "%c[frame]+16(%%rdi)\n\t"
+                                                                        "cld\n\t"
+                                                                        "movl $7, %%eax\n\t"
+                                                                        "xorl %%edx, %%edx\n\t"
+                                                                        "xsave64 " AT(
+                                                                            image) "\n\t"
+                                                                                   "xrstor64 " AT(
+                                                                                       clean) "\n"
+                                                                                              "2:"
+                                                                                              "\n\t"
+                                                                                              "popq"
+                                                                                              " %%"
+                                                                                              "r15"
+                                                                                              "\n\t"
+                                                                                              "popq"
+                                                                                              " %%"
+                                                                                              "r14"
+                                                                                              "\n\t"
+                                                                                              "popq"
+                                                                                              " %%"
+                                                                                              "r13"
+                                                                                              "\n\t"
+                                                                                              "popq"
+                                                                                              " %%"
+                                                                                              "r12"
+                                                                                              "\n\t"
+                                                                                              "popq"
+                                                                                              " %%"
+                                                                                              "rbp"
+                                                                                              "\n\t"
+                                                                                              "popq"
+                                                                                              " %%"
+                                                                                              "rbx"
+                                                                                              "\n\t"
+                                                                                              "leaq"
+                                                                                              " 128"
+                                                                                              "(%%"
+                                                                                              "rsp)"
+                                                                                              ", "
+                                                                                              "%%"
+                                                                                              "rsp"
         : "+D"(h)
-        :
-        [image] "i"(offsetof(struct diff_host, image)), [gpr] "i"(offsetof(struct diff_host, gpr)),
-        [frame] "i"(offsetof(struct diff_host, frame)), [sp] "i"(offsetof(struct diff_host, sp)),
-        [landing] "i"(offsetof(struct diff_host, landing))
+        : [context] "i"(CONTEXT), [image] "i"(offsetof(struct diff_host, image)),
+          [clean] "i"(offsetof(struct diff_host, clean)),
+          [gpr] "i"(offsetof(struct diff_host, gpr)),
+          [frame] "i"(offsetof(struct diff_host, frame)), [sp] "i"(offsetof(struct diff_host, sp)),
+          [landing] "i"(offsetof(struct diff_host, landing)),
+          [end] "i"(offsetof(struct diff_host, end))
         : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc", "xmm0", "xmm1",
           "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
           "xmm13", "xmm14", "xmm15");
 }
 
+/* Does the case need a single step from its beginning? */
+static bool steps_alone(const struct diff_case *c)
+{
+    unsigned op = c->insn.op;
+    return c->n == 1 && (c->insn.mode != 8 || op == X86_POPF || diff_near_branch(op));
+}
+
 static void put_code(struct diff_host *h, const struct diff_case *c)
 {
-    uint8_t *code = code_at(c->in.pc);
+    static const uint8_t jump[] = {0xff, 0x24, 0x25}; /* jmp [disp32] */
+    const uint32_t landing = CONTEXT + offsetof(struct diff_host, landing);
+    uint8_t *code = code_at(c->in.pc), *end = code + c->len;
     const struct diff_step *last = &c->step[c->n - 1];
     memcpy(code, c->code, c->len);
     for (unsigned i = 0; i < c->n; i++) {
@@ -252,14 +326,31 @@ static void put_code(struct diff_host *h, const struct diff_case *c)
     }
     h->at = last->at;
     h->first = code[h->at];
-    if (c->n > 1) {
-        code[h->at] = diff_ends_anywhere(&last->insn) ? INT3 : h->first;
-        memset(code + c->len, INT3, DIFF_CODE_MAX - c->len);
+    if (c->n > 1 && diff_ends_anywhere(&last->insn)) {
+        code[h->at] = INT3;
     }
+    if (c->insn.mode == 8) {
+        memcpy(end, jump, sizeof(jump));
+        memcpy(end + sizeof(jump), &landing, 4);
+    } else {
+        *end = INT3;
+    }
+}
+
+/* The state that the landing stored. */
+static void take(struct diff_host *h, const struct diff_case *c, struct diff_state *out)
+{
+    memcpy(out->gpr, h->gpr, sizeof(out->gpr));
+    out->pc = c->in.pc + c->len;
+    out->flags = h->frame[2] & DIFF_FLAGS;
+    out->fault = DIFF_NO_FAULT;
+    store_fp(h->image, out);
+    h->phase = PHASE_IDLE;
 }
 
 void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_state *out)
 {
+    bool step = steps_alone(c);
     put_code(h, c);
     memcpy((void *)(uintptr_t)DIFF_MEM, c->in.mem, DIFF_MEM_SIZE);
     h->c = c;
@@ -269,13 +360,16 @@ void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_s
     load_fp(h->image, &c->in);
     h->frame[0] = c->in.pc;
     h->frame[1] = c->insn.mode == 8 ? CS_64 : CS_32;
-    h->frame[2] = c->in.flags | RF_IF | RF_ONE | (c->n == 1 ? RF_TF : 0);
+    h->frame[2] = c->in.flags | RF_IF | RF_ONE | (step ? RF_TF : 0);
     h->frame[3] = c->in.gpr[RSP];
     h->frame[4] = DATA;
-    h->phase = c->n == 1 ? PHASE_STEP : PHASE_RUN;
+    h->phase = step ? PHASE_STEP : PHASE_RUN;
     launch(h);
+    if (h->phase != PHASE_IDLE) {
+        take(h, c, out);
+    }
     memcpy(out->mem, (void *)(uintptr_t)DIFF_MEM, DIFF_MEM_SIZE);
-    if (c->step[c->n - 1].insn.op == X86_PUSHF && c->n == 1 && out->fault == DIFF_NO_FAULT) {
+    if (step && c->insn.op == X86_PUSHF && out->fault == DIFF_NO_FAULT) {
         out->mem[(uint32_t)out->gpr[RSP] - DIFF_MEM + 1] &= 0xfe; /* TF is ours */
     }
     if (c->n == 1) {

@@ -28,7 +28,7 @@ struct diff_vendor diff_vendor_probe(void)
     return v;
 }
 
-static bool near_branch(unsigned op)
+bool diff_near_branch(unsigned op)
 {
     return op == X86_JMP || op == X86_CALL || op == X86_RET || (op >= X86_JO && op <= X86_JG) ||
            (op >= X86_LOOPNE && op <= X86_JRCXZ);
@@ -65,7 +65,7 @@ void diff_vendor_code(const struct diff_vendor *v, const struct x86_insn *in, ui
     static const uint8_t prefetch[] = {0x0f, 0x0d};
     uint8_t *p;
     /* AMD APM Vol. 3 1.2.4: near branches heed 66 and cut RIP and what CALL pushes to 16 bits. */
-    if (v->amd && in->mode == 8 && in->p66 && near_branch(in->op)) {
+    if (v->amd && in->mode == 8 && in->p66 && diff_near_branch(in->op)) {
         without_66(code);
     }
     /* The register form of PREFETCH is #UD on AMD, a NOP on Intel; 0F 1F is one on both. */
