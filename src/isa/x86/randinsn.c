@@ -73,9 +73,17 @@ static void put_disp(struct writer *w, int32_t disp, unsigned bytes)
 /* r/m of 16-bit addressing for BX BP SI DI without index. */
 static const int8_t rm16[8] = {-1, -1, -1, 7, -1, 6, 4, 5};
 
-/* ModRM with a base from the allowed ones. `b` receives REX.B. False: no base is possible. */
+/* An index register from the allowed ones, or 4, which is none. */
+static unsigned pick_index(uint64_t *rng, const struct x86_random_opts *opts)
+{
+    unsigned indexes = opts->indexes & (opts->mode == 8 ? 0xffef : 0xef);
+    return indexes && one_in(rng, 2) ? pick_bit(rng, indexes) : 4;
+}
+
+/* ModRM with a base from the allowed ones. `xb` receives REX.X and B; REX.X of vsib forms stays as
+ * it is. False: no base is possible. */
 static bool put_based(struct writer *w, uint64_t *rng, const struct x86_random_opts *opts,
-                      unsigned reg, bool vsib, uint8_t *b)
+                      unsigned reg, bool vsib, uint8_t *xb)
 {
     unsigned bases = opts->bases & (opts->mode == 8 ? 0xffff : opts->mode == 4 ? 0xff : 0xe8);
     if (!bases) {
@@ -88,7 +96,7 @@ static bool put_based(struct writer *w, uint64_t *rng, const struct x86_random_o
     }
     bool small = disp == (int8_t)disp && one_in(rng, 2);
     unsigned mod = small ? 1 : 2;
-    *b = base >= 8;
+    *xb = base >= 8;
     if (opts->mode == 2) {
         put(w, mod << 6 | reg << 3 | rm16[base]);
         put_disp(w, disp, small ? 1 : 2);
@@ -97,7 +105,9 @@ static bool put_based(struct writer *w, uint64_t *rng, const struct x86_random_o
     bool sib = vsib || (base & 7) == 4 || one_in(rng, 4);
     put(w, mod << 6 | reg << 3 | (sib ? 4 : base & 7));
     if (sib) {
-        put(w, below(rng, 4) << 6 | (vsib ? below(rng, 8) : 4) << 3 | (base & 7));
+        unsigned scale = below(rng, 4), index = vsib ? below(rng, 8) : pick_index(rng, opts);
+        put(w, scale << 6 | (index & 7) << 3 | (base & 7));
+        *xb |= index >= 8 ? X_BIT : 0;
     }
     put_disp(w, disp, small ? 1 : 4);
     return true;
@@ -115,11 +125,11 @@ static bool put_operands(struct writer *w, uint64_t *rng, const struct x86_rando
         if (mod == 1 || form->flags & X86_FORM_MODANY) {
             put(w, 0xc0 | reg << 3 | pick(rng, sel->rm, 8));
         } else if (opts->bases) {
-            uint8_t b = 0;
-            if (!put_based(w, rng, opts, reg, vsib, &b)) {
+            uint8_t xb = 0;
+            if (!put_based(w, rng, opts, reg, vsib, &xb)) {
                 return false;
             }
-            *rex = (*rex & ~(B_BIT | (vsib ? 0 : X_BIT))) | b;
+            *rex = (*rex & ~(B_BIT | (vsib ? 0 : X_BIT))) | xb;
         } else {
             put(w, below(rng, 3) << 6 | reg << 3 | (vsib ? 4 : pick(rng, sel->rm, 8)));
         }

@@ -12,10 +12,11 @@ struct x86_random_opts {
     unsigned mode; /* code size: 2, 4, 8 */
     /*
      * General registers (bit n: register n) that may be the base of a memory operand, which then
-     * has no index (vsib forms have one) and a displacement from disp_min to disp_max.
-     * 0: any addressing, absolute and RIP-relative included. 16-bit code can only use BX BP SI DI.
+     * has a displacement from disp_min to disp_max, and no index but one of `indexes` (vsib forms
+     * have a vector). 0: any addressing, absolute and RIP-relative included. 16-bit code can only
+     * use BX BP SI DI.
      */
-    uint16_t bases;
+    uint16_t bases, indexes;
     int32_t disp_min, disp_max;
     /* Adds prefixes that change nothing or the operand size; segment prefixes only without bases.
      */

@@ -102,7 +102,6 @@ bool diff_wants_form(const struct x86_model *, unsigned form);
 int diff_make_insn(struct diff_case *, uint64_t *rng, unsigned form, unsigned mode);
 /* The state before, such that the instruction does more than fault. */
 void diff_make_state(struct diff_case *, uint64_t *rng);
-void diff_prepare(struct diff_case *, uint64_t *rng);
 /* Address of the memory operand in a state; false when there is none. */
 bool diff_address(const struct x86_insn *, const struct diff_state *, uint64_t *ea);
 

@@ -7,6 +7,7 @@
 #include "tests/isa/x86/diff.h"
 
 #define DISP 1000
+#define INDEXES ((uint16_t)~DIFF_BASES)
 #define MIDDLE (DIFF_MEM + DIFF_MEM_SIZE / 2)
 
 /* Not for this test: privileged, or they reach beyond the state that is compared. */
@@ -52,8 +53,10 @@ bool diff_address(const struct x86_insn *in, const struct diff_state *s, uint64_
     if (in->base >= 16) {
         return false;
     }
+    bool indexed = in->index < 16 && !(x86_form_flags(in->form) & X86_FORM_VSIB);
+    uint64_t index = indexed ? s->gpr[in->index] << in->scale : 0;
     uint64_t mask = in->addrsize == 8 ? ~0ull : in->addrsize == 4 ? 0xffffffff : 0xffff;
-    *ea = (s->gpr[in->base] + (uint64_t)(int64_t)in->disp) & mask;
+    *ea = (s->gpr[in->base] + index + (uint64_t)(int64_t)in->disp) & mask;
     return true;
 }
 
@@ -154,7 +157,7 @@ static void prepare_cmpxchg(struct diff_case *c, uint64_t *rng)
     }
 }
 
-void diff_prepare(struct diff_case *c, uint64_t *rng)
+static void prepare(struct diff_case *c, uint64_t *rng)
 {
     unsigned flags = x86_form_flags(c->insn.form);
     if ((flags & X86_FORM_ALIGN) && diff_below(rng, 8)) {
@@ -197,6 +200,16 @@ void diff_prepare(struct diff_case *c, uint64_t *rng)
     prepare_x87(c, rng);
 }
 
+/* An index that stays near. */
+static void prepare_index(struct diff_case *c, uint64_t *rng)
+{
+    uint8_t i = c->insn.index;
+    if (i < 16 && !(DIFF_BASES >> i & 1) && !(x86_form_flags(c->insn.form) & X86_FORM_VSIB)) {
+        uint64_t k = (uint64_t)((int64_t)diff_below(rng, 160) - 80);
+        c->in.gpr[i] = c->insn.mode == 8 ? k : (uint32_t)k;
+    }
+}
+
 /* Absolute addresses become those of the window. */
 static void patch_moffs(struct diff_case *c, uint64_t *rng)
 {
@@ -213,6 +226,7 @@ int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned m
 {
     struct x86_random_opts opts = {.mode = mode,
                                    .bases = DIFF_BASES,
+                                   .indexes = INDEXES,
                                    .disp_min = -DISP,
                                    .disp_max = DISP,
                                    .extra_prefixes = true};
@@ -233,5 +247,6 @@ int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned m
 void diff_make_state(struct diff_case *c, uint64_t *rng)
 {
     diff_any_state(&c->in, rng, c->insn.mode);
-    diff_prepare(c, rng);
+    prepare_index(c, rng);
+    prepare(c, rng);
 }
