@@ -10,12 +10,23 @@ static uint64_t pc_mask(unsigned opsize)
     return opsize == 8 ? ~0ull : opsize == 4 ? 0xffffffffu : 0xffffu;
 }
 
-static bool bad_pc(const struct x86_cpu *c, uint16_t cs_ar, uint64_t pc)
+static bool long_segment(const struct x86_cpu *c, uint64_t desc)
 {
-    if ((c->efer & EFER_LMA) && (cs_ar & AR_L)) {
+    return (c->efer & EFER_LMA) && (x86_desc_ar(desc) & AR_L);
+}
+
+/* Not canonical, or beyond the limit of the code segment to come. */
+static bool bad_pc(const struct x86_cpu *c, uint64_t desc, uint64_t pc)
+{
+    if (long_segment(c, desc)) {
         return (uint64_t)sign_extend(pc, 48) != pc;
     }
-    return false;
+    return pc > x86_desc_limit(desc);
+}
+
+static bool long_and_big(const struct x86_cpu *c, uint64_t desc)
+{
+    return long_segment(c, desc) && (x86_desc_ar(desc) & AR_DB);
 }
 
 static void set_cs(struct x86_cpu *c, uint16_t sel, uint64_t desc, unsigned cpl)
@@ -33,13 +44,13 @@ static enum ir_helper_result real_jump(struct x86_cpu *c, uint16_t sel, uint64_t
 }
 
 /* Code segment for a direct jump or call: same privilege level. */
-static bool check_code(struct x86_cpu *c, uint16_t sel, uint16_t ar)
+static bool check_code(struct x86_cpu *c, uint16_t sel, uint64_t desc)
 {
+    uint16_t ar = x86_desc_ar(desc);
     unsigned dpl = (ar & AR_DPL) >> 5, rpl = sel & 3;
     bool conforming = ar & AR_E;
     bool ok = conforming ? dpl <= c->cpl : rpl <= c->cpl && dpl == c->cpl;
-    bool both = (c->efer & EFER_LMA) && (ar & AR_L) && (ar & AR_DB);
-    if (!ok || both) {
+    if (!ok || long_and_big(c, desc)) {
         x86_raise_error(c, EXC_GP, sel & ~3u);
         return false;
     }
@@ -112,7 +123,9 @@ static bool far_target(struct x86_cpu *c, uint16_t *sel, uint64_t *pc, uint64_t 
             return false;
         }
     }
-    if ((x86_desc_ar(*desc) & (AR_S | AR_CODE)) != (AR_S | AR_CODE)) {
+    uint16_t ar = x86_desc_ar(*desc);
+    bool long_ok = !g->opsize || !(c->efer & EFER_LMA) || (ar & (AR_L | AR_DB)) == AR_L;
+    if ((ar & (AR_S | AR_CODE)) != (AR_S | AR_CODE) || !long_ok) {
         x86_raise_error(c, EXC_GP, *sel & ~3u);
         return false;
     }
@@ -130,12 +143,10 @@ enum ir_helper_result x86_far_jump(struct x86_cpu *c, uint16_t sel, uint64_t pc,
     if (!far_target(c, &sel, &pc, &d, &g)) {
         return IR_HELPER_FAULT;
     }
-    uint16_t ar = x86_desc_ar(d);
-    uint16_t check = g.opsize ? sel & ~3u : sel;
-    if (!check_code(c, check, ar)) {
+    if (!check_code(c, g.opsize ? sel & ~3u : sel, d)) {
         return IR_HELPER_FAULT;
     }
-    if (bad_pc(c, ar, pc)) {
+    if (bad_pc(c, d, pc)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     set_cs(c, sel, d, c->cpl);
@@ -147,9 +158,13 @@ enum ir_helper_result x86_far_jump(struct x86_cpu *c, uint16_t sel, uint64_t pc,
 static enum ir_helper_result call_inner(struct x86_cpu *c, const struct gate *g, uint16_t sel,
                                         uint64_t pc, uint64_t d, uint64_t next)
 {
-    unsigned level = (x86_desc_ar(d) & AR_DPL) >> 5;
+    uint16_t ar = x86_desc_ar(d);
+    unsigned level = (ar & AR_DPL) >> 5;
     uint16_t ss;
     uint64_t sp, ss_desc = 0;
+    if (!(ar & AR_P)) {
+        return x86_raise_error(c, EXC_NP, sel & ~3u);
+    }
     if (!x86_tss_stack(c, level, &ss, &sp)) {
         return IR_HELPER_FAULT;
     }
@@ -180,6 +195,9 @@ static enum ir_helper_result call_inner(struct x86_cpu *c, const struct gate *g,
     if (old.bad || new.bad) {
         return IR_HELPER_FAULT;
     }
+    if (bad_pc(c, d, pc)) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
     set_cs(c, sel, d, level);
     if (lma) {
         x86_set_seg_raw(c, SEG_SS, (uint16_t)level, 0, 0xffffffff,
@@ -209,10 +227,10 @@ enum ir_helper_result x86_far_call(struct x86_cpu *c, uint16_t sel, uint64_t pc,
         if (g.opsize && !(ar & AR_E) && (ar & AR_DPL) >> 5 < c->cpl) {
             return call_inner(c, &g, sel, pc, d, next);
         }
-        if (!check_code(c, g.opsize ? sel & ~3u : sel, ar)) {
+        if (!check_code(c, g.opsize ? sel & ~3u : sel, d)) {
             return IR_HELPER_FAULT;
         }
-        if (bad_pc(c, ar, pc)) {
+        if (bad_pc(c, d, pc)) {
             return x86_raise_error(c, EXC_GP, 0);
         }
         opsize = g.opsize ? g.opsize : opsize;
@@ -287,7 +305,7 @@ static enum ir_helper_result return_to(struct x86_cpu *c, struct x86_stack *s,
     unsigned dpl = (ar & AR_DPL) >> 5;
     bool right = (ar & (AR_S | AR_CODE)) == (AR_S | AR_CODE) && rpl >= c->cpl &&
                  (ar & AR_E ? dpl <= rpl : dpl == rpl);
-    if (!right) {
+    if (!right || long_and_big(c, d)) {
         return x86_raise_error(c, EXC_GP, sel & ~3u);
     }
     if (!(ar & AR_P)) {
@@ -302,7 +320,7 @@ static enum ir_helper_result return_to(struct x86_cpu *c, struct x86_stack *s,
     if (s->bad) {
         return IR_HELPER_FAULT;
     }
-    if (bad_pc(c, ar, f->pc)) {
+    if (bad_pc(c, d, f->pc)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     if (outer || pop_ss) {
