@@ -25,10 +25,10 @@ enum ir_helper_result x86_raise_error(struct x86_cpu *c, unsigned vector, uint32
     return IR_HELPER_FAULT;
 }
 
-/* Error code of a bad vector: its IDT index, EXT unless a software interrupt (6.13). */
+/* Error code of a bad vector: its IDT index; deliver() adds EXT (6.13). */
 static uint32_t idt_error(const struct rt_fault *f)
 {
-    return f->vector * 8 + 2 + !f->soft;
+    return f->vector * 8 + 2;
 }
 
 struct idt_gate {
@@ -69,13 +69,12 @@ static bool read_idt(struct x86_cpu *c, const struct rt_fault *f, struct idt_gat
     return true;
 }
 
-static bool check_handler(struct x86_cpu *c, const struct idt_gate *g, const struct rt_fault *f,
-                          uint64_t *desc, unsigned *level)
+static bool check_handler(struct x86_cpu *c, const struct idt_gate *g, uint64_t *desc,
+                          unsigned *level)
 {
     gva_t addr;
-    uint32_t ext = !f->soft;
     if ((g->sel & ~3u) == 0) {
-        x86_raise_error(c, EXC_GP, ext);
+        x86_raise_error(c, EXC_GP, 0);
         return false;
     }
     if (!x86_fetch_desc(c, g->sel, EXC_GP, desc, &addr)) {
@@ -86,11 +85,11 @@ static bool check_handler(struct x86_cpu *c, const struct idt_gate *g, const str
     bool code = (ar & (AR_S | AR_CODE)) == (AR_S | AR_CODE) && dpl <= c->cpl;
     bool long_ok = !(c->efer & EFER_LMA) || (ar & (AR_L | AR_DB)) == AR_L;
     if (!code || !long_ok) {
-        x86_raise_error(c, EXC_GP, (g->sel & ~3u) + ext);
+        x86_raise_error(c, EXC_GP, g->sel & ~3u);
         return false;
     }
     if (!(ar & AR_P)) {
-        x86_raise_error(c, EXC_NP, (g->sel & ~3u) + ext);
+        x86_raise_error(c, EXC_NP, g->sel & ~3u);
         return false;
     }
     *level = ar & AR_E ? c->cpl : dpl;
@@ -181,7 +180,7 @@ static bool deliver_protected(struct x86_cpu *c, const struct rt_fault *f)
     unsigned level;
     struct x86_stack s;
     uint16_t ss;
-    if (!read_idt(c, f, &g) || !check_handler(c, &g, f, &desc, &level)) {
+    if (!read_idt(c, f, &g) || !check_handler(c, &g, &desc, &level)) {
         return false;
     }
     bool from_vm = c->sys_flags & RF_VM, inner = level < c->cpl;
@@ -258,6 +257,7 @@ static void triple_fault(struct x86_cpu *c)
     strbuf_free(&sb);
     machine_ask(c->rt.vcpu->machine, MACHINE_REQ_CRASH, 0);
     c->rt.vcpu->state = VCPU_HALTED;
+    atomic_store(&c->rt.exit, 1);
 }
 
 /* From the accelerator's neutral kinds to vectors; CR2 and DR6 side effects. */
@@ -291,6 +291,14 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc);
 enum ir_helper_result x86_deliver_soft(struct x86_cpu *c, uint64_t insn_pc)
 {
     return deliver(c, c->rt.fault, insn_pc) ? IR_HELPER_PC : IR_HELPER_FAULT;
+}
+
+/* A fault on the way of an event that is not a software interrupt has EXT set in its error code,
+ * page faults excepted (6.13). */
+static uint32_t with_ext(const struct rt_fault *f, bool soft)
+{
+    bool selector = f->vector >= EXC_TS && f->vector <= EXC_GP;
+    return f->error | (selector && !soft ? 1 : 0);
 }
 
 /* Delivers `f`; a fault on the way becomes a double fault by Table 6-5, then a triple fault.
@@ -327,13 +335,18 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
         }
         before = now;
         nested = true;
+        c->rt.fault.error = with_ext(&c->rt.fault, f.soft);
         f = c->rt.fault;
     }
 }
 
 void x86_deliver(struct vcpu *v)
 {
-    deliver(x86_cpu(v), v->env->fault, v->env->pc);
+    struct rt_fault f = v->env->fault;
+    if (f.kind == RT_FAULT_GUEST && !f.soft) {
+        x86_settle_canonical(x86_cpu(v), &f);
+    }
+    deliver(x86_cpu(v), f, v->env->pc);
 }
 
 /* Interrupts are of a kind of their own: no error code, RF untouched, benign. */

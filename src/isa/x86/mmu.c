@@ -195,6 +195,7 @@ bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct wa
         va &= 0xffffffffu;
     } else if (!canonical(va)) {
         x86_raise_error(c, EXC_GP, 0);
+        v->env->fault.addr = va; /* through SS it is #SS: x86_settle_canonical() */
         return false;
     }
     for (unsigned i = 0;; i++) {

@@ -1,4 +1,5 @@
 /* Stacks as interrupts, far calls and returns use them: nothing is committed until all is known. */
+#include "isa/x86/decode.h"
 #include "isa/x86/sys.h"
 
 void x86_stack_current(struct x86_stack *s, struct x86_cpu *c)
@@ -28,11 +29,21 @@ static uint64_t stack_address(const struct x86_stack *s)
     return s->mask == ~0ull ? a : a & 0xffffffffu;
 }
 
+/* An address that is not canonical gives #SS(0) on a stack (Vol. 3A 6.15, interrupt 12). */
+static void stack_fault(struct x86_stack *s)
+{
+    struct rt_fault *f = &s->c->rt.fault;
+    s->bad = true;
+    if (f->kind == RT_FAULT_GUEST && f->vector == EXC_GP && f->addr) {
+        x86_raise_error(s->c, EXC_SS, 0);
+    }
+}
+
 void x86_push(struct x86_stack *s, unsigned size, uint64_t v)
 {
     s->sp = (s->sp & ~s->mask) | ((s->sp - size) & s->mask);
     if (!s->bad && !vmem_write(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
-        s->bad = true;
+        stack_fault(s);
     }
 }
 
@@ -40,7 +51,7 @@ uint64_t x86_pop(struct x86_stack *s, unsigned size)
 {
     uint64_t v = 0;
     if (!s->bad && !vmem_read(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
-        s->bad = true;
+        stack_fault(s);
     }
     s->sp = (s->sp & ~s->mask) | ((s->sp + size) & s->mask);
     return v;
@@ -101,4 +112,58 @@ bool x86_inner_ss(struct x86_cpu *c, uint16_t sel, unsigned level, unsigned vect
         return false;
     }
     return true;
+}
+
+/* The instruction at pc; false: it cannot be read any more. */
+static bool read_insn(struct x86_cpu *c, struct x86_insn *in)
+{
+    uint8_t code[X86_MAX_LEN];
+    unsigned n = 0, idx = c->cpl == 3 ? MODE_MMU_USER : MODE_MMU_KERNEL_AC;
+    struct rt_fault keep = c->rt.fault;
+    while (n < sizeof(code) && vmem_read(c->rt.vcpu, c->rt.pc + n, idx, 1, &code[n])) {
+        n++;
+    }
+    c->rt.fault = keep;
+    return x86_decode(in, code, n, 8) == X86_DECODE_OK;
+}
+
+static bool within(gva_t va, gva_t first, unsigned len)
+{
+    return va - first < len;
+}
+
+/* Was this address one of the stack's, or of a memory operand whose segment is SS? */
+static bool through_ss(struct x86_cpu *c, gva_t va)
+{
+    struct x86_insn in;
+    uint64_t sp = c->rt.reg[RSP];
+    if (!read_insn(c, &in)) {
+        return false;
+    }
+    switch (in.op) {
+    case X86_PUSH:
+    case X86_PUSHF:
+    case X86_CALL:
+        if (within(va, sp - in.opsize, in.opsize)) {
+            return true;
+        }
+        break;
+    case X86_POP:
+    case X86_POPF:
+    case X86_RET:
+        if (within(va, sp, in.opsize)) {
+            return true;
+        }
+        break;
+    case X86_LEAVE: return true;
+    default: break;
+    }
+    return x86_insn_is_mem(&in) && in.mem_seg == X86_SEG_SS;
+}
+
+void x86_settle_canonical(struct x86_cpu *c, struct rt_fault *f)
+{
+    if (f->vector == EXC_GP && f->addr && through_ss(c, f->addr)) {
+        f->vector = EXC_SS;
+    }
 }

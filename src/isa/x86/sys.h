@@ -41,6 +41,10 @@ bool x86_tss_ist(struct x86_cpu *, unsigned ist, uint64_t *sp);
 /* Checks and loads SS for an inner privilege level; vector is that of a failure. */
 bool x86_inner_ss(struct x86_cpu *, uint16_t sel, unsigned level, unsigned vector, uint64_t *desc);
 
+/* #GP for an address that is not canonical (fault.addr) becomes #SS if the instruction at pc used
+ * the stack segment. */
+void x86_settle_canonical(struct x86_cpu *, struct rt_fault *);
+
 /* fault.c: delivers env->fault of an INT; pc is put back when delivery itself faults. FAULT: only
  * for RT_FAULT_STEP, nothing was changed. */
 enum ir_helper_result x86_deliver_soft(struct x86_cpu *, uint64_t insn_pc);
