@@ -3,6 +3,8 @@
  * Does not do: task switches (targets that are TSS descriptors or task gates give #GP), IRET to
  * virtual-8086 mode out of ring 0 with VME extensions.
  */
+#include <stdatomic.h>
+
 #include "isa/x86/sys.h"
 
 static uint64_t pc_mask(unsigned opsize)
@@ -374,6 +376,15 @@ static void iret_flags(struct x86_cpu *c, uint64_t flags, unsigned opsize, unsig
     x86_set_rflags(c, flags, mask);
 }
 
+/* IRET ends the blocking of NMIs (Vol. 3A 6.7.1); one held back is due at once. */
+static void unblock_nmi(struct x86_cpu *c)
+{
+    c->nmi_blocked = false;
+    if (atomic_load(&c->rt.vcpu->events) & VCPU_EV_NMI) {
+        atomic_store(&c->rt.exit, 1);
+    }
+}
+
 /* Back to virtual-8086 mode (Vol. 3A 20.2). */
 static enum ir_helper_result iret_to_vm(struct x86_cpu *c, struct x86_stack *s,
                                         struct return_frame *f)
@@ -395,6 +406,7 @@ static enum ir_helper_result iret_to_vm(struct x86_cpu *c, struct x86_stack *s,
     }
     c->rt.reg[RSP] = sp;
     c->rt.pc = f->pc & 0xffff;
+    unblock_nmi(c);
     x86_mode_changed(c);
     return IR_HELPER_PC;
 }
@@ -423,7 +435,7 @@ enum ir_helper_result x86_iret(struct x86_cpu *c, unsigned opsize)
         uint64_t mask = FLAG_ALL | RF_TF | RF_IF | RF_DF | RF_NT | (vm ? 0 : RF_IOPL) |
                         (opsize > 2 ? RF_RF | RF_AC | RF_ID : 0);
         x86_set_rflags(c, f.flags, mask);
-        c->nmi_blocked = false;
+        unblock_nmi(c);
         return real_jump(c, (uint16_t)f.cs, f.pc);
     }
     if ((f.flags & RF_VM) && old_cpl == 0 && !(c->efer & EFER_LMA)) {
@@ -432,7 +444,7 @@ enum ir_helper_result x86_iret(struct x86_cpu *c, unsigned opsize)
     enum ir_helper_result r = return_to(c, &s, &f, opsize, 0, x86_long_code(c));
     if (r == IR_HELPER_PC) {
         iret_flags(c, f.flags, opsize, old_cpl);
-        c->nmi_blocked = false;
+        unblock_nmi(c);
     }
     return r;
 }
