@@ -164,10 +164,15 @@ static bool quiet(struct jit_vcpu *jv)
            !(v->ic && irq_ctrl_pending(v->ic));
 }
 
+/* Instructions in a row that may each hold the interrupts behind them: the guest must not shut
+ * everybody out. */
+enum { MAX_HELD = 4 };
+
 static void run(struct jit_vcpu *jv)
 {
     struct rt_env *env = jv->v->env;
     enum rt_exit why = RT_EXIT_POLL;
+    unsigned held = 0;
     for (;;) {
         bool stop = why == RT_EXIT_STOP;
         if (env->hold_irq && jv->v->state != VCPU_RUNNING) { /* STI long ago, then HLT */
@@ -180,7 +185,12 @@ static void run(struct jit_vcpu *jv)
             jit_debug_step(jv, true);
             atomic_store(&env->exit, 1);
             why = RT_EXIT_JUMP;
-            stop = !env->hold_irq;
+            if (env->hold_irq && ++held < MAX_HELD) { /* MOV SS behind STI */
+                continue;
+            }
+            held = 0;
+            env->hold_irq = false;
+            stop = true;
         }
         if ((stop || atomic_load_explicit(&env->exit, memory_order_relaxed)) && !env->hold_irq) {
             if (!look_around(jv)) {
