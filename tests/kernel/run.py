@@ -34,7 +34,7 @@ def judge(text, status, reset):
         return f'{len(cases)} cases ran of {planned}'
     print(f'{sum(l.startswith("ok ") for l in cases)} of {planned} cases ok')
     if reset:
-        return None if lines[-1].startswith('reset') and status != 1 else f'no reset, status {status}'
+        return None if lines.count('reset') == 1 and 'end' not in lines and status != 1 else f'no reset, status {status}'
     return None if status == 1 and 'end' in lines else f'status {status}'
 
 
