@@ -88,6 +88,7 @@ enum {
     CR4_SMAP = 1 << 21,
     CR4_PKE = 1 << 22,
 };
+enum { X86_PHYS_BITS = 40 }; /* MAXPHYADDR, CPUID leaf 80000008 */
 enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 
 enum { /* exception vectors, Intel SDM Vol. 3A 6.3.1 */

@@ -91,7 +91,7 @@ static void extended(const struct x86_cpu *c, uint32_t leaf, uint32_t *r)
         break;
     case 7: r[D] = m->leaf[LEAF_87_EDX]; break;
     case 8:
-        r[A] = 40 | 48 << 8;
+        r[A] = X86_PHYS_BITS | 48 << 8;
         r[B] = m->leaf[LEAF_88_EBX];
         r[C] = n - 1;
         break;

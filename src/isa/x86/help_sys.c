@@ -50,8 +50,8 @@ static enum ir_helper_result write_cr3(struct x86_cpu *c, uint64_t v)
 {
     bool keep = (c->cr4 & CR4_PCIDE) && (v & BIT(63));
     if (c->efer & EFER_LMA) {
-        v &= ~BIT(63);
-        if (v >> 52) {
+        v &= ~(c->cr4 & CR4_PCIDE ? BIT(63) : 0);
+        if (v >> X86_PHYS_BITS) { /* reserved */
             return x86_raise_error(c, EXC_GP, 0);
         }
     } else {

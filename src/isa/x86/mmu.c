@@ -9,7 +9,6 @@
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
-#define PHYS_BITS 40
 #define PTE_ADDR (mask_low(52) & ~0xfffull)
 #define MAX_RESTARTS 1000 /* of a walk whose entries change under it */
 
@@ -58,7 +57,7 @@ static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
     if (!ok || !(w->pte & PTE_P)) {
         return page_fault(w, 0);
     }
-    uint64_t reserved = size == 8 ? mask_low(52) & ~mask_low(PHYS_BITS) : 0;
+    uint64_t reserved = size == 8 ? mask_low(52) & ~mask_low(X86_PHYS_BITS) : 0;
     if (size == 8 && !(w->c->efer & EFER_NXE)) {
         reserved |= PTE_NX;
     }
@@ -186,7 +185,7 @@ bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct wa
 {
     struct x86_cpu *c = x86_cpu(v);
     if (!(c->cr0 & CR0_PG)) {
-        *res = (struct walk_result){.gpa = va & mask_low(PHYS_BITS),
+        *res = (struct walk_result){.gpa = va & mask_low(X86_PHYS_BITS),
                                     .page_bits = 12,
                                     .perms = RT_READ | RT_WRITE | RT_EXEC};
         return true;
@@ -214,7 +213,7 @@ bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct wa
 /* Loads the four PDPTEs as MOV to CR3 does under PAE (Vol. 3A 4.4.1); false: #GP is due. */
 bool x86_load_pdptes(struct x86_cpu *c, uint64_t cr3)
 {
-    uint64_t reserved = 0x1e6 | (mask_low(52) & ~mask_low(PHYS_BITS)) | 0xfff0000000000000ull;
+    uint64_t reserved = 0x1e6 | (mask_low(52) & ~mask_low(X86_PHYS_BITS)) | 0xfff0000000000000ull;
     uint64_t p[4];
     for (unsigned i = 0; i < 4; i++) {
         if (!pmem_read64(c->rt.vcpu, (cr3 & 0xffffffe0u) + i * 8, &p[i])) {
