@@ -176,13 +176,11 @@ static enum ir_helper_result call_inner(struct x86_cpu *c, const struct gate *g,
     }
     struct x86_stack old, new;
     x86_stack_current(&old, c);
-    new = (struct x86_stack){.c = c,
-                             .base = lma ? 0 : x86_desc_base(ss_desc),
-                             .sp = sp,
-                             .mask = lma                            ? ~0ull
-                                     : x86_desc_ar(ss_desc) & AR_DB ? 0xffffffff
-                                                                    : 0xffff,
-                             .idx = x86_sys_idx(c)};
+    x86_stack_new(&new, c, ss, ss_desc, sp);
+    if (lma) {
+        new.base = 0;
+        new.mask = new.last = ~0ull;
+    }
     x86_push(&new, g->opsize, c->seg[SEG_SS].sel);
     x86_push(&new, g->opsize, c->rt.reg[RSP]);
     uint64_t params[32];

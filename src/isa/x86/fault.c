@@ -119,14 +119,14 @@ static bool handler_stack(struct x86_cpu *c, const struct idt_gate *g, unsigned 
             if (!x86_inner_ss(c, *ss, level, EXC_TS, ss_desc)) {
                 return false;
             }
-            s->base = x86_desc_base(*ss_desc);
-            s->mask = x86_desc_ar(*ss_desc) & AR_DB ? 0xffffffff : 0xffff;
+            x86_stack_new(s, c, *ss, *ss_desc, sp);
         }
     }
     s->idx = level == 3 ? MODE_MMU_USER : x86_sys_idx(c);
     if (lma) {
         s->base = 0;
-        s->mask = ~0ull;
+        s->first = 0;
+        s->mask = s->last = ~0ull;
         s->sp &= ~15ull;
     }
     return true;

@@ -2,6 +2,26 @@
 #include "isa/x86/decode.h"
 #include "isa/x86/sys.h"
 
+/* Vol. 3A 5.3: limits of data segments, which expand up or down. */
+static void set_range(struct x86_stack *s, uint32_t limit, uint16_t ar)
+{
+    bool down = (ar & (AR_CODE | AR_E)) == AR_E;
+    s->first = down ? (uint64_t)limit + 1 : 0;
+    s->last = !down ? limit : ar & AR_DB ? 0xffffffff : 0xffff;
+}
+
+void x86_stack_new(struct x86_stack *s, struct x86_cpu *c, uint16_t ss, uint64_t d, uint64_t sp)
+{
+    uint16_t ar = x86_desc_ar(d);
+    *s = (struct x86_stack){.c = c,
+                            .base = x86_desc_base(d),
+                            .sp = sp,
+                            .mask = ar & AR_DB ? 0xffffffff : 0xffff,
+                            .error = ss & ~3u,
+                            .idx = x86_sys_idx(c)};
+    set_range(s, x86_desc_limit(d), ar);
+}
+
 void x86_stack_current(struct x86_stack *s, struct x86_cpu *c)
 {
     bool flat64 = x86_long_code(c);
@@ -12,8 +32,12 @@ void x86_stack_current(struct x86_stack *s, struct x86_cpu *c)
         .mask = flat64                      ? ~0ull
                 : c->seg[SEG_SS].ar & AR_DB ? 0xffffffffull
                                             : 0xffffull,
+        .last = ~0ull,
         .idx = c->cpl == 3 ? MODE_MMU_USER : x86_sys_idx(c),
     };
+    if (!flat64) {
+        set_range(s, c->seg[SEG_SS].limit, c->seg[SEG_SS].ar);
+    }
 }
 
 uint64_t x86_stack_add(struct x86_cpu *c, uint64_t n)
@@ -39,10 +63,20 @@ static void stack_fault(struct x86_stack *s)
     }
 }
 
+static bool in_range(struct x86_stack *s, unsigned size)
+{
+    uint64_t off = s->sp & s->mask;
+    if (!s->bad && (off < s->first || off > s->last || s->last - off < size - 1)) {
+        x86_raise_error(s->c, EXC_SS, s->error);
+        s->bad = true;
+    }
+    return !s->bad;
+}
+
 void x86_push(struct x86_stack *s, unsigned size, uint64_t v)
 {
     s->sp = (s->sp & ~s->mask) | ((s->sp - size) & s->mask);
-    if (!s->bad && !vmem_write(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
+    if (in_range(s, size) && !vmem_write(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
         stack_fault(s);
     }
 }
@@ -50,7 +84,7 @@ void x86_push(struct x86_stack *s, unsigned size, uint64_t v)
 uint64_t x86_pop(struct x86_stack *s, unsigned size)
 {
     uint64_t v = 0;
-    if (!s->bad && !vmem_read(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
+    if (in_range(s, size) && !vmem_read(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
         stack_fault(s);
     }
     s->sp = (s->sp & ~s->mask) | ((s->sp + size) & s->mask);

@@ -26,10 +26,15 @@ struct x86_stack {
     struct x86_cpu *c;
     uint64_t base; /* of SS, 0 in 64-bit mode */
     uint64_t sp, mask;
-    unsigned idx; /* MMU index */
-    bool bad;     /* an access faulted: env->fault is filled */
+    uint64_t first, last; /* offsets that the segment allows */
+    uint32_t error;       /* of #SS outside of them */
+    unsigned idx;         /* MMU index */
+    bool bad;             /* an access faulted: env->fault is filled */
 };
 void x86_stack_current(struct x86_stack *, struct x86_cpu *);
+/* The stack at SS:SP to come. */
+void x86_stack_new(struct x86_stack *, struct x86_cpu *, uint16_t ss, uint64_t ss_desc,
+                   uint64_t sp);
 /* RSP or ESP or SP plus n, as a full register value. */
 uint64_t x86_stack_add(struct x86_cpu *, uint64_t n);
 void x86_push(struct x86_stack *, unsigned size, uint64_t v);
