@@ -209,7 +209,7 @@ static bool visible(struct x86_cpu *c, uint16_t sel, uint64_t *desc, bool *fault
 enum ir_helper_result x86_inspect_desc(struct x86_cpu *c, uint16_t sel, unsigned what,
                                        uint32_t *out, bool *zf)
 {
-    static const uint16_t lar_types = 0x1f3e, lar_long = 0x1a04 | 1 << 9 | 1 << 11;
+    static const uint16_t lar_types = 0x1a3e, lar_long = 0x1a04 | 1 << 9 | 1 << 11;
     static const uint16_t lsl_types = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 11;
     static const uint16_t lsl_long = 1 << 2 | 1 << 9 | 1 << 11;
     uint64_t d = 0;
