@@ -56,9 +56,9 @@ static struct ir_addr at_base(ir_ref base)
 /* Segment base plus an offset that is already truncated. */
 struct ir_addr lift_mem_at(struct lift *l, unsigned seg, ir_ref off, unsigned size, unsigned access)
 {
-    bool extra = seg == SEG_FS || seg == SEG_GS;
+    bool extra = seg == SEG_FS || seg == SEG_GS || seg == SEG_CS; /* outside of MODE_FLAT */
     if (l->mode & MODE_CS64) {
-        if (!extra) {
+        if (seg < SEG_FS) {
             return at_base(off);
         }
         return (struct ir_addr){.base = ir_getreg(l->b, IR_I64, XREG_SEG_BASE + seg), .index = off};

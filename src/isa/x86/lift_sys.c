@@ -420,7 +420,8 @@ static bool lift_state(struct lift *l)
     if (l->mode & MODE_TS || (table[i].kind == STATE_FXSAVE && fpu_off(l))) {
         return lift_raise(l, EXC_NM);
     }
-    ir_ref va = ir_lea(l->b, IR_I64, lift_mem(l, 0, table[i].restore ? RT_READ : RT_WRITE));
+    unsigned least = table[i].kind == STATE_FXSAVE ? 512 : 576;
+    ir_ref va = ir_lea(l->b, IR_I64, lift_mem(l, least, table[i].restore ? RT_READ : RT_WRITE));
     lift_helper(l, table[i].restore ? HELPER_restore_state : HELPER_save_state, va,
                 lift_const(l, table[i].kind), lift_const(l, l->in->rex_w));
     return true;
