@@ -164,6 +164,27 @@ bool x86_rdmsr(struct x86_cpu *c, uint32_t msr, uint64_t *v)
     return reads_zero(msr);
 }
 
+static bool memory_type(unsigned t)
+{
+    return t <= 1 || (t >= 4 && t <= 6);
+}
+
+/* Reserved bits and values of registers that are otherwise just kept (Vol. 3A 11.11.2). */
+static bool acceptable(uint32_t msr, uint64_t v)
+{
+    if (msr == MSR_TSC_AUX) {
+        return !(v >> 32);
+    }
+    if (msr == MSR_MTRR_DEF) {
+        return !(v & ~0xcffull) && memory_type(v & 0xff);
+    }
+    if (msr < MSR_MTRR_PHYS || msr >= MSR_MTRR_PHYS + 16) {
+        return true;
+    }
+    return !(v >> X86_PHYS_BITS) &&
+           (msr & 1 ? !(v & 0x7ff) : !(v & 0xf00) && memory_type(v & 0xff));
+}
+
 static bool write_efer(struct x86_cpu *c, uint64_t v)
 {
     uint64_t known = EFER_SCE | EFER_LME | EFER_NXE | EFER_LMA;
@@ -207,7 +228,7 @@ bool x86_wrmsr(struct x86_cpu *c, uint32_t msr, uint64_t v)
     bool canonical;
     uint64_t *slot = plain_slot(c, msr, &canonical);
     if (slot) {
-        if (canonical && (uint64_t)sign_extend(v, 48) != v) {
+        if ((canonical && (uint64_t)sign_extend(v, 48) != v) || !acceptable(msr, v)) {
             return false;
         }
         *slot = v;
