@@ -225,10 +225,14 @@ static enum ir_helper_result xrstor(struct x86_cpu *c, uint64_t va)
     }
     memcpy(header, xs + XS_HEADER, 64);
     bool compact = header[1] >> 63;
-    uint64_t bv = header[0], bad = compact ? bv & ~header[1] : header[1];
+    uint64_t bv = header[0], comp = header[1] & ~BIT(63);
+    uint64_t bad = compact ? (bv & ~comp) | (comp & ~c->xcr0) : header[1]; /* 13.8.1, 13.8.2 */
+    for (unsigned i = 2; i < (compact ? 8 : 3); i++) {
+        bad |= header[i];
+    }
     memcpy(&mxcsr, xs + FX_MXCSR, 4);
     bool uses_mxcsr = compact ? rfbm & 2 : rfbm & 6;
-    if ((bv & ~c->xcr0) || bad || header[2] || (uses_mxcsr && mxcsr >> 16)) {
+    if ((bv & ~c->xcr0) || bad || (uses_mxcsr && mxcsr >> 16)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     if ((rfbm & bv & 4) && !read_area(c, va + XS_YMM, xs + XS_YMM, 256)) {
