@@ -162,12 +162,17 @@ enum ir_helper_result helper_hlt(struct rt_env *env, uint64_t a, uint64_t b, uin
     return IR_HELPER_EXIT;
 }
 
+static uint64_t extension_bits(const struct x86_cpu *c)
+{
+    return x86_long_code(c) ? c->rt.reg[RCX] : (uint32_t)c->rt.reg[RCX];
+}
+
 /* a: linear address. Lines that are not plain RAM are not watched: MWAIT goes on at once. */
 enum ir_helper_result helper_monitor(struct rt_env *env, uint64_t va, uint64_t b, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
     void *host = NULL;
-    if (env->reg[RCX]) {
+    if (extension_bits(c)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     va &= ~(uint64_t)(sizeof(c->monitor_line) - 1);
@@ -193,7 +198,7 @@ bool x86_monitor_hit(const struct x86_cpu *c)
 enum ir_helper_result helper_mwait(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
-    if (env->reg[RCX] & ~1ull) {
+    if (extension_bits(c) & ~1ull) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     if (x86_monitor_hit(c)) {

@@ -349,15 +349,14 @@ static bool lift_plain(struct lift *l)
 
 static bool lift_monitor(struct lift *l)
 {
-    const struct x86_insn *in = l->in;
-    ir_ref off = lift_gpr(l, RAX, in->addrsize);
-    if (in->addrsize < 8) {
-        off = ir_ext(l->b, IR_zext, IR_I64, lift_type(in->addrsize), off);
+    if (!kernel(l)) {
+        return false;
     }
-    unsigned seg = in->seg == X86_SEG_NONE ? (unsigned)SEG_DS : in->seg;
-    struct ir_addr m = lift_mem_at(l, seg, off, 1, RT_READ);
+    enum ir_type t = lift_type(l->in->addrsize);
+    ir_ref off = ir_ext(l->b, IR_zext, IR_I64, t, ir_getreg(l->b, t, RAX));
+    struct ir_addr m = lift_mem_at(l, l->in->mem_seg, off, 1, RT_READ);
     lift_helper(l, HELPER_monitor, ir_lea(l->b, IR_I64, m), IR_NONE, IR_NONE);
-    return kernel(l);
+    return true;
 }
 
 static bool lift_syscall(struct lift *l)
