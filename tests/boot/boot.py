@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """One whole-machine test.  usage: boot.py LODGE GUESTDIR CASE
 
+CASE is one of CASES, or boot-KERNEL-VCPUS (boot-vmlinuz-4).  The environment may have LODGE_ACCEL,
+options of the accelerator to add to every run (inject=tlb), and LODGE_PATIENCE, a factor for time limits.
+
 Exit status 0 passed, 1 failed, 77 skipped (no guest files: tools/guest.py makes them)."""
 import base64
 import os
@@ -12,12 +15,27 @@ import tempfile
 import time
 
 LODGE, GUEST, CASE = sys.argv[1:4]
+EXTRA = os.environ.get("LODGE_ACCEL", "")
+PATIENCE = float(os.environ.get("LODGE_PATIENCE", 1))
+
+
+def accel(options=""):
+    """-accel with the options a case wants and those of the environment."""
+    every = ",".join(o for o in ("jit", options, EXTRA) if o)
+    return ["-accel", every] if every != "jit" else []
+
+
+def tell_injections(text):
+    """Counts of the fault injector go to our own output, where tools/soak adds them up."""
+    for line in re.findall(r"(?m)^.*injected on vcpu.*$", text):
+        print(line)
 
 
 def lodge(args, timeout=120, stdin=b""):
     """Status and output; a hang is status 'timeout'."""
     try:
-        r = subprocess.run([LODGE] + args, input=stdin, capture_output=True, timeout=timeout)
+        r = subprocess.run([LODGE] + accel() + args, input=stdin, capture_output=True, timeout=timeout * PATIENCE)
+        tell_injections(r.stderr.decode("utf-8", "replace"))
         return r.returncode, (r.stdout + r.stderr).decode("utf-8", "replace")
     except subprocess.TimeoutExpired as e:
         return "timeout", ((e.stdout or b"") + (e.stderr or b"")).decode("utf-8", "replace")
@@ -58,10 +76,10 @@ def poweroff():
     assert status == 0 and "Power down" in out, (status, out[-2000:])
 
 
-def smp(n):
+def smp(n, kernel="vmlinux"):
     status, body, out = linux(f"grep -c ^processor /proc/cpuinfo; for i in 1 2 3 4 5 6 7 8; do "
                               "(j=0; while [ $j -lt 2000 ]; do j=$((j+1)); done; echo done) & done; wait",
-                              more=["-smp", str(n), "-cpu", "max"])
+                              kernel=kernel, more=["-smp", str(n), "-cpu", "max"])
     assert status == 0 and body == f"{n}\n" + "done\n" * 8, (status, body)
     clean(out)
 
@@ -84,8 +102,8 @@ def shell_work():
 def idle():
     """An idle guest uses next to no host CPU."""
     serial = tempfile.NamedTemporaryFile()
-    p = subprocess.Popen([LODGE, "-m", "256M", "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz",
-                          "-append", "console=ttyS0", "-display", "none", "-serial", f"file:{serial.name}"],
+    p = subprocess.Popen([LODGE] + accel() + ["-m", "256M", "-kernel", f"{GUEST}/vmlinux",
+                          "-initrd", f"{GUEST}/initrd.gz", "-append", "console=ttyS0", "-display", "none", "-serial", f"file:{serial.name}"],
                          stdin=subprocess.DEVNULL)
 
     def cpu():
@@ -95,7 +113,7 @@ def idle():
     def said():
         return open(serial.name, "rb").read().decode("utf-8", "replace")
     try:
-        for _ in range(120):
+        for _ in range(int(120 * PATIENCE)):
             time.sleep(0.5)
             if "This is Debian" in said():
                 break
@@ -106,19 +124,19 @@ def idle():
         assert "This is Debian" in said() and used < 0.25, f"{used} s of 5 s\n" + said()[-3000:]
     finally:
         p.terminate()
-        assert p.wait(10) == 0
+        assert p.wait(10 * PATIENCE) == 0
 
 
 def typing():
     """Lines longer than the UART's FIFO arrive whole; Ctrl-A x quits with status 0."""
-    p = subprocess.Popen([LODGE, "-m", "256M", "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz",
-                          "-append", "console=ttyS0 quiet", "-nographic"], stdin=subprocess.PIPE,
+    p = subprocess.Popen([LODGE] + accel() + ["-m", "256M", "-kernel", f"{GUEST}/vmlinux",
+                          "-initrd", f"{GUEST}/initrd.gz", "-append", "console=ttyS0 quiet", "-nographic"], stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE)
     said = b""
 
     def wait(word):
         nonlocal said
-        end = time.time() + 60
+        end = time.time() + 60 * PATIENCE
         while word not in said and time.time() < end:
             if select.select([p.stdout], [], [], 0.2)[0]:
                 said += os.read(p.stdout.fileno(), 65536)
@@ -132,7 +150,7 @@ def typing():
             wait(b"x" * n + b"42")
         p.stdin.write(b"\x01x")
         p.stdin.flush()
-        assert p.wait(10) == 0
+        assert p.wait(10 * PATIENCE) == 0
     finally:
         p.kill()
 
@@ -192,7 +210,7 @@ def name_of_program():
 CASES = {
     "pvh": lambda: boots(), "bzimage": lambda: boots(kernel="vmlinuz"), "poweroff": poweroff,
     "cpu-max": lambda: boots(more=["-cpu", "max"]), "cpu-v3": lambda: boots(more=["-cpu", "x86-64-v3"]),
-    "interpreter": lambda: boots(more=["-accel", "jit,tier=0"], timeout=400),
+    "interpreter": lambda: boots(more=accel("tier=0"), timeout=400),
     "smp2": lambda: smp(2), "smp4": lambda: smp(4), "shell-work": shell_work, "idle": idle, "typing": typing, "virtio": virtio,
     "bad-kernels": bad_kernels, "bad-options": bad_options, "name": name_of_program,
 }
@@ -200,7 +218,10 @@ CASES = {
 if not os.path.exists(f"{GUEST}/initrd.gz") and CASE not in ("bad-options", "name"):
     sys.exit(77)
 try:
-    CASES[CASE]()
+    if CASE.startswith("boot-"):
+        smp(int(CASE.split("-")[2]), kernel=CASE.split("-")[1])
+    else:
+        CASES[CASE]()
 except AssertionError as e:
     print(e)
     sys.exit(1)

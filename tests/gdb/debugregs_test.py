@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Debug registers as a guest program uses them: builds tests/guest/debugregs.c, adds it to the
-initramfs, runs it.  usage: debugregs_test.py LODGE VMLINUX INITRD SOURCE"""
+initramfs, runs it.  usage: debugregs_test.py LODGE VMLINUX INITRD SOURCE
+
+LODGE_ACCEL and LODGE_PATIENCE in the environment: as in tests/boot/boot.py."""
 import base64
 import os
 import subprocess
@@ -31,10 +33,13 @@ def main():
             f.write(data + bytes(-len(data) % 4) + cpio('debugregs', open(d + '/prog', 'rb').read()))
         run = base64.b64encode(b'/debugregs; exit $?').decode()
         for accel in ('jit', 'jit,tier=0'):
+            accel = ','.join(filter(None, (accel, os.environ.get('LODGE_ACCEL'))))
             p = subprocess.run([lodge, '-accel', accel, '-m', '512', '-kernel', kernel, '-initrd', d + '/initrd', '-nographic',
                                 '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4', '-append',
                                 'console=ttyS0 quiet lodge.run=' + run],
-                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=170)
+                               stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                               timeout=170 * float(os.environ.get('LODGE_PATIENCE', 1)))
+            print(p.stderr)
             out = p.stdout.replace('\r', '')
             print(out.split('LODGE-BEGIN')[-1])
             if 'debug registers: all ok' not in out:

@@ -3,6 +3,7 @@
 
 usage: gdb_test.py LODGE [VMLINUX INITRD]
 
+LODGE_ACCEL in the environment has options of the accelerator to add, LODGE_PATIENCE a factor for time limits.
 Without a kernel a few bytes of machine code serve as guest, and the tests that need Linux are left
 out.
 """
@@ -17,6 +18,14 @@ import tempfile
 import time
 
 from rsp import Rsp
+
+PATIENCE = float(os.environ.get('LODGE_PATIENCE', 1))
+
+
+def accel(*options):
+    every = ','.join(('jit', *options, *filter(None, [os.environ.get('LODGE_ACCEL')])))
+    return ['-accel', every]
+
 
 RIP, FLAGS, RAX, RBX, RSP, FCTRL = 16, 17, 0, 1, 7, 32
 
@@ -38,6 +47,8 @@ class Guest:
         self.dir = tempfile.TemporaryDirectory()
         self.path = self.dir.name + '/gdb'
         self.serial = self.dir.name + '/serial'
+        if '-accel' not in args:
+            args = (*args, *accel())
         argv = [lodge, '-M', 'microvm', '-display', 'none', '-serial', 'file:' + self.serial, '-no-reboot',
                 '-gdb', 'unix:' + self.path, *args]
         self.proc = subprocess.Popen(argv + (['-S'] if paused else []), stdin=subprocess.DEVNULL)
@@ -49,7 +60,7 @@ class Guest:
 
     def __exit__(self, *exc):
         self.proc.terminate()
-        self.proc.wait(20)
+        self.proc.wait(20 * PATIENCE)
         self.dir.cleanup()
 
 
@@ -186,9 +197,10 @@ def run_option(command):
 
 def symbol(lodge, kernel, name):
     """By the guest's own list: distributions' kernels come without a symbol table."""
-    p = subprocess.run([lodge, '-m', '512', '-kernel', kernel[0], '-initrd', kernel[1], '-nographic', '-no-reboot',
+    p = subprocess.run([lodge, *accel(), '-m', '512', '-kernel', kernel[0], '-initrd', kernel[1], '-nographic', '-no-reboot',
                         '-append', run_option("grep ' %s$' /proc/kallsyms" % name)],
-                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120 * PATIENCE)
+    print(p.stderr)
     return int(re.search(r'^([0-9a-f]{16}) \w %s' % name, p.stdout, re.M)[1], 16)
 
 
@@ -263,7 +275,8 @@ def test_real_gdb(lodge, kernel):
         with tempfile.NamedTemporaryFile('w', suffix='.gdb') as f:
             f.write(GDB_SCRIPT.format(path=g.path, start=kernel[2]))
             f.flush()
-            p = subprocess.run(['gdb', '-nx', '-batch', '-x', f.name], capture_output=True, text=True, timeout=120)
+            p = subprocess.run(['gdb', '-nx', '-batch', '-x', f.name], capture_output=True, text=True,
+                               timeout=120 * PATIENCE)
         assert re.search(r'rip +%#x' % kernel[2], p.stdout), p.stdout + p.stderr
         assert 'Thread 1.2' in p.stdout or '  2 ' in p.stdout, p.stdout
         assert 'watchpoint' in p.stdout.lower(), p.stdout + p.stderr
@@ -277,8 +290,8 @@ def main():
     tests = [test_registers_and_memory, test_steps_and_breakpoints, test_code_changes_are_seen, test_watchpoints,
              test_options]
     for t in tests:
-        for accel in ('jit', 'jit,tier=0'):
-            t(lodge) if t is test_options else t_with(t, lodge, accel)
+        for options in ((), ('tier=0',)):
+            t(lodge) if t is test_options else t_with(t, lodge, accel(*options))
         print('ok', t.__name__)
     if len(sys.argv) >= 4 and os.path.exists(sys.argv[2]):
         kernel = (*sys.argv[2:4], symbol(lodge, sys.argv[2:4], 'start_kernel'), 'guest is up')
@@ -290,11 +303,11 @@ def main():
             print('ok test_real_gdb')
 
 
-def t_with(test, lodge, accel):
+def t_with(test, lodge, options):
     """The test with an accelerator's options, by a wrapper around own_guest()."""
     global own_guest
     plain = own_guest
-    own_guest = lambda path, code, *args: plain(path, code, '-accel', accel, *args)
+    own_guest = lambda path, code, *args: plain(path, code, *options, *args)
     try:
         test(lodge)
     finally:

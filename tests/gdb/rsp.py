@@ -1,4 +1,5 @@
 """A small client of the GDB Remote Serial Protocol: what the tests need of it."""
+import os
 import socket
 import time
 
@@ -6,6 +7,7 @@ import time
 class Rsp:
     def __init__(self, path, timeout=30):
         self.sock = socket.socket(socket.AF_UNIX)
+        timeout *= float(os.environ.get('LODGE_PATIENCE', 1))
         deadline = time.monotonic() + timeout
         while True:
             try:

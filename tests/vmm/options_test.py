@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Options of the program, from outside.  usage: options_test.py LODGE MANPAGE"""
+"""Options of the program, from outside.  usage: options_test.py LODGE MANPAGE
+
+LODGE_ACCEL in the environment has options of the accelerator to add where a guest runs."""
 import os
 import re
 import signal
@@ -10,6 +12,7 @@ import tempfile
 import time
 
 LODGE = sys.argv[1]
+ACCEL = ['-accel', 'jit,' + os.environ['LODGE_ACCEL']] if os.environ.get('LODGE_ACCEL') else []
 
 
 def run(*args, status=0):
@@ -89,7 +92,7 @@ def refusals(k):
 
 def exit_status(k, d):
     log = d + '/log'
-    p = run('-kernel', k, '-display', 'none', '-device', 'isa-debug-exit,iobase=0xf4,iosize=1', '-name', 'guest=x',
+    p = run(*ACCEL, '-kernel', k, '-display', 'none', '-device', 'isa-debug-exit,iobase=0xf4,iosize=1', '-name', 'guest=x',
             '-uuid', '12345678-1234-1234-1234-123456789abc', '-d', 'in_asm', '-D', log, status=7)
     assert 'IN:' not in p and 'IN:' in open(log).read()
 
@@ -97,7 +100,7 @@ def exit_status(k, d):
 def paused(k, d):
     """-S: nothing runs; -pidfile is there meanwhile; a signal ends it."""
     pid = d + '/pid'
-    p = subprocess.Popen([LODGE, '-S', '-kernel', k, '-display', 'none', '-pidfile', pid, '-device',
+    p = subprocess.Popen([LODGE, *ACCEL, '-S', '-kernel', k, '-display', 'none', '-pidfile', pid, '-device',
                           'isa-debug-exit,iobase=0xf4,iosize=1'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     for _ in range(100):
         if os.path.exists(pid) and open(pid).read().strip():
