@@ -27,7 +27,7 @@ def main():
     assert math.isclose(math.sin(1) ** 2 + math.cos(1) ** 2, 1) and pow(3, 10**20, 97) == pow(3, 10**20 % 96, 97)
     decimal.getcontext().prec = 60
     assert str(decimal.Decimal(2).sqrt()).startswith("1.4142135623730950488016887242096980785696718753769")
-    assert str(math.factorial(200))[:8] == "78865786" and len(str(2**100000)) == 30103
+    assert str(math.factorial(200))[:8] == "78865786" and (2**100000).bit_length() == 100001
     db = sqlite3.connect(":memory:")
     db.execute("create table t(n)")
     db.executemany("insert into t values(?)", ((i,) for i in range(100000)))
@@ -53,7 +53,7 @@ die "sum" unless sum(values %h) == 333338333350000;
 die "sha" unless sha1_hex("abc") eq "a9993e364706816aba3e25717850c26c9cd0d89d";
 die "big" unless Math::BigInt->new(3)->bpow(200) eq
     "265613988875874769338781322035779626829233452653394495974574961739092490901302182994384699044001";
-my $t = "abc " x 50000; die "re" unless ($t =~ s/(b)(c)/$2$1/g) == 50000;
+my $t = "abc " x 5000; die "re" unless ($t =~ s/(b)(c)/$2$1/g) == 5000;
 my @s = sort { $a <=> $b } map { ($_ * 7919) % 100003 } 0 .. 100002; die "sort" unless $s[5000] == 5000;
 for (1 .. 20) { my $p = fork; if (!$p) { exit 3 } waitpid $p, 0; die "fork" unless $? >> 8 == 3 }
 print "fine";
