@@ -162,6 +162,13 @@ enum ir_helper_result helper_hlt(struct rt_env *env, uint64_t a, uint64_t b, uin
     return IR_HELPER_EXIT;
 }
 
+/* Are there other vcpus? (A vcpu under test has no machine.) */
+static bool others(const struct rt_env *env)
+{
+    const struct machine *m = env->vcpu->machine;
+    return m && m->vcpu_count > 1;
+}
+
 static uint64_t extension_bits(const struct x86_cpu *c)
 {
     return x86_long_code(c) ? c->rt.reg[RCX] : (uint32_t)c->rt.reg[RCX];
@@ -206,7 +213,7 @@ enum ir_helper_result helper_mwait(struct rt_env *env, uint64_t a, uint64_t b, u
     }
     c->halted_mwait = true;
     env->vcpu->state = VCPU_HALTED;
-    env->vcpu->nap_ns = env->vcpu->machine->vcpu_count > 1 ? MWAIT_NAP_NS : 0;
+    env->vcpu->nap_ns = others(env) ? MWAIT_NAP_NS : 0;
     return IR_HELPER_EXIT;
 }
 
@@ -217,7 +224,7 @@ enum ir_helper_result helper_mwait(struct rt_env *env, uint64_t a, uint64_t b, u
 enum ir_helper_result helper_pause(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
-    if (env->vcpu->machine->vcpu_count > 1 && ++c->pauses % PAUSES_TO_YIELD == 0) {
+    if (others(env) && ++c->pauses % PAUSES_TO_YIELD == 0) {
         sched_yield();
     }
     return IR_HELPER_NEXT;
