@@ -80,8 +80,8 @@ struct rt_env {
     uint64_t epoch;        /* code mapping generation, for links across pages */
     uint64_t host_sp;      /* C stack while generated code runs on its own */
     uint64_t link_site;
-    uint64_t scratch[6];       /* spills of generated code, dead between instructions */
-    uint64_t ret_sp[RT_MODES]; /* return stack pointers per MMU index */
+    uint64_t scratch[6]; /* spills of generated code, dead between instructions */
+    uint64_t ret_sp;     /* return stack pointer while generated code does not run */
     /* beyond short reach */
     struct vcpu *vcpu;
     const struct rt_mem_ops *mem;
@@ -90,10 +90,10 @@ struct rt_env {
     uint32_t step_insns; /* interpreter: stop after this many instructions; 0 = no limit */
     bool code_changed;   /* interpreter: a store hit code, stop behind its instruction */
     uint64_t insns;      /* guest instructions interpreted */
-    uint64_t ret_sp_base[RT_MODES];
-    struct ir_host_ctx *host; /* back end's context of this vCPU */
-    uint64_t host_save[4];    /* its stubs' */
-    void *jump_empty;         /* for cleared entries of `jump`; set by the back end's attach() */
+    uint64_t ret_sp_base[RT_MODES]; /* of empty return stacks; set by the back end's attach() */
+    struct ir_host_ctx *host;       /* back end's context of this vCPU */
+    uint64_t host_save[4];          /* its stubs' */
+    void *jump_empty; /* for cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };

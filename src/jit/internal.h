@@ -89,12 +89,20 @@ struct jit_young {
     bool used;
 };
 
+/* The return stack of an MMU index while another one is in use: good as long as pcs mean the same.
+ */
+struct jit_returns {
+    uint64_t salt, sp;
+};
+
 struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
     unsigned tier;
     uint32_t mode; /* of the next instruction */
     uint64_t salt_secret;
+    struct jit_returns returns[RT_MODES];
+    unsigned returns_idx;   /* the one in use */
     uint64_t generation[2]; /* of code mappings: kernel's, user's */
     bool local_code;        /* kernel code in a page that is not global was fetched since */
     uint64_t walk_gen[2];   /* of entries in `walks`: [1] global ones */

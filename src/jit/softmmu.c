@@ -31,12 +31,27 @@ static bool is_user(unsigned idx)
     return idx == 1;
 }
 
+/* Engine rule 8: no return to code that another mode or address space called. */
+static void switch_returns(struct jit_vcpu *jv, uint64_t salt)
+{
+    struct rt_env *env = jv->v->env;
+    if (salt == env->jump_salt) {
+        return;
+    }
+    jv->returns[jv->returns_idx] = (struct jit_returns){env->jump_salt, env->ret_sp};
+    jv->returns_idx = jv->mode & 3;
+    const struct jit_returns *r = &jv->returns[jv->returns_idx];
+    env->ret_sp = r->salt == salt && r->sp ? r->sp : env->ret_sp_base[jv->returns_idx];
+}
+
 /* A pc's meaning hangs on the mode word and the code mappings: both are in the salt. */
 static void set_salt(struct jit_vcpu *jv)
 {
     uint64_t generation = jv->generation[is_user(jv->mode & 3)];
-    jv->v->env->jump_salt =
+    uint64_t salt =
         mix(jv->salt_secret ^ generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
+    switch_returns(jv, salt);
+    jv->v->env->jump_salt = salt;
     jv->v->env->epoch = generation;
 }
 

@@ -1,8 +1,14 @@
 /*
  * The back end's context of one vCPU: where guest registers live, the stubs, what the host can.
  *
- * Register use in generated code: r15 = env + RT_BIAS, rsp = host stack, rax r11 r14 = temporaries,
- * the rest hold guest registers.
+ * Register use in generated code: r15 = env + RT_BIAS, rsp = return stack, rax r11 r14 =
+ * temporaries, the rest hold guest registers.
+ *
+ * A guest call is a host call, a guest return a host return with the guest's address in r11; behind
+ * the call a compare tells whether it was this call's return. A return stack holds nothing else but
+ * what stubs push. There is one per MMU index; whoever changes what a pc means (jump_salt) switches
+ * or empties them (jit/softmmu.c). At their base lies the address of ret_empty; past their end is a
+ * page without access, where the signal handler begins anew.
  */
 #ifndef HOST_X86_64_CTX_H
 #define HOST_X86_64_CTX_H
@@ -41,6 +47,8 @@ struct ir_host_ctx {
         *helper;    /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
     uint8_t *go_pc; /* registers are in env: go on at env->pc */
     uint8_t *jump_empty; /* r11: pc ^ salt: no block known there */
+    uint8_t *ret_miss;   /* r11: pc, which is not where the call was */
+    uint8_t *ret_empty;  /* the same, of a return without a call */
     uint8_t *load_vec, *save_vec;
     /* executable view */
     enum rt_exit (*enter_code)(struct rt_env *, const void *entry);
@@ -49,7 +57,10 @@ struct ir_host_ctx {
     uint8_t *thunks;
     struct t1 *t1;
     void *alt_stack;
+    uint8_t *returns; /* return stacks, RETURN_BYTES each; the first page of each is a guard */
 };
+
+#define RETURN_BYTES (64u << 10)
 
 /* A field of env as an operand. */
 static inline struct x_rm x_env(size_t off)
@@ -64,6 +75,7 @@ static inline struct x_rm x_guest(const struct ir_host_ctx *c, unsigned g)
 
 void ctx_map_registers(struct ir_host_ctx *);
 void stubs_emit(struct ir_host_ctx *, struct enc *);
+void jump_cached(struct ir_host_ctx *, struct enc *, uint8_t **poll);
 
 struct ir_code;
 bool t1_emit(struct ir_host_ctx *, const struct ir_block *, struct ir_codebuf *, struct ir_code *);

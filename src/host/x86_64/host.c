@@ -2,6 +2,8 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "base/err.h"
 #include "host/x86_64/ctx.h"
@@ -73,6 +75,37 @@ static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct 
     return c;
 }
 
+/* Return stacks with guard pages, empty. */
+static int returns_new(struct ir_host_ctx *c, struct rt_env *env, struct err *err)
+{
+    size_t size = RT_MODES * RETURN_BYTES;
+    uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
+        return err_set(err, errno, "no memory for return stacks: %s", strerror(errno));
+    }
+    c->returns = p;
+    const uint8_t *empty = c->ret_empty + c->to_rx;
+    for (unsigned i = 0; i < RT_MODES; i++, p += RETURN_BYTES) {
+        uint8_t *base = p + RETURN_BYTES - 16;
+        memcpy(base, &empty, sizeof(empty));
+        env->ret_sp_base[i] = (uint64_t)(uintptr_t)base;
+        if (mprotect(p, RT_PAGE_SIZE, PROT_NONE)) {
+            return err_set(err, errno, "cannot guard a return stack: %s", strerror(errno));
+        }
+    }
+    env->ret_sp = env->ret_sp_base[0];
+    return 0;
+}
+
+static void ctx_detach(struct ir_host_ctx *c)
+{
+    signals_detach(c);
+    if (c->returns) {
+        munmap(c->returns, RT_MODES * RETURN_BYTES);
+        c->returns = NULL;
+    }
+}
+
 static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err)
 {
     env->host = c;
@@ -80,7 +113,8 @@ static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err
     for (unsigned i = 0; i < 1u << RT_JUMP_BITS; i++) {
         env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
     }
-    return signals_attach(c, err);
+    int ret = returns_new(c, env, err);
+    return ret ? ret : signals_attach(c, err);
 }
 
 static enum rt_exit ctx_enter(struct ir_host_ctx *c, struct rt_env *env, const void *entry)
@@ -93,7 +127,7 @@ static const struct ir_host x86_64_host = {
     .open = ctx_open,
     .close = ctx_close,
     .attach = ctx_attach,
-    .detach = signals_detach,
+    .detach = ctx_detach,
     .emit = t1_emit,
     .link = link_make,
     .unlink = link_break,

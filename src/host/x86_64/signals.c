@@ -44,13 +44,33 @@ static const uint8_t *continuation(const uint8_t *rip)
     return rip + rel;
 }
 
+#define RETURN_KEEP 64 /* bytes on top of a return stack that stubs may need */
+
+/* A return stack is full: the deepest frames are forgotten. False: it was not that. */
+static bool return_stack_full(greg_t *regs, const uint8_t *at)
+{
+    const struct ir_host_ctx *c = attached;
+    const uint8_t *rip = (const uint8_t *)(uintptr_t)regs[REG_RIP];
+    if (!c || !c->returns || rip < c->code_lo || rip >= c->code_hi || at < c->returns ||
+        at >= c->returns + RT_MODES * RETURN_BYTES) {
+        return false;
+    }
+    uint8_t *stack = c->returns + (size_t)(at - c->returns) / RETURN_BYTES * RETURN_BYTES;
+    uint8_t *to = stack + RETURN_BYTES - 16 - RETURN_KEEP;
+    memcpy(to, (const void *)(uintptr_t)regs[REG_RSP], RETURN_KEEP);
+    regs[REG_RSP] = (greg_t)(uintptr_t)to;
+    return true;
+}
+
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
-    (void)info;
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     const uint8_t *to = continuation((const uint8_t *)(uintptr_t)regs[REG_RIP]);
     if (to) {
         regs[REG_RIP] = (greg_t)(uintptr_t)to;
+        return;
+    }
+    if (sig == SIGSEGV && return_stack_full(regs, info->si_addr)) {
         return;
     }
     signal(sig, SIG_DFL); /* a fault of ours: the instruction faults again and ends the process */

@@ -136,17 +136,27 @@ static void epilogue(struct enc *e)
     x_ret(e);
 }
 
-#define OWN_STACK 1024 /* of generated code, above the C stack's top */
+static void to_c_stack(struct enc *e)
+{
+    x_mov_rm_r(e, IR_I64, ENV(ret_sp), X_RSP);
+    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+}
+
+/* C may have switched to another return stack, or emptied it. */
+static void from_c_stack(struct enc *e)
+{
+    x_mov_r_rm(e, IR_I64, X_RSP, ENV(ret_sp));
+}
 
 static void emit_enter(struct ir_host_ctx *c, struct enc *e)
 {
     uint8_t *at = e->p + c->to_rx;
     memcpy(&c->enter_code, &at, sizeof(at));
     prologue(e);
-    x_lea(e, IR_I64, X_R11, x_m(X_RSP, -OWN_STACK));
-    x_mov_rm_r(e, IR_I64, ENV(host_sp), X_R11);
+    x_mov_rm_r(e, IR_I64, ENV(host_sp), X_RSP);
     x_mov_r_rm(e, IR_I64, X_R11, x_r(X_RSI));
     load_pins(c, e);
+    from_c_stack(e);
     x_jmp_rm(e, x_r(X_R11));
 }
 
@@ -155,10 +165,9 @@ static void emit_exits(struct ir_host_ctx *c, struct enc *e)
     c->exit_pinned = e->p;
     store_pins(c, e);
     c->exit_stored = e->p;
-    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+    to_c_stack(e);
     save_vec_if_live(c, e);
     x_mov_r_rm(e, IR_I32, X_RAX, x_r(X_R11));
-    x_alu_rm_i(e, X_ADD, IR_I64, x_r(X_RSP), OWN_STACK);
     epilogue(e);
     for (unsigned i = 0; i <= RT_EXIT_LINK; i++) {
         c->exit[i] = e->p;
@@ -167,14 +176,12 @@ static void emit_exits(struct ir_host_ctx *c, struct enc *e)
     }
 }
 
-/* Calls C through env->mem; the return stack pointer is kept in rbx, whose guest is in env. */
 static void call_resolve(struct enc *e)
 {
-    x_mov_r_rm(e, IR_I64, X_RBX, x_r(X_RSP));
-    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+    to_c_stack(e);
     x_mov_r_rm(e, IR_I64, X_RAX, ENV(mem));
     x_call_rm(e, x_m(X_RAX, offsetof(struct rt_mem_ops, resolve)));
-    x_mov_r_rm(e, IR_I64, X_RSP, x_r(X_RBX));
+    from_c_stack(e);
 }
 
 /* t holds the address xor the tag that did not match, u the entry's offset. */
@@ -239,24 +246,47 @@ static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigne
     emit_miss_entries(c, e, ti, ui, common);
 }
 
-/* Goes on at env->pc, by the jump cache if the exit word is clear and the block is there. */
-static void emit_go_pc(struct ir_host_ctx *c, struct enc *e)
+/*
+ * Jump to the guest address in r11 through the jump cache; r14 and flags are lost. The rel32 of the
+ * jump that is taken while the exit word is set, r11 being the address still, goes to *poll.
+ */
+void jump_cached(struct ir_host_ctx *c, struct enc *e, uint8_t **poll)
 {
-    c->go_pc = e->p;
-    load_pins(c, e);
+    int32_t table = (int32_t)offsetof(struct rt_env, jump) - RT_BIAS;
     x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
-    x_patch(x_jcc(e, IR_CC_NE), c->exit[RT_EXIT_POLL]);
-    x_mov_r_rm(e, IR_I64, X_R11, ENV(pc));
+    *poll = x_jcc(e, IR_CC_NE);
     x_mov_r_rm(e, IR_I64, X_R14, x_r(X_R11));
     x_shift_rm_i(e, X_SHR, IR_I64, x_r(X_R14), RT_JUMP_BITS);
     x_alu_r_rm(e, X_XOR, IR_I32, X_R14, x_r(X_R11));
     x_shift_rm_i(e, X_SHL, IR_I32, x_r(X_R14), 4);
     x_alu_rm_i(e, X_AND, IR_I32, x_r(X_R14), ((1 << RT_JUMP_BITS) - 1) << 4);
     x_alu_r_rm(e, X_XOR, IR_I64, X_R11, ENV(jump_salt));
-    int32_t table = (int32_t)offsetof(struct rt_env, jump) - RT_BIAS;
     x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_mx(X_ENV, X_R14, 0, table));
-    x_patch(x_jcc(e, IR_CC_NE), c->exit[RT_EXIT_JUMP]);
+    x_patch(x_jcc(e, IR_CC_NE), c->jump_empty);
     x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
+}
+
+/* Goes on at env->pc, by the jump cache if the exit word is clear and the block is there. */
+static void emit_go_pc(struct ir_host_ctx *c, struct enc *e)
+{
+    uint8_t *poll;
+    c->go_pc = e->p;
+    load_pins(c, e);
+    x_mov_r_rm(e, IR_I64, X_R11, ENV(pc));
+    jump_cached(c, e, &poll);
+    x_patch(poll, c->exit[RT_EXIT_POLL]);
+}
+
+static void emit_returns(struct ir_host_ctx *c, struct enc *e)
+{
+    uint8_t *poll;
+    c->ret_empty = e->p;
+    x_alu_rm_i(e, X_SUB, IR_I64, x_r(X_RSP), 8); /* stays empty */
+    c->ret_miss = e->p;
+    jump_cached(c, e, &poll);
+    x_patch_here(e, poll);
+    x_mov_rm_r(e, IR_I64, ENV(pc), X_R11);
+    jump(e, c->exit[RT_EXIT_POLL]);
 }
 
 static void emit_exit_link(struct ir_host_ctx *c, struct enc *e)
@@ -291,10 +321,9 @@ static void emit_helper(struct ir_host_ctx *c, struct enc *e)
     x_mov_r_rm(e, IR_I64, X_RDX, ENV(scratch[1]));
     x_mov_r_rm(e, IR_I64, X_RCX, ENV(scratch[2]));
     x_mov_r_rm(e, IR_I64, X_RBP, ENV(scratch[3]));
-    x_mov_r_rm(e, IR_I64, X_RBX, x_r(X_RSP));
-    x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
+    to_c_stack(e);
     x_call_rm(e, x_r(X_R11));
-    x_mov_r_rm(e, IR_I64, X_RSP, x_r(X_RBX));
+    from_c_stack(e);
     x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_FAULT);
     uint8_t *fault = x_jcc(e, IR_CC_E);
     x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_EXIT);
@@ -344,9 +373,10 @@ void stubs_emit(struct ir_host_ctx *c, struct enc *e)
             }
         }
     }
-    emit_go_pc(c, e);
-    emit_exit_link(c, e);
     emit_jump_empty(c, e);
+    emit_go_pc(c, e);
+    emit_returns(c, e);
+    emit_exit_link(c, e);
     emit_helper(c, e);
     emit_vec_call(c, e);
 }

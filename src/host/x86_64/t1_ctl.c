@@ -154,32 +154,41 @@ static bool branch_zero(struct t1 *t, const struct ir_op *op)
     return t1_goto(t, x_jcc(&t->hot, cc), t->b->target[op->imm], store);
 }
 
+/* Behind a host call: r11 is where the guest returns to, flags are stored. */
+static bool return_site(struct t1 *t, uint64_t pc)
+{
+    struct enc *e = &t->hot;
+    if (pc == (uint64_t)(int32_t)pc) {
+        x_alu_rm_i(e, X_CMP, IR_I64, x_r(X_R11), (int32_t)pc);
+    } else {
+        x_mov_r_i64(e, X_RAX, pc);
+        x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_r(X_RAX));
+    }
+    x_patch(x_jcc(e, IR_CC_NE), t->c->ret_miss);
+    return t1_goto(t, x_jmp(e), pc, false);
+}
+
 static bool jump_direct(struct t1 *t, const struct ir_op *op)
 {
     bool store;
-    return t1_at_exit(t, &store) && t1_goto(t, x_jmp(&t->hot), t->b->target[op->imm], store);
+    uint64_t pc = t->b->target[op->imm];
+    if (!t1_at_exit(t, &store)) {
+        return false;
+    }
+    if (op->aux != IR_HINT_CALL) {
+        return t1_goto(t, x_jmp(&t->hot), pc, store);
+    }
+    return t1_goto(t, x_call(&t->hot), pc, store) && return_site(t, t->b->target[op->d]);
 }
 
-/* Jump to the guest address in r11 through the jump cache; r14 and flags are lost. */
-static void jump_cached(struct t1 *t)
+/* The way to the guest address in r11, in `e`. */
+static void jump_r11(struct t1 *t, struct enc *e)
 {
-    struct enc *e = &t->hot, *c = &t->cold;
-    int32_t table = (int32_t)offsetof(struct rt_env, jump) - RT_BIAS;
-    x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
-    uint8_t *poll = x_jcc(e, IR_CC_NE);
-    x_mov_r_rm(e, IR_I64, X_R14, x_r(X_R11));
-    x_shift_rm_i(e, X_SHR, IR_I64, x_r(X_R14), RT_JUMP_BITS);
-    x_alu_r_rm(e, X_XOR, IR_I32, X_R14, x_r(X_R11));
-    x_shift_rm_i(e, X_SHL, IR_I32, x_r(X_R14), 4);
-    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_R14), ((1 << RT_JUMP_BITS) - 1) << 4);
-    x_alu_r_rm(e, X_XOR, IR_I64, X_R11, ENV(jump_salt));
-    x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_mx(X_ENV, X_R14, 0, table));
-    uint8_t *miss = x_jcc(e, IR_CC_NE);
-    x_jmp_rm(e, x_mx(X_ENV, X_R14, 0, table + (int32_t)offsetof(struct rt_jump_entry, code)));
-    x_patch(miss, t->c->jump_empty);
-    x_patch_here(c, poll);
-    x_mov_rm_r(c, IR_I64, ENV(pc), X_R11);
-    x_patch(x_jmp(c), t->c->exit[RT_EXIT_POLL]);
+    uint8_t *poll;
+    jump_cached(t->c, e, &poll);
+    x_patch_here(&t->cold, poll);
+    x_mov_rm_r(&t->cold, IR_I64, ENV(pc), X_R11);
+    x_patch(x_jmp(&t->cold), t->c->exit[RT_EXIT_POLL]);
 }
 
 static bool jump_indirect(struct t1 *t, const struct ir_op *op)
@@ -189,8 +198,14 @@ static bool jump_indirect(struct t1 *t, const struct ir_op *op)
         return false;
     }
     t1_copy_to(t, IR_I64, X_R11, op->a);
-    jump_cached(t);
-    return true;
+    switch (op->aux) {
+    case IR_HINT_RET: x_ret(&t->hot); return true;
+    case IR_HINT_CALL:
+        x_patch(x_call(&t->hot), t->cold.p);
+        jump_r11(t, &t->cold);
+        return return_site(t, t->b->target[op->d]);
+    default: jump_r11(t, &t->hot); return true;
+    }
 }
 
 /* Arguments go through scratch slots, where other values may still be: all are read first. */
