@@ -158,6 +158,9 @@ static bool walk_32(struct walk *w, struct walk_result *res)
         return false;
     }
     if ((w->pte & PTE_PS) && (w->c->cr4 & CR4_PSE)) {
+        if (w->pte & BIT(21)) { /* the only one above 40 bits of address (Table 4-4) */
+            return page_fault(w, PF_P | PF_RSVD);
+        }
         uint64_t frame = (w->pte & 0xffc00000u) | bits_get(w->pte, 20, 13) << 32;
         return finish(w, res, 22, frame);
     }
