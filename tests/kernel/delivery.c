@@ -375,7 +375,7 @@ CASE(if_not_by_exception)
 /* ---- IRET in 64-bit mode (Vol. 2A IRET) ---- */
 
 /* Builds a frame of SS, RSP, flags, CS, RIP from its arguments and returns by it. */
-CODE(iret_to, "push %rdx; push %rsp; add $8, (%rsp); push $2; push %rdi; push %rsi", "iretq", "")
+CODE(iret_to, "push %rdx; push %rsp; addq $8, (%rsp); push $2; push %rdi; push %rsi", "iretq", "")
 static void iret_case(word cs, word ip, word ss, unsigned v, word error)
 {
     ntraps = 0;
