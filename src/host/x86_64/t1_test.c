@@ -15,17 +15,10 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "base/strbuf.h"
-#include "ir/build.h"
 #include "ir/host.h"
-#include "ir/hostvec.h"
 #include "ir/interp.h"
 #include "jit/codemem.h"
-
-#define NREGS 18
-#define PAGES 8
-#define MEM_BASE 0x7f0000ull
-#define CODE_PC 0x400000ull
-#define OUT_PC 0x900000ull
+#include "tests/host/t1_gen.h"
 
 struct cpu {
     struct rt_env env;
@@ -164,669 +157,6 @@ static bool t_vec(struct rt_env *env, const struct ir_vec *v, void *mem, uint64_
 }
 
 static const struct rt_mem_ops mem_ops = {t_resolve, t_read, t_write, t_lock, t_lock, t_vec};
-
-/* Random numbers. */
-static uint64_t rng;
-static uint64_t rnd(void)
-{
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return rng * 0x2545f4914f6cdd1dull;
-}
-
-static unsigned below(unsigned n)
-{
-    return (unsigned)(rnd() >> 33) % n;
-}
-
-static uint64_t interesting(void)
-{
-    static const uint64_t k[] = {0,
-                                 1,
-                                 2,
-                                 0x7f,
-                                 0x80,
-                                 0xff,
-                                 0x7fff,
-                                 0x8000,
-                                 0xffff,
-                                 0x7fffffff,
-                                 0x80000000,
-                                 0xffffffff,
-                                 0x7fffffffffffffff,
-                                 0x8000000000000000,
-                                 ~0ull};
-    return below(3) ? k[below(ARRAY_LEN(k))] : rnd() >> below(64);
-}
-
-/* Generator: one guest instruction of random shape. */
-struct gen {
-    struct ir_block *b;
-    uint32_t defined; /* flags with a defined value */
-    unsigned k;
-};
-
-static ir_ref operand(struct gen *g, enum ir_type w)
-{
-    switch (below(8)) {
-    case 0:
-        return ir_const(g->b,
-                        w == IR_I64 ? interesting() : interesting() & mask_low(ir_type_bits(w)));
-    case 1: return ir_const(g->b, below(128));
-    case 2:
-        if (w == IR_I8) {
-            return ir_getreg(g->b, IR_H8, below(4));
-        } /* fall through */
-    default: return ir_getreg(g->b, w, below(NREGS));
-    }
-}
-
-static enum ir_type any_width(void)
-{
-    static const uint8_t w[] = {IR_I8, IR_I16, IR_I32, IR_I32, IR_I64, IR_I64};
-    return w[below(6)];
-}
-
-static void set_reg(struct gen *g, enum ir_type w, ir_ref v)
-{
-    bool high = w == IR_I8 && below(4) == 0;
-    ir_setreg(g->b, high ? IR_H8 : w, high ? below(4) : below(NREGS), v);
-}
-
-static void set_same(struct gen *g, enum ir_type w, unsigned r, ir_ref v)
-{
-    if (below(4)) {
-        ir_setreg(g->b, w, r, v);
-    } else {
-        set_reg(g, w, v);
-    }
-}
-
-static void set_flags(struct gen *g, ir_ref f, uint32_t defined)
-{
-    ir_set_flags(g->b, f);
-    g->defined = defined;
-}
-
-#define NO_AF (FLAG_ALL & ~(uint32_t)FLAG_AF)
-#define KEEPS(mask) ((g->defined & ~(uint32_t)(mask)) | (mask))
-
-static void gen_alu(struct gen *g)
-{
-    static const uint8_t op[] = {IR_add, IR_sub, IR_and, IR_or, IR_xor, IR_adc, IR_sbb};
-    static const uint8_t kind[] = {IR_FL_ADD,   IR_FL_SUB, IR_FL_LOGIC, IR_FL_LOGIC,
-                                   IR_FL_LOGIC, IR_FL_ADC, IR_FL_SBB};
-    unsigned n = below(7);
-    if (n >= 5 && !(g->defined & FLAG_CF)) {
-        n -= 5;
-    }
-    enum ir_type w = any_width();
-    unsigned r = below(NREGS);
-    ir_ref a = ir_getreg(g->b, w, r), b = operand(g, w),
-           old = n >= 5 ? ir_get_flags(g->b) : IR_NONE;
-    ir_ref v = ir_tri(g->b, op[n], w, a, b, old);
-    bool logic = n >= 2 && n <= 4;
-    ir_ref f = ir_flags(g->b, kind[n], w, logic ? v : a, logic ? IR_NONE : b, old, IR_NONE);
-    set_same(g, w, r, v);
-    if (below(8)) {
-        set_flags(g, f, logic ? NO_AF : FLAG_ALL);
-    }
-}
-
-static void gen_cmp(struct gen *g)
-{
-    enum ir_type w = any_width();
-    ir_ref a = operand(g, w), b = operand(g, w);
-    bool test = below(2);
-    set_flags(g, ir_flags(g->b, test ? IR_FL_AND : IR_FL_SUB, w, a, b, IR_NONE, IR_NONE),
-              test ? NO_AF : FLAG_ALL);
-}
-
-static void gen_incdec(struct gen *g)
-{
-    enum ir_type w = any_width();
-    unsigned r = below(NREGS);
-    bool dec = below(2);
-    ir_ref a = ir_getreg(g->b, w, r), one = ir_const(g->b, 1), old = ir_get_flags(g->b);
-    ir_ref v = ir_bin(g->b, dec ? IR_sub : IR_add, w, a, one);
-    ir_ref f = ir_flags(g->b, dec ? IR_FL_DEC : IR_FL_INC, w, a, IR_NONE, old, IR_NONE);
-    ir_setreg(g->b, w, r, v);
-    set_flags(g, f, KEEPS(FLAG_ALL & ~(uint32_t)FLAG_CF));
-}
-
-static void gen_unary(struct gen *g)
-{
-    enum ir_type w = any_width();
-    unsigned r = below(NREGS);
-    ir_ref a = ir_getreg(g->b, w, r);
-    if (below(2)) {
-        set_same(g, w, r, ir_un(g->b, IR_not, w, a));
-        return;
-    }
-    ir_ref v = ir_un(g->b, IR_neg, w, a);
-    ir_ref f = ir_flags(g->b, IR_FL_SUB, w, ir_const(g->b, 0), a, IR_NONE, IR_NONE);
-    set_same(g, w, r, v);
-    set_flags(g, f, FLAG_ALL);
-}
-
-static void gen_shift(struct gen *g)
-{
-    static const uint8_t op[] = {IR_shl, IR_shr, IR_sar, IR_rol, IR_ror, IR_rcl, IR_rcr};
-    unsigned n = below(7), r = below(NREGS);
-    if (n >= 5 && !(g->defined & FLAG_CF)) {
-        n -= 4;
-    }
-    enum ir_type w = any_width();
-    ir_ref a = ir_getreg(g->b, w, r), c, old = ir_get_flags(g->b);
-    bool one = below(3) == 0, fixed = below(2), set = below(3) != 0;
-    unsigned cnt = one ? 1 : 1 + below(w == IR_I64 ? 63 : 31);
-    if (n >= 5 && fixed && cnt % (ir_type_bits(w) + 1) == 0) {
-        cnt = 1;
-    }
-    if (fixed) {
-        c = ir_const(g->b, cnt);
-    } else {
-        ir_ref x = below(2) ? ir_getreg(g->b, IR_I8, 1) : ir_getreg(g->b, IR_I8, below(NREGS));
-        c = ir_bin(g->b, IR_and, IR_I8, x, ir_const(g->b, w == IR_I64 ? 63 : 31));
-    }
-    ir_ref v = ir_tri(g->b, op[n], w, a, c, n >= 5 ? old : IR_NONE);
-    ir_ref f = ir_flags(g->b, IR_FL_SHL + n, w, a, c, old, IR_NONE);
-    set_same(g, w, r, v);
-    if (set) {
-        uint32_t of = fixed && cnt == 1 ? 0 : FLAG_OF;
-        uint32_t cf = !fixed && n < 3 && w <= IR_I16            ? FLAG_CF
-                      : fixed && n < 3 && cnt > ir_type_bits(w) ? FLAG_CF
-                                                                : 0;
-        uint32_t keep = n < 3 ? FLAG_ALL : FLAG_CF | FLAG_OF;
-        uint32_t d = (KEEPS(keep)) & ~of & ~cf & ~(uint32_t)(n < 3 ? FLAG_AF : 0);
-        if (!fixed) {
-            d &= g->defined; /* the count may be 0 */
-        }
-        set_flags(g, f, d);
-    }
-}
-
-static void gen_shiftd(struct gen *g)
-{
-    enum ir_type w = below(2) ? IR_I32 : IR_I64;
-    unsigned r = below(NREGS), left = below(2);
-    ir_ref a = ir_getreg(g->b, w, r), fill = ir_getreg(g->b, w, below(NREGS)),
-           old = ir_get_flags(g->b), c;
-    bool fixed = below(2);
-    if (fixed) {
-        c = ir_const(g->b, 1 + below(ir_type_bits(w) - 1));
-    } else {
-        c = ir_bin(g->b, IR_and, IR_I8, ir_getreg(g->b, IR_I8, below(3)),
-                   ir_const(g->b, w == IR_I64 ? 63 : 31));
-    }
-    ir_ref v = ir_shiftd(g->b, left ? IR_shld : IR_shrd, w, a, fill, c);
-    ir_ref f = ir_flags(g->b, left ? IR_FL_SHLD : IR_FL_SHRD, w, a, fill, old, c);
-    ir_setreg(g->b, w, r, v);
-    set_flags(g, f, (fixed ? FLAG_ALL : g->defined) & ~(uint32_t)(FLAG_OF | FLAG_AF));
-}
-
-static void gen_mul(struct gen *g)
-{
-    static const uint8_t ws[] = {IR_I16, IR_I32, IR_I64};
-    enum ir_type w = ws[below(3)];
-    unsigned r = below(NREGS);
-    ir_ref a = ir_getreg(g->b, w, r), b = operand(g, w);
-    bool sgn = below(2), wide = below(2);
-    ir_ref lo = ir_bin(g->b, IR_mul, w, a, b);
-    ir_ref hi = wide ? ir_bin(g->b, sgn ? IR_mulhs : IR_mulhu, w, a, b) : IR_NONE;
-    ir_ref f = ir_flags(g->b, sgn ? IR_FL_MULS : IR_FL_MULU, w, a, b, IR_NONE, IR_NONE);
-    ir_setreg(g->b, w, r, lo);
-    if (wide) {
-        ir_setreg(g->b, w, 2, hi);
-    }
-    set_flags(g, f, FLAG_CF | FLAG_OF);
-}
-
-static void gen_div(struct gen *g)
-{
-    enum ir_type w = any_width();
-    bool sgn = below(2);
-    ir_ref a = ir_getreg(g->b, w, 0), b = operand(g, w);
-    ir_ref c = below(3) ? ir_const(g->b, 0) : ir_getreg(g->b, w, 2);
-    ir_ref q = ir_tri(g->b, sgn ? IR_divs : IR_divu, w, a, b, c);
-    ir_ref r = ir_tri(g->b, sgn ? IR_rems : IR_remu, w, a, b, c);
-    ir_setreg(g->b, w, 0, q);
-    ir_setreg(g->b, w, 2, r);
-}
-
-static struct ir_addr address(struct gen *g)
-{
-    struct ir_addr m = {.base = IR_NONE, .index = IR_NONE};
-    unsigned page = below(16) ? below(5) : below(PAGES + 1);
-    uint64_t want = MEM_BASE + page * RT_PAGE_SIZE +
-                    (below(6) ? below(RT_PAGE_SIZE) : RT_PAGE_SIZE - 1 - below(4));
-    /* r12 and rbx hold MEM_BASE + small, rsi small: kept by the generator */
-    switch (below(4)) {
-    case 0: m.disp = (int32_t)want; break;
-    case 1:
-        m.base = ir_getreg(g->b, IR_I64, 16);
-        m.disp = (int32_t)(want - MEM_BASE);
-        break;
-    case 2:
-        m.base = ir_bin(g->b, IR_and, IR_I64, ir_getreg(g->b, IR_I64, below(NREGS)),
-                        ir_const(g->b, 0x3f));
-        m.index = ir_getreg(g->b, IR_I64, 17);
-        m.scale = 3;
-        m.disp = (int32_t)(want - (MEM_BASE & ~0xfffffull));
-        break;
-    default:
-        m.base = ir_const(g->b, want);
-        if (below(2)) {
-            m.index = ir_bin(g->b, IR_and, IR_I64, ir_getreg(g->b, IR_I64, below(NREGS)),
-                             ir_const(g->b, 0xf));
-            m.scale = (uint8_t)below(4);
-        }
-        break;
-    }
-    return m;
-}
-
-static void gen_load(struct gen *g)
-{
-    enum ir_type w = any_width();
-    ir_ref v = ir_ld(g->b, w, address(g));
-    if (w < IR_I64 && below(2)) {
-        bool s = below(2);
-        v = ir_ext(g->b, s ? IR_sext : IR_zext, IR_I64, w, v);
-        ir_setreg(g->b, IR_I64, below(16), v);
-    } else {
-        ir_setreg(g->b, w, below(16), v);
-    }
-}
-
-static void gen_load_alu(struct gen *g)
-{
-    enum ir_type w = any_width();
-    unsigned r = below(16);
-    ir_ref old = ir_get_flags(g->b);
-    bool adc = below(2) && (g->defined & FLAG_CF);
-    ir_ref m = ir_ld(g->b, w, address(g)), a = ir_getreg(g->b, w, r);
-    ir_ref v = ir_tri(g->b, adc ? IR_adc : IR_sub, w, a, m, adc ? old : IR_NONE);
-    ir_ref f = ir_flags(g->b, adc ? IR_FL_ADC : IR_FL_SUB, w, a, m, adc ? old : IR_NONE, IR_NONE);
-    ir_setreg(g->b, w, r, v);
-    set_flags(g, f, FLAG_ALL);
-}
-
-static void gen_store(struct gen *g)
-{
-    enum ir_type w = any_width();
-    ir_ref v = operand(g, w);
-    if ((g->defined & FLAG_ALL) == FLAG_ALL && below(4) == 0) {
-        w = IR_I8;
-        v = ir_setcc(g->b, below(16), ir_get_flags(g->b));
-    }
-    ir_st(g->b, w, address(g), v);
-}
-
-static void gen_push(struct gen *g)
-{
-    ir_ref v = operand(g, IR_I64);
-    ir_ref sp = ir_getreg(g->b, IR_I64, 4);
-    ir_st(g->b, IR_I64, (struct ir_addr){.base = sp, .index = IR_NONE, .disp = -8}, v);
-    ir_setreg(g->b, IR_I64, 4, ir_bin(g->b, IR_sub, IR_I64, sp, ir_const(g->b, 8)));
-}
-
-static void gen_pop(struct gen *g)
-{
-    ir_ref sp = ir_getreg(g->b, IR_I64, 4);
-    ir_ref v = ir_ld(g->b, IR_I64, (struct ir_addr){.base = sp, .index = IR_NONE});
-    ir_setreg(g->b, IR_I64, 4, ir_bin(g->b, IR_add, IR_I64, sp, ir_const(g->b, 8)));
-    ir_setreg(g->b, IR_I64, below(16), v);
-}
-
-static void gen_rmw(struct gen *g)
-{
-    enum ir_type w = any_width();
-    bool lock = below(2);
-    ir_ref c = operand(g, w), f = IR_NONE, zero;
-    unsigned n = below(10);
-    uint32_t d = FLAG_ALL;
-    ir_ref old = ir_get_flags(g->b);
-    struct ir_addr m = address(g);
-    ir_ref v;
-    switch (n) {
-    case 0:
-        v = ir_rmw(g->b, IR_RMW_ADD, w, m, c, IR_NONE, lock);
-        f = ir_flags(g->b, IR_FL_ADD, w, v, c, IR_NONE, IR_NONE);
-        if (below(2)) {
-            ir_setreg(g->b, w, below(16), v);
-        }
-        break;
-    case 1:
-        v = ir_rmw(g->b, IR_RMW_SUB, w, m, c, IR_NONE, lock);
-        f = ir_flags(g->b, IR_FL_SUB, w, v, c, IR_NONE, IR_NONE);
-        break;
-    case 2:
-    case 3:
-    case 4:
-        v = ir_rmw(g->b,
-                   n == 2   ? IR_RMW_AND
-                   : n == 3 ? IR_RMW_OR
-                            : IR_RMW_XOR,
-                   w, m, c, IR_NONE, lock);
-        v = ir_bin(g->b, n == 2 ? IR_and : n == 3 ? IR_or : IR_xor, w, v, c);
-        f = ir_flags(g->b, IR_FL_LOGIC, w, v, IR_NONE, IR_NONE, IR_NONE);
-        d = NO_AF;
-        break;
-    case 5:
-        ir_setreg(g->b, w, below(16), ir_rmw(g->b, IR_RMW_XCHG, w, m, c, IR_NONE, true));
-        return;
-    case 6:
-        if (!(g->defined & FLAG_CF)) {
-            return;
-        }
-        v = ir_rmw(g->b, below(2) ? IR_RMW_ADC : IR_RMW_SBB, w, m, c, old, lock);
-        f = ir_flags(g->b, IR_AUX_RMW(g->b->op[v].aux) == IR_RMW_ADC ? IR_FL_ADC : IR_FL_SBB, w, v,
-                     c, old, IR_NONE);
-        break;
-    case 7:
-        v = ir_rmw(g->b, IR_RMW_NEG, w, m, IR_NONE == 0 ? c : ir_const(g->b, 0), IR_NONE, lock);
-        zero = ir_const(g->b, 0);
-        f = ir_flags(g->b, IR_FL_SUB, w, zero, v, IR_NONE, IR_NONE);
-        break;
-    case 8: ir_rmw(g->b, IR_RMW_NOT, w, m, ir_const(g->b, 0), IR_NONE, lock); return;
-    default:
-        v = ir_rmw(g->b, IR_RMW_ADD, w, m, ir_const(g->b, 1), IR_NONE, lock);
-        f = ir_flags(g->b, IR_FL_INC, w, v, IR_NONE, old, IR_NONE);
-        d = KEEPS(FLAG_ALL & ~(uint32_t)FLAG_CF);
-        break;
-    }
-    set_flags(g, f, d);
-}
-
-/* ldw .. st of the same place, and atomic ops whose old value is wanted */
-static void gen_ldw(struct gen *g)
-{
-    enum ir_type w = any_width();
-    struct ir_addr m = address(g);
-    ir_ref c = operand(g, w);
-    if (below(2)) {
-        static const uint8_t ops[] = {IR_RMW_AND, IR_RMW_OR, IR_RMW_XOR, IR_RMW_ANDN, IR_RMW_SUB};
-        ir_ref old = ir_rmw(g->b, ops[below(5)], w, m, c, IR_NONE, below(2));
-        ir_ref of = ir_get_flags(g->b);
-        if (w == IR_I8 || below(2)) {
-            ir_setreg(g->b, w, below(16), old);
-            return;
-        }
-        ir_ref f = ir_flags(g->b, IR_FL_BT, w, old, operand(g, w), of, IR_NONE);
-        set_flags(g, f, KEEPS(FLAG_CF));
-        return;
-    }
-    ir_ref a = ir_ldw(g->b, w, m), n = ir_const(g->b, 1 + below(7));
-    ir_ref v = ir_bin(g->b, IR_shl, w, a, n);
-    ir_ref f = ir_flags(g->b, IR_FL_SHL, w, a, n, IR_NONE, IR_NONE);
-    ir_st(g->b, w, m, v);
-    set_flags(g, f, FLAG_ALL & ~(uint32_t)(FLAG_AF | FLAG_OF));
-}
-
-static void gen_cmpxchg(struct gen *g)
-{
-    enum ir_type w = any_width();
-    ir_ref acc = below(2) ? ir_getreg(g->b, w, 0) : ir_const(g->b, 0), d = operand(g, w);
-    ir_ref old = ir_cmpxchg(g->b, w, address(g), acc, d, below(2));
-    ir_ref f = ir_flags(g->b, IR_FL_SUB, w, acc, old, IR_NONE, IR_NONE);
-    ir_ref eq = ir_bin(g->b, IR_seteq, w, acc, old);
-    (void)eq;
-    ir_setreg(g->b, w, 0, old);
-    set_flags(g, f, FLAG_ALL);
-}
-
-static void gen_xchg(struct gen *g)
-{
-    enum ir_type w = any_width();
-    unsigned r = below(16), s = below(16);
-    ir_ref a = ir_getreg(g->b, w, r), b = ir_getreg(g->b, w, s);
-    ir_setreg(g->b, w, r, b);
-    ir_setreg(g->b, w, s, a);
-}
-
-static bool cc_defined(const struct gen *g, unsigned cc)
-{
-    static const uint32_t need[8] = {
-        FLAG_OF, FLAG_CF, FLAG_ZF,           FLAG_CF | FLAG_ZF,
-        FLAG_SF, FLAG_PF, FLAG_SF | FLAG_OF, FLAG_SF | FLAG_OF | FLAG_ZF};
-    return (need[cc >> 1] & ~g->defined) == 0;
-}
-
-static void gen_cond(struct gen *g)
-{
-    unsigned cc = below(16);
-    if (!cc_defined(g, cc)) {
-        cc = IR_CC_E | (cc & 1);
-        if (!cc_defined(g, cc)) {
-            return;
-        }
-    }
-    ir_ref f = ir_get_flags(g->b);
-    if (below(3) == 0) {
-        ir_brcc(g->b, cc, f, OUT_PC + g->k);
-    } else if (below(2)) {
-        set_reg(g, IR_I8, ir_setcc(g->b, cc, f));
-    } else {
-        static const uint8_t ws[] = {IR_I16, IR_I32, IR_I64};
-        enum ir_type w = ws[below(3)];
-        unsigned r = below(16);
-        ir_ref yes = operand(g, w), no = ir_getreg(g->b, w, r);
-        set_same(g, w, r, ir_select(g->b, w, cc, f, yes, no));
-    }
-}
-
-static void gen_misc(struct gen *g)
-{
-    enum ir_type w = below(2) ? IR_I32 : IR_I64;
-    unsigned r = below(16), n = below(11);
-    ir_ref a = ir_getreg(g->b, w, below(NREGS)), v = IR_NONE, b, c;
-    switch (n) {
-    case 0: v = ir_un(g->b, IR_bswap, w, a); break;
-    case 1: v = ir_un(g->b, IR_popcnt, w, a); break;
-    case 2: v = ir_un(g->b, below(2) ? IR_clz : IR_ctz, w, a); break;
-    case 3: v = ir_bin(g->b, below(2) ? IR_pdep : IR_pext, w, a, operand(g, w)); break;
-    case 4:
-        v = ir_ext(g->b, IR_sext, IR_I64, IR_I32, a);
-        w = IR_I64;
-        break;
-    case 5:
-        v = ir_ext(g->b, IR_zext, w, IR_I8, ir_getreg(g->b, below(2) ? IR_H8 : IR_I8, below(4)));
-        break;
-    case 6: v = ir_ext(g->b, IR_sext, w, IR_I16, ir_getreg(g->b, IR_I16, below(16))); break;
-    case 7:
-        b = operand(g, w);
-        v = ir_bin(g->b, IR_seteq + below(3), w, a, b);
-        w = IR_I8;
-        break;
-    case 8: {
-        struct ir_addr m = {.base = a,
-                            .index = below(2) ? ir_getreg(g->b, w, below(16)) : IR_NONE,
-                            .scale = (uint8_t)below(4),
-                            .disp = (int32_t)rnd()};
-        v = ir_lea(g->b, w, m);
-        break;
-    }
-    case 9:
-        b = operand(g, w);
-        c = ir_getreg(g->b, IR_I8, below(16));
-        v = ir_tri(g->b, IR_selnz, w, c, a, b);
-        break;
-    default:
-        v = ir_bin(g->b, IR_crc32c, below(2) ? IR_I8 : IR_I32, a, operand(g, IR_I32));
-        w = IR_I32;
-        break;
-    }
-    ir_setreg(g->b, w, r, v);
-}
-
-static void gen_flagop(struct gen *g)
-{
-    ir_ref old = ir_get_flags(g->b), f, a;
-    enum ir_type w = below(2) ? IR_I32 : IR_I64;
-    switch (below(5)) {
-    case 0:
-        f = ir_flags(g->b, IR_FL_CARRY, IR_I8, ir_const(g->b, below(2)), IR_NONE, old, IR_NONE);
-        set_flags(g, f, KEEPS(FLAG_CF));
-        break;
-    case 1:
-        if (!(g->defined & FLAG_CF)) {
-            break;
-        }
-        f = ir_flags(g->b, IR_FL_CARRY, IR_I8, ir_setcc(g->b, IR_CC_AE, old), IR_NONE, old,
-                     IR_NONE);
-        set_flags(g, f, KEEPS(FLAG_CF));
-        break;
-    case 2:
-        a = ir_getreg(g->b, w, below(16));
-        f = ir_flags(g->b, IR_FL_BT, w, a, operand(g, w), old, IR_NONE);
-        set_flags(g, f, KEEPS(FLAG_CF));
-        break;
-    case 3:
-        f = ir_flags(g->b, IR_FL_IMAGE, IR_I32, ir_getreg(g->b, IR_I64, below(16)), IR_NONE,
-                     IR_NONE, IR_NONE);
-        set_flags(g, f, FLAG_ALL);
-        break;
-    default:
-        if (g->defined != FLAG_ALL) {
-            break;
-        }
-        ir_setreg(g->b, IR_I64, below(16),
-                  ir_emit(g->b, (struct ir_op){.op = IR_flagbits,
-                                               .type = IR_I64,
-                                               .a = old,
-                                               .b = IR_NONE,
-                                               .c = IR_NONE,
-                                               .d = IR_NONE}));
-        break;
-    }
-}
-
-#define VEC_NOT (HVF_VSIB | HVF_FLAGS_IN | HVF_RDI | HVF_AXDX | HVF_CX_W | HVF_X87 | HVF_MMX)
-
-static bool vec_form(struct ir_vec *v)
-{
-    const struct hostvec_info *h = &hostvec_info[v->id];
-    bool kinds_ok = h->reg_kind != HVK_MMX && h->rm_kind != HVK_MMX;
-    if (!h->name || (h->flags & VEC_NOT) || !kinds_ok) {
-        return false;
-    }
-    unsigned forms[3], n = 0;
-    if (h->flags & HVF_LEGACY) {
-        forms[n++] = 0;
-    }
-    if (h->flags & HVF_VEX128) {
-        forms[n++] = 1;
-    }
-    if (h->flags & HVF_VEX256) {
-        forms[n++] = 2;
-    }
-    if (n == 0) {
-        return false;
-    }
-    unsigned form = forms[below(n)];
-    v->vex = form > 0;
-    v->l = form == 2;
-    bool can_mem = h->flags & HVF_RM_MEM, can_reg = h->flags & HVF_RM_REG;
-    if (!can_mem && !can_reg && !(h->flags & HVF_ALL)) {
-        return false;
-    }
-    bool mem = can_mem && (!can_reg || below(2));
-    static const uint8_t kind[] = {[HVK_NONE] = IR_VEC_NO,
-                                   [HVK_VEC] = IR_VEC_REG,
-                                   [HVK_MMX] = IR_VEC_MMX,
-                                   [HVK_ST] = IR_VEC_ST,
-                                   [HVK_INT] = IR_VEC_INT};
-    v->w = h->w == HV_W_OPERAND ? below(2) : h->w;
-    v->reg_kind = kind[h->reg_kind];
-    v->rm_kind = mem ? IR_VEC_MEM : kind[h->rm_kind];
-    v->reg = (uint8_t)below(16);
-    v->rm = (uint8_t)below(16);
-    v->vvvv = (uint8_t)below(16);
-    v->imm8 = (uint8_t)rnd();
-    v->has_imm = h->flags & (HVF_IMM8 | HVF_IS4);
-    if (mem && (h->opcode == 0x10 || h->opcode == 0x11) && h->map == 1) {
-        v->vvvv = 0; /* MOVSS, MOVSD merge between registers only */
-    }
-    if (mem) {
-        v->size = h->mem_size[v->l] ? h->mem_size[v->l] : v->w ? 8 : 4;
-        v->store = h->flags & HVF_STORE;
-        v->load = h->flags & HVF_LOAD;
-        v->aligned = h->flags & (v->vex ? HVF_VALIGN : HVF_ALIGN);
-    }
-    return true;
-}
-
-static void gen_vec(struct gen *g)
-{
-    struct ir_vec v = {0};
-    do {
-        v = (struct ir_vec){.id = (uint16_t)(1 + below(HV_COUNT - 1))};
-    } while (!vec_form(&v));
-    const struct hostvec_info *h = &hostvec_info[v.id];
-    bool is_int = v.reg_kind == IR_VEC_INT || v.rm_kind == IR_VEC_INT;
-    struct ir_addr m = {.base = IR_NONE, .index = IR_NONE};
-    if (v.size) {
-        m = address(g);
-        if (v.aligned && below(8)) {
-            m = (struct ir_addr){.base = ir_const(g->b, MEM_BASE + 64 * below(5 * 64)),
-                                 .index = IR_NONE};
-        }
-    }
-    ir_ref in = is_int && (h->flags & HVF_INT_IN) ? ir_getreg(g->b, IR_I64, below(16)) : IR_NONE;
-    v.result = h->flags & HVF_FLAGS                 ? IR_VEC_RFLAGS
-               : is_int && (h->flags & HVF_INT_OUT) ? IR_VEC_RINT
-                                                    : IR_VEC_RNONE;
-    ir_ref r = ir_vec_op(g->b, &v, m, in);
-    if (v.result == IR_VEC_RINT) {
-        ir_setreg(g->b, IR_I64, below(16), r);
-    } else if (v.result == IR_VEC_RFLAGS) {
-        set_flags(g, r, FLAG_ALL);
-    }
-}
-
-static void (*const gens[])(struct gen *) = {
-    gen_alu,    gen_alu,  gen_alu,  gen_cmp,     gen_cmp,  gen_incdec,   gen_unary, gen_shift,
-    gen_shiftd, gen_mul,  gen_div,  gen_load,    gen_load, gen_load_alu, gen_store, gen_store,
-    gen_push,   gen_pop,  gen_rmw,  gen_cmpxchg, gen_ldw,  gen_xchg,     gen_cond,  gen_cond,
-    gen_cond,   gen_misc, gen_misc, gen_flagop,  gen_vec,  gen_vec,
-};
-
-static void gen_end(struct gen *g)
-{
-    switch (below(3)) {
-    case 0: ir_jump(g->b, OUT_PC + 0x1000); break;
-    case 1: ir_jumpi(g->b, IR_HINT_NONE, ir_getreg(g->b, IR_I64, below(16)), 0); break;
-    default:
-        ir_helper(g->b, 0, operand(g, IR_I64), operand(g, IR_I64), ir_const(g->b, below(2)),
-                  OUT_PC + 0x2000);
-        break;
-    }
-}
-
-/* The program of a seed from instruction `from` on; flags' definedness as if run from 0. */
-static uint32_t build(struct ir_block *b, uint64_t seed, unsigned from, unsigned insns)
-{
-    struct gen g = {.b = b, .defined = FLAG_ALL};
-    ir_begin(b, &guest, CODE_PC + from, 1);
-    for (unsigned k = 0; k <= insns; k++) {
-        if (k == from) {
-            ir_begin(b, &guest, CODE_PC + from, 1);
-        }
-        rng = seed * 0x9e3779b97f4a7c15ull + k * 0xd1342543de82ef95ull + 1;
-        rnd();
-        g.k = k;
-        ir_insn(b, CODE_PC + k, 1);
-        if (k == insns) {
-            gen_end(&g);
-        } else {
-            gens[below(ARRAY_LEN(gens))](&g);
-        }
-    }
-    return g.defined;
-}
-
 struct stats {
     unsigned long steps, insns, bytes, faults;
     unsigned long step_op[IR_OPCODES];
@@ -843,15 +173,15 @@ struct bench {
 
 static void init_state(struct machine *m, uint64_t seed)
 {
-    rng = seed | 1;
+    struct gen g = {.rng = seed | 1};
     memset(&m->cpu->env, 0, offsetof(struct rt_env, mem));
     for (unsigned i = 0; i < 16; i++) {
-        m->cpu->env.reg[i] = interesting();
+        m->cpu->env.reg[i] = t1_interesting(&g);
     }
     m->cpu->extra[0] = MEM_BASE;
     m->cpu->extra[1] = MEM_BASE & 0xf0000 ? (MEM_BASE & 0xfffff) / 8 : 0;
-    m->cpu->env.reg[4] = MEM_BASE + 2 * RT_PAGE_SIZE + 8 * below(600);
-    m->cpu->env.flags = rt_flags_pack((uint32_t)rnd());
+    m->cpu->env.reg[4] = MEM_BASE + 2 * RT_PAGE_SIZE + 8 * t1_below(&g, 600);
+    m->cpu->env.flags = rt_flags_pack((uint32_t)t1_rnd(&g));
     m->cpu->env.mem = &mem_ops;
     for (unsigned i = 0; i < RT_TLB_SIZE; i++) {
         for (unsigned k = 0; k < RT_MODES; k++) {
@@ -859,18 +189,18 @@ static void init_state(struct machine *m, uint64_t seed)
         }
     }
     for (unsigned i = 0; i < 16 * 32; i++) {
-        m->cpu->vec[i / 32][i % 32] = (uint8_t)(rnd() >> 40);
+        m->cpu->vec[i / 32][i % 32] = (uint8_t)(t1_rnd(&g) >> 40);
     }
-    m->cpu->mxcsr = 0x1f80 | (below(4) << 13);
+    m->cpu->mxcsr = 0x1f80 | (t1_below(&g, 4) << 13);
     for (unsigned i = 0; i < PAGES * RT_PAGE_SIZE; i++) {
-        m->mem[i] = (uint8_t)(rnd() >> 40);
+        m->mem[i] = (uint8_t)(t1_rnd(&g) >> 40);
     }
 }
 
 static enum rt_exit run_t0(struct bench *bn, struct machine *m, uint64_t seed, unsigned insns)
 {
     of_env = m;
-    build(bn->block, seed, 0, insns);
+    t1_program(bn->block, &guest, seed, 0, insns);
     return ir_interp(&m->cpu->env, bn->block);
 }
 
@@ -894,7 +224,7 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed, u
     unsigned from = 0;
     of_env = m;
     for (;;) {
-        build(bn->block, seed, from, insns);
+        t1_program(bn->block, &guest, seed, from, insns);
         if (seed & 1) {
             ir_optimize(bn->block);
         }
@@ -913,7 +243,7 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed, u
         }
         note_step(bn, bn->block, env->pc);
         from = (unsigned)(env->pc - CODE_PC);
-        build(bn->block, seed, from, insns);
+        t1_program(bn->block, &guest, seed, from, insns);
         env->step_insns = 1;
         e = ir_interp(env, bn->block);
         env->step_insns = 0;
@@ -976,18 +306,9 @@ static uint32_t defined_at(struct bench *bn, uint64_t seed, uint64_t pc, unsigne
 {
     /* an exit in the middle: what is defined there is what the instructions before it left */
     if (pc >= OUT_PC && pc < OUT_PC + 0x1000) {
-        struct gen g = {.b = bn->block, .defined = FLAG_ALL};
-        ir_begin(bn->block, &guest, CODE_PC, 1);
-        for (unsigned k = 0; k < pc - OUT_PC; k++) {
-            rng = seed * 0x9e3779b97f4a7c15ull + k * 0xd1342543de82ef95ull + 1;
-            rnd();
-            g.k = k;
-            ir_insn(bn->block, CODE_PC + k, 1);
-            gens[below(ARRAY_LEN(gens))](&g);
-        }
-        return g.defined;
+        return t1_defined_before(bn->block, &guest, seed, (unsigned)(pc - OUT_PC));
     }
-    return build(bn->block, seed, 0, insns);
+    return t1_program(bn->block, &guest, seed, 0, insns);
 }
 
 static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed,
@@ -1011,7 +332,7 @@ static void report(struct bench *bn, struct machine *m0, struct machine *m1, uin
     printf("seed %lu with %u instructions:\n", seed, insns);
     one(bn, m0, m1, seed, insns, true);
     struct strbuf sb = {0};
-    build(bn->block, seed, 0, insns);
+    t1_program(bn->block, &guest, seed, 0, insns);
     if (seed & 1) {
         ir_optimize(bn->block);
     }
