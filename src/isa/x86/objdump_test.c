@@ -129,10 +129,29 @@ static bool same_name(const char *theirs, size_t n, const char *ours)
 }
 
 static void check(struct counts *c, const uint8_t *code, unsigned n, const char *text,
+                  unsigned mode);
+
+/* objdump takes FWAIT for a prefix, and FWAIT FNINIT for FINIT (SDM Vol. 2A FINIT and its kin). */
+static void check_wait(struct counts *c, const uint8_t *code, unsigned n, const char *name,
+                       unsigned mode)
+{
+    static const char *const waits[] = {"finit", "fclex", "fstcw", "fstsw", "fstenv", "fsave"};
+    char second[128];
+    snprintf(second, sizeof(second), "%s%s",
+             starts_with_any(name, waits, ARRAY_LEN(waits)) ? "fn" : "f", name + 1);
+    check(c, code, 1, "fwait\n", mode);
+    check(c, code + 1, n - 1, second, mode);
+}
+
+static void check(struct counts *c, const uint8_t *code, unsigned n, const char *text,
                   unsigned mode)
 {
     struct x86_insn insn;
     const char *name = skip_noise(text);
+    if (code[0] == 0x9b && n > 1 && name[0] == 'f') {
+        check_wait(c, code, n, name, mode);
+        return;
+    }
     size_t name_len = strcspn(name, " \t\n");
     c->total++;
     if (name_len == 0) {
