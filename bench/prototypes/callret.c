@@ -42,50 +42,71 @@ static uint8_t guest_stack[1 << 20] __attribute__((aligned(4096)));
 #define POLL "cmpl $0, 8(%r15)\n jne bad\n"
 #define RET_CACHE                                                                                  \
     POP_TO("%r11")                                                                                 \
-    POLL "mov %r11, %r14\n shr $12, %r14\n xor %r11d, %r14d\n shl $4, %r14d\n and $0xfff0, %r14d\n" \
-         "xor 16(%r15), %r11\n cmp 0x20020(%r15,%r14), %r11\n jne bad\n"                           \
-         "jmp *0x20028(%r15,%r14)\n"
+    POLL                                                                                           \
+        "mov %r11, %r14\n shr $12, %r14\n xor %r11d, %r14d\n shl $4, %r14d\n and $0xfff0, %r14d\n" \
+        "xor 16(%r15), %r11\n cmp 0x20020(%r15,%r14), %r11\n jne bad\n"                            \
+        "jmp *0x20028(%r15,%r14)\n"
 #define RET_HOST POP_TO("%r11") "ret\n"
 #define CALL_CACHE(to, pc, back) PUSH("$" pc) FLAGS "jmp " to "\n" back ":\n"
 #define CALL_HOST(to, pc, back)                                                                    \
     PUSH("$" pc) FLAGS "call " to "\n" back ": cmp $" pc ", %r11\n jne bad\n"
 
 #define FIB(name, CALL, RET)                                                                       \
-    ".p2align 4\n" name ":\n" PUSH("%rbx") "xor %r13d, %r13d\n mov %rdi, %rbx\n cmp $2, %rdi\n"    \
-    "jl 9f\n lea -1(%rbx), %rdi\n" CALL(name, "0x100035", name "_a")                               \
-    "lea -2(%rbx), %rdi\n mov %r13, %rbx\n" CALL(name, "0x100041", name "_b")                      \
-    "add %rbx, %r13\n" POP_TO("%rbx") RET "9: mov %rbx, %r13\n" POP_TO("%rbx") RET
+    ".p2align 4\n" name ":\n" PUSH(                                                                \
+        "%rbx") "xor %r13d, %r13d\n mov %rdi, %rbx\n cmp $2, %rdi\n"                               \
+                "jl 9f\n lea -1(%rbx), %rdi\n" CALL(                                               \
+                    name, "0x100035",                                                              \
+                    name                                                                           \
+                    "_a") "lea -2(%rbx), %rdi\n mov %r13, %rbx\n" CALL(name, "0x100041",           \
+                                                                       name                        \
+                                                                       "_b") "add %rbx, "          \
+                                                                             "%r13\n" POP_TO("%rb" \
+                                                                                             "x")  \
+                                                                                 RET               \
+        "9: mov %rbx, %r13\n" POP_TO("%rbx") RET
 
 #define LEAF(name, RET) ".p2align 4\n" name ": add $3, %r13\n" RET
 #define LOOP(name, leaf, CALL)                                                                     \
     ".p2align 4\n" name ":\n" CALL(leaf, "0x100135", name "_a") CALL(leaf, "0x100241", name "_b")  \
-    POLL "sub $1, %rdi\n jne " name "\n jmp *24(%rsp)\n"
+        POLL "sub $1, %rdi\n jne " name "\n jmp *24(%rsp)\n"
 
-__asm__(".text\nbad: ud2\n" FIB("fib_cache", CALL_CACHE, RET_CACHE) FIB("fib_host", CALL_HOST, RET_HOST)
-            LEAF("leaf_cache", RET_CACHE) LEAF("leaf_host", RET_HOST)
-                LOOP("loop_cache", "leaf_cache", CALL_CACHE) LOOP("loop_host", "leaf_host", CALL_HOST)
-        ".globl run_fib_cache, run_fib_host, run_loop_cache, run_loop_host\n"
-        "run_fib_cache: lea fib_cache(%rip), %rax; jmp enter_jump\n"
-        "run_fib_host: lea fib_host(%rip), %rax; jmp enter_call\n"
-        "run_loop_cache: lea loop_cache(%rip), %rax; jmp enter_jump\n"
-        "run_loop_host: lea loop_host(%rip), %rax; jmp enter_jump\n"
-        "enter: push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; sub $32, %rsp\n"
-        "mov %rdi, %r15; mov %rsi, %rdi; mov %rdx, %r12; xor %r13d, %r13d; lea leave(%rip), %r11\n"
-        "mov %r11, 24(%rsp); ret\n"
-        ".globl leave\nleave: mov %r13, %rax; add $32, %rsp\n"
-        "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; ret\n"
-        "enter_jump: push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; sub $32, %rsp\n"
-        "mov %rdi, %r15; mov %rsi, %rdi; mov %rdx, %r12; xor %r13d, %r13d; lea leave(%rip), %r11\n"
-        "mov %r11, 24(%rsp); jmp *%rax\n"
-        "enter_call: push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; sub $32, %rsp\n"
-        "mov %rdi, %r15; mov %rsi, %rdi; mov %rdx, %r12; xor %r13d, %r13d; call *%rax; jmp leave\n"
-        ".globl native_fib\n.p2align 4\nnative_fib: push %rbx; xor %eax, %eax; mov %rdi, %rbx; cmp $2, %rdi\n"
-        "jl 9f; lea -1(%rbx), %rdi; call native_fib; lea -2(%rbx), %rdi; mov %rax, %rbx\n"
-        "call native_fib; add %rbx, %rax; pop %rbx; ret\n9: mov %rbx, %rax; pop %rbx; ret\n"
-        ".p2align 4\nnative_leaf: add $3, %rax; ret\n"
-        ".globl native_loop\nnative_loop: xor %eax, %eax\n1: call native_leaf; call native_leaf; sub $1, %rdi; jne 1b; ret\n");
+__asm__(".text\nbad: ud2\n" FIB("fib_cache", CALL_CACHE, RET_CACHE)
+            FIB("fib_host", CALL_HOST, RET_HOST) LEAF("leaf_cache", RET_CACHE)
+                LEAF("leaf_host", RET_HOST) LOOP("loop_cache", "leaf_cache", CALL_CACHE) LOOP(
+                    "loop_host", "leaf_host",
+                    CALL_HOST) ".globl run_fib_cache, run_fib_host, run_loop_cache, run_loop_host\n"
+                               "run_fib_cache: lea fib_cache(%rip), %rax; jmp enter_jump\n"
+                               "run_fib_host: lea fib_host(%rip), %rax; jmp enter_call\n"
+                               "run_loop_cache: lea loop_cache(%rip), %rax; jmp enter_jump\n"
+                               "run_loop_host: lea loop_host(%rip), %rax; jmp enter_jump\n"
+                               "enter: push %rbx; push %rbp; push %r12; push %r13; push %r14; push "
+                               "%r15; sub $32, %rsp\n"
+                               "mov %rdi, %r15; mov %rsi, %rdi; mov %rdx, %r12; xor %r13d, %r13d; "
+                               "lea leave(%rip), %r11\n"
+                               "mov %r11, 24(%rsp); ret\n"
+                               ".globl leave\nleave: mov %r13, %rax; add $32, %rsp\n"
+                               "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; ret\n"
+                               "enter_jump: push %rbx; push %rbp; push %r12; push %r13; push %r14; "
+                               "push %r15; sub $32, %rsp\n"
+                               "mov %rdi, %r15; mov %rsi, %rdi; mov %rdx, %r12; xor %r13d, %r13d; "
+                               "lea leave(%rip), %r11\n"
+                               "mov %r11, 24(%rsp); jmp *%rax\n"
+                               "enter_call: push %rbx; push %rbp; push %r12; push %r13; push %r14; "
+                               "push %r15; sub $32, %rsp\n"
+                               "mov %rdi, %r15; mov %rsi, %rdi; mov %rdx, %r12; xor %r13d, %r13d; "
+                               "call *%rax; jmp leave\n"
+                               ".globl native_fib\n.p2align 4\nnative_fib: push %rbx; xor %eax, "
+                               "%eax; mov %rdi, %rbx; cmp $2, %rdi\n"
+                               "jl 9f; lea -1(%rbx), %rdi; call native_fib; lea -2(%rbx), %rdi; "
+                               "mov %rax, %rbx\n"
+                               "call native_fib; add %rbx, %rax; pop %rbx; ret\n9: mov %rbx, %rax; "
+                               "pop %rbx; ret\n"
+                               ".p2align 4\nnative_leaf: add $3, %rax; ret\n"
+                               ".globl native_loop\nnative_loop: xor %eax, %eax\n1: call "
+                               "native_leaf; call native_leaf; sub $1, %rdi; jne 1b; ret\n");
 
-_Static_assert(offsetof(struct env, tlb) == 0x20 && offsetof(struct env, jump) == 0x20020, "layout of the code above");
+_Static_assert(offsetof(struct env, tlb) == 0x20 && offsetof(struct env, jump) == 0x20020,
+               "layout of the code above");
 
 typedef uint64_t run_fn(struct env *, uint64_t n, void *sp);
 uint64_t native_fib(uint64_t n), native_loop(uint64_t n);
@@ -140,8 +161,8 @@ static void compare(const char *what, struct env *e, uint64_t (*native)(uint64_t
         qsort(t[k], ROUNDS, sizeof(double), by_value);
     }
     double m = t[0][ROUNDS / 2];
-    printf("%-12s native %.1f ms; jump cache %.2f, host call and return %.2f times native\n", what, m * 1e3,
-           t[1][ROUNDS / 2] / m, t[2][ROUNDS / 2] / m);
+    printf("%-12s native %.1f ms; jump cache %.2f, host call and return %.2f times native\n", what,
+           m * 1e3, t[1][ROUNDS / 2] / m, t[2][ROUNDS / 2] / m);
 }
 
 int main(void)
@@ -149,7 +170,8 @@ int main(void)
     struct env *e = aligned_alloc(64, (sizeof(*e) + 63) & ~63ul);
     memset(e, 0, sizeof(*e));
     e->salt = 0x123456789abcdef;
-    for (uintptr_t p = (uintptr_t)guest_stack; p < (uintptr_t)guest_stack + sizeof(guest_stack); p += 4096) {
+    for (uintptr_t p = (uintptr_t)guest_stack; p < (uintptr_t)guest_stack + sizeof(guest_stack);
+         p += 4096) {
         unsigned slot = p >> 12 & (TLB_SIZE - 1);
         e->tlb[slot].tag = p;
         e->tlb[slot].host = p;
