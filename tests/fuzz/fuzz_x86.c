@@ -283,6 +283,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct rt_env *env = box->vcpu.env;
     set_state(&in);
     env->pc = 0x100;
+    env->ret_sp = env->ret_sp_base[0]; /* the code of earlier inputs is gone */
     for (unsigned i = 0; i < MEM_SIZE; i++) {
         box->mem[i] = (uint8_t)(i * 7 + (i >> 8));
     }

@@ -175,6 +175,7 @@ static void init_state(struct machine *m, uint64_t seed)
 {
     struct gen g = {.rng = seed | 1};
     memset(&m->cpu->env, 0, offsetof(struct rt_env, mem));
+    m->cpu->env.ret_sp = m->cpu->env.ret_sp_base[0];
     for (unsigned i = 0; i < 16; i++) {
         m->cpu->env.reg[i] = t1_interesting(&g);
     }

@@ -256,6 +256,7 @@ static enum rt_exit run_t1(struct diff_guest *g, const struct ir_block *b)
         fprintf(stderr, "no code was made\n");
         exit(1);
     }
+    env->ret_sp = env->ret_sp_base[0]; /* the code of earlier calls is gone */
     enum rt_exit why = host->enter(g->host, env, code.entry);
     atomic_store(&env->exit, 0);
     return why;
