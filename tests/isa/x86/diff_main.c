@@ -22,7 +22,7 @@ struct run {
     struct diff_host *host; /* NULL: T0 is the reference */
     struct diff_guest *guest;
     struct diff_blocks blocks_of;
-    struct diff_case c, smaller;
+    struct diff_case c, least, smaller;
     struct diff_state want, got;
 };
 
@@ -143,10 +143,20 @@ static bool agrees(struct run *r, const struct diff_engine *e, const struct diff
     return same(r, c, text);
 }
 
-/* Drops what can be dropped of a block that fails, from its end on. */
+/* Makes the block the one that is compared (its last instruction's rules) and runs the reference.
+ */
+static void again(struct run *r, const struct diff_case *c)
+{
+    if (!single(c)) {
+        diff_drop(&r->blocks_of, c, c->n, &r->smaller);
+    }
+    reference(r, c);
+}
+
+/* r->least: the block without all that can be dropped while it fails, from its end on. */
 static void shrink(struct run *r, const struct diff_engine *e)
 {
-    struct diff_case *c = &r->c;
+    struct diff_case *c = &r->least;
     for (unsigned k = c->n; k-- > 0 && c->n > 1;) {
         struct strbuf text = {0};
         if (k < c->n && diff_drop(&r->blocks_of, c, k, &r->smaller)) {
@@ -158,13 +168,12 @@ static void shrink(struct run *r, const struct diff_engine *e)
         }
         strbuf_free(&text);
     }
-    diff_drop(&r->blocks_of, c, c->n, &r->smaller); /* its own rules again */
-    reference(r, c);
 }
 
-static void report(struct run *r, const struct diff_engine *e, uint64_t seed)
+static void report(struct run *r, const struct diff_engine *e, uint64_t seed, struct strbuf *first)
 {
     struct strbuf out = {0}, text = {0};
+    r->least = r->c;
     if (single(&r->c)) {
         strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name,
                    r->mode * 8, r->c.insn.form, (unsigned long long)seed);
@@ -173,13 +182,18 @@ static void report(struct run *r, const struct diff_engine *e, uint64_t seed)
                    r->mode * 8, r->block, (unsigned long long)seed);
         shrink(r, e);
     }
-    agrees(r, e, &r->c, &text);
-    diff_print_case(&r->c, &out);
+    again(r, &r->least);
+    if (agrees(r, e, &r->least, &text)) {
+        strbuf_add(&out, "it does not repeat; what was seen:\n");
+        strbuf_add_bytes(&text, strbuf_text(first), first->len);
+    }
+    diff_print_case(&r->least, &out);
     strbuf_add_bytes(&out, strbuf_text(&text), text.len);
     ir_print(&out, diff_guest_block(r->guest));
     puts(strbuf_text(&out));
     strbuf_free(&out);
     strbuf_free(&text);
+    again(r, &r->c);
 }
 
 /* The case on the reference and all engines. */
@@ -201,7 +215,7 @@ static void compare(struct run *r, uint64_t seed)
         if (!agrees(r, &diff_engines[i], &r->c, &text)) {
             r->failures++;
             if (r->failed[form]++ < 2) {
-                report(r, &diff_engines[i], seed);
+                report(r, &diff_engines[i], seed, &text);
             }
         }
         strbuf_free(&text);
