@@ -213,6 +213,11 @@ static void test(struct t1 *t, const struct ir_op *op)
 {
     int32_t imm;
     struct enc *e = &t->hot;
+    if (op->aux == IR_FL_LOGIC && t1_imm(t, op->a, op->type, &imm) && imm == 0) {
+        unsigned reg = t1_temp(t);
+        x_alu_r_rm(e, X_XOR, IR_I32, reg, x_r(reg));
+        return;
+    }
     if (op->aux == IR_FL_LOGIC) {
         struct x_rm a = t1_rm(t, op->a);
         if (a.mem) {

@@ -35,8 +35,28 @@ static void alu_flags(struct lift *l, const struct alu *k, enum ir_type t, ir_re
         l->b, ir_flags(l->b, k->kind, t, logic ? result : a, logic ? IR_NONE : b, carry, IR_NONE));
 }
 
+/* XOR or SUB of a register with itself: how code makes a zero, whatever was there. */
+static bool makes_zero(const struct lift *l)
+{
+    const struct x86_opnd *a = &l->in->opnd[0], *b = &l->in->opnd[1];
+    return (l->in->op == X86_XOR || l->in->op == X86_SUB) && a->kind == X86_OPND_GPR &&
+           b->kind == X86_OPND_GPR && a->reg == b->reg && a->high == b->high;
+}
+
+static bool lift_zero(struct lift *l)
+{
+    ir_ref zero = lift_const(l, 0);
+    ir_ref f = ir_flags(l->b, IR_FL_LOGIC, type_of(l, 0), zero, IR_NONE, IR_NONE, IR_NONE);
+    lift_write(l, 0, zero);
+    ir_set_flags(l->b, f);
+    return true;
+}
+
 static bool lift_alu(struct lift *l)
 {
+    if (makes_zero(l)) {
+        return lift_zero(l);
+    }
     const struct alu *k = alu_of(l->in->op);
     enum ir_type t = type_of(l, 0);
     ir_ref carry = k->op == IR_adc || k->op == IR_sbb ? ir_get_flags(l->b) : IR_NONE;
