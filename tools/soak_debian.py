@@ -16,7 +16,10 @@ def make_root(s, image):
              '--customize-hook=echo lodge >"$1/etc/hostname"',
              '--customize-hook=echo "/dev/vda / ext4 defaults 0 1" >"$1/etc/fstab"',
              f'--customize-hook=truncate -s 4G "{image}.part"',
-             f'--customize-hook=mke2fs -q -F -t ext4 -L root -d "$1" "{image}.part"']
+             # A plain bind mount leaves out /proc, /sys and /dev, which are mounted in there.
+             '--customize-hook=mkdir -p "$1.plain" && mount --bind "$1" "$1.plain"',
+             f'--customize-hook=mke2fs -q -F -t ext4 -L root -d "$1.plain" "{image}.part"',
+             '--customize-hook=umount "$1.plain" && rmdir "$1.plain"']
     mirror = [s.args.mirror] if s.args.mirror else []
     s.must(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "--format=null", *hooks, "bookworm", "-",
             *mirror], "mmdebstrap.log", timeout=3600)
