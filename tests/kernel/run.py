@@ -3,8 +3,10 @@
 
 MODE    t0 or t1 (Lodge's tiers), qemu (the installed one, TCG)
 --reset the kernel ends by a triple fault, at which the emulator must leave (-no-reboot)
+LODGE_ACCEL and LODGE_PATIENCE in the environment: as in tests/boot/boot.py.
 Exit status 77: the emulator is missing."""
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,8 @@ def command(a):
     if a.mode == 'qemu':
         qemu = shutil.which('qemu-system-x86_64')
         return qemu and [qemu, '-M', 'microvm', '-accel', 'tcg', '-nodefaults', '-serial', 'stdio', '-monitor', 'none'] + common
-    return [a.lodge, '-accel', 'jit,tier=0' if a.mode == 't0' else 'jit'] + common
+    options = ['jit', 'tier=0' if a.mode == 't0' else '', os.environ.get('LODGE_ACCEL', '')]
+    return [a.lodge, '-accel', ','.join(o for o in options if o)] + common
 
 
 def judge(text, status, reset):
@@ -50,7 +53,8 @@ def main():
     if not cmd:
         return 77
     try:
-        r = subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        r = subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           timeout=60 * float(os.environ.get('LODGE_PATIENCE', 1)))
     except subprocess.TimeoutExpired as e:
         print((e.stdout or b'').decode(errors='replace'))
         print('it does not end')
