@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs what building, testing and booting need, on Debian 12 or newer. Root or sudo.
+# (qemu-system-x86: the test kernels run on it, too, and the benchmark compares with it.)
 # `tools/deps.sh build`: only what the build needs.
 set -eu
 build="gcc meson ninja-build python3 pkg-config libcmocka-dev libcapstone-dev"
-rest="clang clang-format libclang-rt-dev binutils busybox-static cpio gzip lz4 xz-utils dpkg-dev ca-certificates"
+rest="clang clang-format qemu-system-x86 libclang-rt-dev binutils busybox-static cpio gzip lz4 xz-utils dpkg-dev ca-certificates"
 want="$build"
 [ "${1:-all}" = build ] || want="$build $rest"
 missing=""
