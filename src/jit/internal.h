@@ -156,15 +156,28 @@ static inline struct jit_vcpu *jit_of(const struct vcpu *v)
     return v->accel;
 }
 
+static inline bool jit_is_user(unsigned mmu_idx)
+{
+    return mmu_idx == 1;
+}
+
 /* softmmu.c */
 extern const struct rt_mem_ops jit_mem_ops;
+/* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
+const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
+
+/* tlb.c */
 void jit_tlb_init(struct jit_vcpu *);
-void jit_tlb_protect(struct jit_vcpu *, ram_off_t page); /* page has code now: writes go slow */
+struct jit_walk *jit_walk_slot(struct jit_vcpu *, unsigned idx, gva_t va);
+bool jit_has_code(const struct jit_walk *); /* of any vCPU */
+void jit_tlb_fill(struct jit_vcpu *, gva_t va, const struct jit_walk *);
+void jit_tlb_note_large(struct jit_fills *, gva_t va, unsigned bits); /* a large page is in use */
+void jit_tlb_flush_mode(struct jit_vcpu *, unsigned idx);
+void jit_tlb_clear(struct rt_env *, unsigned idx, gva_t va); /* one entry */
+void jit_tlb_protect(struct jit_vcpu *, ram_off_t page);     /* page has code now: writes go slow */
 void jit_tlb_unprotected(struct jit_vcpu *,
                          ram_off_t page); /* page has lost this vCPU's last code */
 void jit_code_moved(struct jit_vcpu *);   /* jump targets and links across pages are void */
-/* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
-const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
 
 /* cache.c */
 void jit_drop_breaks(struct jit_vcpu *);                       /* the set of breakpoints changed */

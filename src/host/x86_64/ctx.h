@@ -7,7 +7,7 @@
  * A guest call is a host call, a guest return a host return with the guest's address in r11; behind
  * the call a compare tells whether it was this call's return. A return stack holds nothing else but
  * what stubs push. There is one per MMU index; whoever changes what a pc means (jump_salt) switches
- * or empties them (jit/softmmu.c). At their base lies the address of ret_empty; past their end is a
+ * or empties them (jit/tlb.c). At their base lies the address of ret_empty; past their end is a
  * page without access, where the signal handler begins anew.
  */
 #ifndef HOST_X86_64_CTX_H
