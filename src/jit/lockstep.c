@@ -366,36 +366,57 @@ static bool stores_agree(struct lockstep *l)
     return true;
 }
 
-/* Which flags the manual defines at the end of the block: those of the last setflags. */
-static uint16_t flags_mask(const struct ir_block *b)
+/* Which flags the manual defines after a setflags, of those it did before. */
+static uint16_t defined_by(const struct ir_block *b, const struct ir_op *set, uint16_t before)
 {
-    for (unsigned i = b->nops; i-- > 0;) {
-        if (b->op[i].op != IR_setflags) {
-            continue;
+    const struct ir_op *f = &b->op[set->a];
+    switch (f->op == IR_flags ? f->aux : IR_FL_ADD) {
+    case IR_FL_LOGIC:
+    case IR_FL_AND:
+    case IR_FL_LOGICC: return (uint16_t)~0x1000; /* AF */
+    case IR_FL_INC:
+    case IR_FL_DEC: return 0xfeff | before; /* CF stays */
+    case IR_FL_SHL:
+    case IR_FL_SHR:
+    case IR_FL_SAR:
+    case IR_FL_SHLD:
+    case IR_FL_SHRD: return (uint16_t)~0x1001; /* AF, OF */
+    case IR_FL_ROL:
+    case IR_FL_ROR:
+    case IR_FL_RCL:
+    case IR_FL_RCR: return before & (uint16_t)~0x0001;
+    case IR_FL_MULU:
+    case IR_FL_MULS: return 0x0101;
+    case IR_FL_ZERO: return 0x4000;
+    case IR_FL_BT: return (before & 0x4000) | 0x0100;
+    case IR_FL_CARRY: return before | 0x0100;
+    case IR_FL_OVER: return before | 0x0001;
+    case IR_FL_ZF: return before | 0x4000;
+    case IR_FL_ZCNT: return 0x4100;
+    default: return 0xffff;
+    }
+}
+
+/*
+ * Which flags the manual defines where the block was left for pc: before an instruction of its own
+ * (inside), or at its end or by a branch in it.
+ */
+static uint16_t flags_mask(const struct ir_block *b, uint64_t pc, bool inside)
+{
+    uint16_t here = 0xffff, mask = 0xffff;
+    for (unsigned i = 0; i < b->nops; i++) {
+        const struct ir_op *op = &b->op[i];
+        if (inside && op->op == IR_insn && b->target[op->imm] == pc) {
+            return here;
         }
-        const struct ir_op *f = &b->op[b->op[i].a];
-        switch (f->op == IR_flags ? f->aux : IR_FL_ADD) {
-        case IR_FL_LOGIC:
-        case IR_FL_AND:
-        case IR_FL_LOGICC: return (uint16_t)~0x1000; /* AF */
-        case IR_FL_SHL:
-        case IR_FL_SHR:
-        case IR_FL_SAR:
-        case IR_FL_SHLD:
-        case IR_FL_SHRD: return (uint16_t)~0x1001; /* AF, OF */
-        case IR_FL_ROL:
-        case IR_FL_ROR:
-        case IR_FL_RCL:
-        case IR_FL_RCR: return (uint16_t)~0x0001;
-        case IR_FL_MULU:
-        case IR_FL_MULS: return 0x0101;
-        case IR_FL_ZERO: return 0x4000;
-        case IR_FL_BT: return (uint16_t)~0x9401;
-        case IR_FL_ZCNT: return 0x4100;
-        default: return 0xffff;
+        if (op->op == IR_setflags) {
+            here = defined_by(b, op, here);
+        } else if ((op->op == IR_brcc || op->op == IR_brz || op->op == IR_brnz) &&
+                   b->target[op->imm] == pc) {
+            mask &= here;
         }
     }
-    return 0xffff;
+    return mask & here;
 }
 
 /*
@@ -433,7 +454,7 @@ static void compare(struct lockstep *l, const struct ir_block *b, bool inside)
     if (memcmp(x->reg, y->reg, sizeof(x->reg))) {
         report(l, b, "a register");
     }
-    unsigned mask = inside ? (flags_live_at(b, y->pc) ? 0xffff : 0) : flags_mask(b);
+    unsigned mask = inside && !flags_live_at(b, y->pc) ? 0 : flags_mask(b, y->pc, inside);
     if ((x->flags ^ y->flags) & mask & 0xd501) {
         report(l, b, "a flag");
     }
