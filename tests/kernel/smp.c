@@ -274,6 +274,7 @@ static bool skip_touch(struct frame *f)
         return false;
     }
     f->ip = (word)touch_after;
+    ntraps = 0; /* there may be millions */
     return true;
 }
 CASE(accessed_or_gone)
