@@ -13,15 +13,9 @@ static ir_ref last_use(const struct t1 *t, ir_ref f)
     return f == IR_NONE ? 0 : t->v[f].last;
 }
 
-/* May f be written to env->flags now? */
-static bool may_store(const struct t1 *t, ir_ref f)
+/* Does f become the guest's flags with nothing before that could show it? */
+static bool becomes_guests(const struct t1 *t, ir_ref f)
 {
-    if (f < t->insn || t->fl.arch == f) {
-        return true;
-    }
-    if (t->fl.env != IR_NONE && last_use(t, t->fl.env) >= t->i) {
-        return false;
-    }
     for (unsigned k = t->i; k < t->b->nops && t->b->op[k].op != IR_insn; k++) {
         const struct ir_op *op = &t->b->op[k];
         if (op->op == IR_setflags && op->a == f) {
@@ -32,6 +26,16 @@ static bool may_store(const struct t1 *t, ir_ref f)
         }
     }
     return true;
+}
+
+/* May f be written to env->flags now? */
+static bool may_store(const struct t1 *t, ir_ref f)
+{
+    if (f < t->insn || t->fl.arch == f) {
+        return true;
+    }
+    bool env_needed = t->fl.env != IR_NONE && last_use(t, t->fl.env) >= t->i;
+    return !env_needed && becomes_guests(t, f);
 }
 
 void t1_store_flags(struct enc *e, bool merge_cf)
@@ -182,10 +186,16 @@ ir_ref t1_wanted_flags(const struct t1 *t, ir_ref value)
     return f != IR_NONE && t->v[f].last ? f : IR_NONE;
 }
 
-/* Is v made by an op whose result is 0 or 1? */
-static bool is_bool(const struct t1 *t, ir_ref v)
+static bool makes_bool(const struct t1 *t, ir_ref v)
 {
     return v != IR_NONE && ir_op_info[t->b->op[v].op].result == 'B';
+}
+
+/* Is v made by an op whose result is 0 or 1, or by an OR of two such? */
+static bool is_bool(const struct t1 *t, ir_ref v)
+{
+    return makes_bool(t, v) || (v != IR_NONE && t->b->op[v].op == IR_or &&
+                                makes_bool(t, t->b->op[v].a) && makes_bool(t, t->b->op[v].b));
 }
 
 static void compare(struct t1 *t, const struct ir_op *op)
@@ -321,6 +331,26 @@ static bool image(struct t1 *t, const struct ir_op *op)
     return true;
 }
 
+/* ADOX: the old flags but for OF, in env->flags, where OF has a byte of its own. */
+static bool over(struct t1 *t, const struct ir_op *op)
+{
+    if (!is_bool(t, op->a) || op->c == IR_NONE || !becomes_guests(t, (ir_ref)t->i)) {
+        return false;
+    }
+    if (t->fl.env != op->c) {
+        if (t->fl.host != op->c) {
+            return false;
+        }
+        store_host(t);
+    }
+    if (t->fail || t->fl.env != op->c || last_use(t, op->c) > t->i) {
+        return false;
+    }
+    x_mov_rm_r(&t->hot, IR_I8, x_env(ENV_FLAGS), t1_reg(t, op->a));
+    t->fl = (struct flag_state){.host = IR_NONE, .env = (ir_ref)t->i, .arch = t->fl.arch};
+    return true;
+}
+
 /* Kinds that keep some of the old flags: those are in host flags then. */
 static bool partial(struct t1 *t, const struct ir_op *op)
 {
@@ -377,6 +407,10 @@ void t1_flags_op(struct t1 *t, const struct ir_op *op)
     switch (op->aux) {
     case IR_FL_IMAGE:
         ok = image(t, op);
+        t->fail = t->fail || !ok;
+        return;
+    case IR_FL_OVER:
+        ok = over(t, op);
         t->fail = t->fail || !ok;
         return;
     case IR_FL_BT:
