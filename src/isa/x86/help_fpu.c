@@ -44,7 +44,7 @@ static void get_x87(struct x86_cpu *c, uint8_t fx[512])
 
 static void set_x87(struct x86_cpu *c, uint8_t fx[512])
 {
-    c->x87_cw = word_at(fx, 0);
+    c->x87_cw = (uint16_t)((word_at(fx, 0) & 0x1f3f) | 0x40); /* reserved bits: Vol. 1 8.1.5 */
     put_word(fx, 0, (unsigned)c->x87_cw | 0x3f);
     c->rt.mem->fpu_set(&c->rt, fx);
 }

@@ -87,11 +87,13 @@ static void prepare_x87(struct diff_case *c, uint64_t *rng)
     case X86_FLDCW: /* exceptions stay masked */
     case X86_FLDENV:
     case X86_FRSTOR:
-        if ((p = operand_bytes(c, 14))) {
+        if ((p = operand_bytes(c, c->insn.op == X86_FLDCW ? 2 : 14))) {
             p[0] |= 0x3f;
             p[0] = (p[0] & 0x3f) | 0x40;
             p[1] = (uint8_t)(p[1] & 15 ? (p[1] & 15) | 2 : 0);
-            p[c->insn.opsize == 2 ? 2 : 4] &= 0x7f; /* no summary */
+            if (c->insn.op != X86_FLDCW) {
+                p[c->insn.opsize == 2 ? 2 : 4] &= 0x7f; /* no summary */
+            }
         }
         break;
     case X86_FXRSTOR:
