@@ -56,13 +56,12 @@ static uint8_t guest_stack[1 << 20] __attribute__((aligned(4096)));
         "%rbx") "xor %r13d, %r13d\n mov %rdi, %rbx\n cmp $2, %rdi\n"                               \
                 "jl 9f\n lea -1(%rbx), %rdi\n" CALL(                                               \
                     name, "0x100035",                                                              \
-                    name                                                                           \
-                    "_a") "lea -2(%rbx), %rdi\n mov %r13, %rbx\n" CALL(name, "0x100041",           \
-                                                                       name                        \
-                                                                       "_b") "add %rbx, "          \
-                                                                             "%r13\n" POP_TO("%rb" \
-                                                                                             "x")  \
-                                                                                 RET               \
+                    name "_a") "lea -2(%rbx), %rdi\n mov %r13, %rbx\n" CALL(name, "0x100041",      \
+                                                                            name                   \
+                                                                            "_b") "add %rbx, "     \
+                                                                                  "%r13\n" POP_TO( \
+                                                                                      "%rb"        \
+                                                                                      "x") RET     \
         "9: mov %rbx, %r13\n" POP_TO("%rbx") RET
 
 #define LEAF(name, RET) ".p2align 4\n" name ": add $3, %r13\n" RET
