@@ -67,7 +67,8 @@ struct ir_host {
     struct ir_host_ctx *(*open)(const struct ir_host_config *, struct ir_codebuf *buf,
                                 struct err *);
     void (*close)(struct ir_host_ctx *);
-    /* On the vCPU's thread, once: signal stack, env->host. Install the handlers first. */
+    /* On the vCPU's thread, once: signal stack, env->host, return stacks (env->ret_sp_base).
+     * Install the handlers first. */
     int (*attach)(struct ir_host_ctx *, struct rt_env *, struct err *);
     void (*detach)(struct ir_host_ctx *);
     /* False: no room in buf, nothing emitted. `buf` is moved past what was used. */

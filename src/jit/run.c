@@ -240,7 +240,7 @@ void *jit_thread(void *opaque)
         log_put(LOG_ALWAYS, "vcpu %u: %s; interpreting\n", jv->v->index, err.text);
         jv->tier = 0;
     }
-    jv->v->env->ret_sp = jv->v->env->ret_sp_base[jv->returns_idx];
+    jv->v->env->ret_sp = jv->v->env->ret_sp_base[jv->returns_idx]; /* known since attach() */
     jit_enter_run(jv);
     run(jv);
     jit_leave_run(jv);
