@@ -66,7 +66,8 @@ static void stack_fault(struct x86_stack *s)
 static bool in_range(struct x86_stack *s, unsigned size)
 {
     uint64_t off = s->sp & s->mask;
-    if (!s->bad && (off < s->first || off > s->last || s->last - off < size - 1)) {
+    bool limited = s->mask != ~0ull; /* 64-bit stacks wrap around: what is mapped there decides */
+    if (limited && !s->bad && (off < s->first || off > s->last || s->last - off < size - 1)) {
         x86_raise_error(s->c, EXC_SS, s->error);
         s->bad = true;
     }
