@@ -123,11 +123,12 @@ enum ir_helper_result helper_enter(struct rt_env *env, uint64_t size, uint64_t l
     x86_push(&s, n, env->reg[RBP]);
     uint64_t frame = s.sp;
     level &= 31;
-    for (unsigned i = 1; i < level; i++) {
+    for (unsigned i = 1; i < level && !s.bad; i++) { /* the first fault counts */
         old.sp = (old.sp & ~old.mask) | ((old.sp - n) & old.mask);
         struct x86_stack at = old;
-        x86_push(&s, n, x86_pop(&at, n));
-        s.bad |= at.bad;
+        uint64_t outer = x86_pop(&at, n);
+        s.bad = at.bad;
+        x86_push(&s, n, outer);
     }
     if (level) {
         x86_push(&s, n, frame);

@@ -141,15 +141,13 @@ static void compare_x87(const struct diff_case *c, const struct diff_state *want
 
 /*
  * An address that is not canonical: the manual has #SS for stack accesses where we have #GP, and
- * #GP at a branch to one where we have it at the fetch behind the branch. ENTER with two bad
- * addresses: we read the outer frames before anything is pushed.
+ * #GP at a branch to one where we have it at the fetch behind the branch.
  */
 static bool not_canonical(const struct diff_case *c, const struct diff_state *want,
                           const struct diff_state *got)
 {
     bool branch = c->insn.op == X86_CALL || c->insn.op == X86_JMP || c->insn.op == X86_RET;
-    bool enter = c->insn.op == X86_ENTER && want->fault == EXC_SS && got->fault == EXC_PF;
-    return c->insn.mode == 8 && (enter || (want->fault == EXC_SS && got->fault == EXC_GP) ||
+    return c->insn.mode == 8 && ((want->fault == EXC_SS && got->fault == EXC_GP) ||
                                  (branch && want->fault == EXC_GP && got->fault == DIFF_NO_FAULT));
 }
 
