@@ -212,12 +212,8 @@ ir_ref ir_vec_op(struct ir_block *b, const struct ir_vec *v, struct ir_addr m, i
         b->full = true;
         return IR_NONE;
     }
-    /* hostvec keeps its index in imm, so a displacement goes into the base */
-    if (v->size && m.disp) {
-        ir_ref ea = ir_lea(b, IR_I64, m);
-        m = (struct ir_addr){.base = ea, .index = IR_NONE};
-    }
     b->vec[b->nvecs] = *v;
+    b->vec[b->nvecs].disp = m.disp;
     b->uses_vec = true;
     return emit4(b, IR_hostvec, IR_I64, m.scale, b->nvecs++,
                  REFS(m.base, m.index, int_in, IR_NONE));

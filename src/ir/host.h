@@ -40,13 +40,27 @@ struct ir_link {
     uint8_t epoch;      /* imm32 of the guard, or 0 */
 };
 
+/* How a block is emitted: small and quickly at first; fast once it has run a few hundred times. */
+enum ir_form {
+    IR_FORM_FIRST, /* compact. Counts its runs down; leaves with RT_EXIT_JUMP at its own pc at 0 */
+    IR_FORM_PLAIN, /* compact, does not count */
+    IR_FORM_WARM,  /* fast; each run is one pass through the block */
+    IR_FORM_LOOP,  /* the same, but a block that is a loop goes round by itself */
+};
+
 /* One translated block. */
 struct ir_code {
+    enum ir_form form;  /* FIRST only if another form would be better */
+    uint16_t heat;      /* FIRST: index of its counter in env->heat */
+    uint64_t scattered; /* by (pc - the block's) % 64: instructions whose accesses change pages */
+    uint64_t pc;
     const void *entry;   /* executable view */
     uint8_t *hot, *cold; /* writable view */
     uint32_t hot_size, cold_size;
     struct ir_link **links; /* in cold code */
     unsigned nlinks;
+    const void *sites; /* in cold code: what settle() needs */
+    unsigned nsites;
     bool flags_dead; /* the block does not look at the flags it is entered with */
     unsigned ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
     uint8_t stop_op; /* the op that was not lowered then */
@@ -71,7 +85,8 @@ struct ir_host {
      * Install the handlers first. */
     int (*attach)(struct ir_host_ctx *, struct rt_env *, struct err *);
     void (*detach)(struct ir_host_ctx *);
-    /* False: no room in buf, nothing emitted. `buf` is moved past what was used. */
+    /* False: no room in buf, nothing emitted. `buf` is moved past what was used. out->form and
+     * out->heat say what is wanted and become what was made. */
     bool (*emit)(struct ir_host_ctx *, const struct ir_block *, struct ir_codebuf *buf,
                  struct ir_code *out);
     /* Makes the link go to `to` (while the low half of env->epoch is `epoch`, if cross_page). */
@@ -80,6 +95,10 @@ struct ir_host {
     /* Makes every entry of a block that dies leave with RT_EXIT_JUMP at `pc`. */
     void (*kill)(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
     enum rt_exit (*enter)(struct ir_host_ctx *, struct rt_env *, const void *entry);
+    /* After an exit with env->site set, `code` being the one the site lies in (hot or cold): sets
+     * env->pc to the instruction's, clears env->site and gives the reason to go by. */
+    enum rt_exit (*settle)(const struct ir_host_ctx *, struct rt_env *, const struct ir_code *code,
+                           enum rt_exit why);
     /*
      * Runs one vector or FPU instruction on the guest vectors in env (not live). `mem` is the host
      * address of the memory operand, aligned if vec->aligned. False: the host cannot do it.

@@ -25,7 +25,8 @@ static uint64_t val(const struct frame *f, ir_ref r)
 
 static uint64_t address(const struct frame *f, const struct ir_op *op)
 {
-    uint64_t ea = op->op == IR_hostvec ? 0 : (uint64_t)(int64_t)op->imm;
+    int32_t disp = op->op == IR_hostvec ? f->b->vec[op->imm].disp : op->imm;
+    uint64_t ea = (uint64_t)(int64_t)disp;
     return ea + val(f, op->a) + (val(f, op->b) << (op->aux & IR_AUX_SCALE));
 }
 

@@ -171,6 +171,7 @@ struct ir_vec {
     bool has_imm;
     uint8_t imm8;
     uint8_t size; /* bytes of the memory operand; 0: none */
+    int32_t disp; /* of its address: the op's imm is taken */
     bool store;   /* memory operand is written */
     bool load;    /* memory operand is read */
     bool aligned; /* memory operand must be aligned to size */
@@ -248,6 +249,7 @@ struct ir_op_info {
     char result;          /* V F B N */
     const char *operands; /* as in ops.def */
     uint8_t props;
+    uint8_t uses; /* bits 0..3: value operands a b c d; bits 4..7: flags operands */
 };
 extern const struct ir_op_info ir_op_info[IR_OPCODES];
 
@@ -257,10 +259,6 @@ void ir_print(struct strbuf *, const struct ir_block *);
 int ir_parse(struct ir_block *, const struct ir_guest *, const char *text, struct err *);
 int ir_verify(const struct ir_block *, struct err *);
 
-/* Passes. */
-void pass_dead_flags(struct ir_block *); /* setflags nobody can see, flags nobody uses */
-void pass_dead_ops(struct ir_block *);   /* values nobody uses */
-void pass_compact(struct ir_block *);    /* squeezes out what the others removed (op nop) */
-void ir_optimize(struct ir_block *);     /* the pipeline */
+void ir_optimize(struct ir_block *); /* drops flags nobody can see and values nobody uses */
 
 #endif

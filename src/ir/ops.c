@@ -7,9 +7,14 @@ enum { V = 'V', F = 'F', B = 'B', N = 'N' };
 #define END IR_END
 #define EXIT IR_EXIT
 
+#define HAS(operands, letter) (__builtin_strchr(operands, letter) != NULL)
+#define FOUR(operands, a, b, c, d)                                                                 \
+    (HAS(operands, a) | HAS(operands, b) << 1 | HAS(operands, c) << 2 | HAS(operands, d) << 3)
+
 const struct ir_op_info ir_op_info[IR_OPCODES] = {
 #define IR_OP(name, result, operands, props, meaning)                                              \
-    [IR_##name] = {#name, result, operands, props},
+    [IR_##name] = {#name, result, operands, props,                                                 \
+                   FOUR(operands, 'a', 'b', 'c', 'd') | FOUR(operands, 'A', 'B', 'C', 'D') << 4},
 #include "ir/ops.def"
 #undef IR_OP
 };

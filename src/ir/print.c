@@ -6,12 +6,12 @@ static const char *const type_names[IR_TYPES] = {"i8", "i16", "i32", "i64", "h8"
 
 static void print_vec(struct strbuf *sb, const struct ir_vec *v)
 {
-    strbuf_add(
-        sb,
-        " vec{id=%u reg=%u/%u vvvv=%u rm=%u/%u res=%u vex=%d l=%d w=%d imm=%d/%u size=%u %s%s%s}",
-        v->id, v->reg, v->reg_kind, v->vvvv, v->rm, v->rm_kind, v->result, v->vex, v->l, v->w,
-        v->has_imm, v->imm8, v->size, v->load ? "L" : "", v->store ? "S" : "",
-        v->aligned ? "A" : "");
+    strbuf_add(sb,
+               " vec{id=%u reg=%u/%u vvvv=%u rm=%u/%u res=%u vex=%d l=%d w=%d imm=%d/%u size=%u "
+               "disp=%d %s%s%s}",
+               v->id, v->reg, v->reg_kind, v->vvvv, v->rm, v->rm_kind, v->result, v->vex, v->l,
+               v->w, v->has_imm, v->imm8, v->size, v->disp, v->load ? "L" : "", v->store ? "S" : "",
+               v->aligned ? "A" : "");
 }
 
 static bool names_target(const struct ir_op *op)

@@ -38,6 +38,16 @@ struct rt_jump_entry {
     void *code;
 };
 #define RT_JUMP_BITS 12
+/* What a guest base register pointed to last: add delta to a guest address whose page is the tag.
+ * Invalid: RT_BASE_INVALID, and delta leads the one page that matches it to one without access. */
+struct rt_base {
+    uint64_t tag_r, tag_w, delta;
+};
+#define RT_BASES 19
+#define RT_BASE_INVALID (1ull << 63) /* engine rule 1 */
+#define RT_SCATTER 1024              /* counters of look-ups through lines that missed */
+#define RT_HEAT 16384
+#define RT_HEAT_COLD 255 /* runs of a new block until its heat is 0 */
 
 enum rt_fault_kind {
     RT_FAULT_NONE,
@@ -58,12 +68,14 @@ struct rt_fault {
 
 /* Why a block, or a chain of blocks, came back. */
 enum rt_exit {
-    RT_EXIT_JUMP,  /* env->pc is the next instruction; look it up */
-    RT_EXIT_FAULT, /* env->fault; env->pc is the faulting instruction */
-    RT_EXIT_POLL,  /* the exit word was set; env->pc is next */
-    RT_EXIT_STOP,  /* a helper said IR_HELPER_EXIT */
-    RT_EXIT_STEP,  /* generated code cannot do the instruction at env->pc: interpret one */
-    RT_EXIT_LINK,  /* like JUMP, and a direct link may be made at env->link_site */
+    RT_EXIT_JUMP,    /* env->pc is the next instruction; look it up */
+    RT_EXIT_FAULT,   /* env->fault; env->pc is the faulting instruction */
+    RT_EXIT_POLL,    /* the exit word was set; env->pc is next */
+    RT_EXIT_STOP,    /* a helper said IR_HELPER_EXIT */
+    RT_EXIT_PLAIN,   /* a group of accesses is not on one page: go on in compact code */
+    RT_EXIT_SCATTER, /* an access has many pages: as STEP, and tell ir_code.scattered */
+    RT_EXIT_STEP,    /* generated code cannot do the instruction at env->pc: interpret one */
+    RT_EXIT_LINK,    /* like JUMP, and a direct link may be made at env->link_site */
 };
 
 struct vcpu;
@@ -81,6 +93,7 @@ struct rt_env {
     uint64_t host_sp;      /* C stack while generated code runs on its own */
     uint64_t link_site;
     uint64_t scratch[6]; /* spills of generated code, dead between instructions */
+    uint64_t strip;      /* a loop that runs without checks does so until a register is this */
     uint64_t ret_sp;     /* return stack pointer while generated code does not run */
     /* beyond short reach */
     struct vcpu *vcpu;
@@ -93,6 +106,11 @@ struct rt_env {
     uint64_t ret_sp_base[RT_MODES]; /* of empty return stacks; set by the back end's attach() */
     struct ir_host_ctx *host;       /* back end's context of this vCPU */
     uint64_t host_save[4];          /* its stubs' */
+    uint64_t site;       /* return address of the access that failed: ir_host.settle(); 0: none */
+    uint64_t base_guard; /* delta of an invalid line; set by the back end's attach() */
+    struct rt_base base[RT_MODES][RT_BASES];
+    uint16_t scatter[RT_SCATTER]; /* by return address; at 0 the access better use the table */
+    uint8_t heat[RT_HEAT];        /* by block, several may share one: runs left in its first form */
     void *jump_empty; /* for cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
@@ -118,6 +136,13 @@ static inline uint64_t rt_tlb_invalid(unsigned slot)
 static inline struct rt_jump_entry *rt_jump_slot(struct rt_env *env, uint64_t pc)
 {
     return &env->jump[(pc ^ pc >> RT_JUMP_BITS) & ((1u << RT_JUMP_BITS) - 1)];
+}
+
+static inline void rt_base_clear(struct rt_env *env, unsigned idx)
+{
+    for (unsigned i = 0; i < RT_BASES; i++) {
+        env->base[idx][i] = (struct rt_base){RT_BASE_INVALID, RT_BASE_INVALID, env->base_guard};
+    }
 }
 
 static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx, uint64_t va)

@@ -263,6 +263,15 @@ void jit_drop_breaks(struct jit_vcpu *jv)
     }
 }
 
+static void free_arena(struct jit_arena *a)
+{
+    for (unsigned i = 0; i < a->count; i++) {
+        free(a->block[i]->ir);
+        free(a->block[i]);
+    }
+    a->count = 0;
+}
+
 void jit_free_all(struct jit_vcpu *jv)
 {
     for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
@@ -276,12 +285,10 @@ void jit_free_all(struct jit_vcpu *jv)
     }
     jit_free_zombies(jv);
     for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
-        for (struct jit_block *b = jv->arenas[a], *next; b; b = next) {
-            next = b->arena_next;
-            free(b->ir);
-            free(b);
-        }
+        free_arena(&jv->arenas[a]);
+        free(jv->arenas[a].block);
     }
+    free(jv->arenas);
 }
 
 static void forget_jumps(struct rt_env *env)
@@ -295,9 +302,8 @@ static void forget_jumps(struct rt_env *env)
 static void evict_arena(struct jit_vcpu *jv)
 {
     unsigned a = codemem_next(&jv->mem);
-    while (jv->arenas[a]) {
-        struct jit_block *b = jv->arenas[a];
-        jv->arenas[a] = b->arena_next;
+    for (unsigned i = 0; i < jv->arenas[a].count; i++) {
+        struct jit_block *b = jv->arenas[a].block[i];
         if (!b->dead) {
             kill_block(jv, b);
             jv->stats.evicted++;
@@ -309,9 +315,8 @@ static void evict_arena(struct jit_vcpu *jv)
         if (*z) {
             *z = b->hash_next;
         }
-        free(b->ir);
-        free(b);
     }
+    free_arena(&jv->arenas[a]);
     codemem_advance(&jv->mem);
     forget_jumps(jv->v->env);
     jit_code_moved(jv);
@@ -382,16 +387,65 @@ static uint64_t clock_thread_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir)
+static unsigned scattered_index(uint64_t pc)
 {
-    if (!codemem_has_room(&jv->mem) || inject(&jv->inject, INJECT_EVICT)) {
+    return (unsigned)(pc ^ pc >> 8) % JIT_SCATTERED;
+}
+
+/* What is known of the block at pc; of another one there, perhaps: it costs speed only. */
+static uint64_t known_scattered(const struct jit_vcpu *jv, uint64_t pc)
+{
+    unsigned n = scattered_index(pc);
+    return jv->scattered[n].pc == pc ? jv->scattered[n].bits : 0;
+}
+
+static void arena_add(struct jit_arena *a, struct jit_block *b)
+{
+    if (a->count == a->room) {
+        a->room = a->room ? a->room * 2 : 64;
+        a->block = alloc_resize(a->block, a->room, sizeof(*a->block));
+    }
+    a->block[a->count++] = b;
+}
+
+/* The last block of the arena that begins at or before an address of the same kind, hot or cold. */
+struct jit_block *jit_block_at(const struct jit_vcpu *jv, uint64_t host_addr)
+{
+    const uint8_t *at = (const uint8_t *)(uintptr_t)host_addr - jv->mem.cur.to_rx;
+    const struct jit_arena *a = &jv->arenas[codemem_arena_of(&jv->mem, at)];
+    unsigned lo = 0, hi = a->count;
+    bool cold = (size_t)(at - jv->mem.rw) % CODEMEM_ARENA >= CODEMEM_HOT;
+    while (hi - lo > 1) {
+        unsigned mid = (lo + hi) / 2;
+        const struct ir_code *c = &a->block[mid]->code;
+        if ((cold ? c->cold : c->hot) <= at) {
+            lo = mid;
+        } else {
+            hi = mid;
+        }
+    }
+    return a->block[lo];
+}
+
+/* Before the new block's pages are claimed: eviction gives back pages whose last block dies (C2).
+ */
+static void make_room(struct jit_vcpu *jv)
+{
+    if (jv->tier && (!codemem_has_room(&jv->mem) || inject(&jv->inject, INJECT_EVICT))) {
         evict_arena(jv);
     }
+}
+
+static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir,
+                 enum ir_form form)
+{
     codemem_begin_write(&jv->mem);
+    b->code.form = form;
+    b->code.scattered = known_scattered(jv, b->pc);
+    b->code.heat = (uint16_t)(hash_of(b->pc, b->mode, b->off) % RT_HEAT);
+    jv->v->env->heat[b->code.heat] = RT_HEAT_COLD;
     if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {
-        unsigned a = jv->mem.arena;
-        b->arena_next = jv->arenas[a];
-        jv->arenas[a] = b;
+        arena_add(&jv->arenas[jv->mem.arena], b);
         jv->stats.hot_bytes += b->code.hot_size;
         jv->stats.cold_bytes += b->code.cold_size;
         jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
@@ -421,9 +475,11 @@ static void verify(const struct ir_block *ir)
     }
 }
 
-static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va)
+static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va,
+                              enum ir_form form)
 {
     uint64_t start = jv->jm->opt.stats ? clock_thread_ns() : 0;
+    make_room(jv);
     claim_page(jv, s->first->ram, s->off);
     struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
     if (!ir) {
@@ -446,7 +502,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     b->off = s->off;
     b->off2 = s->off2;
     if (jv->tier && !b->special) {
-        emit(jv, b, ir);
+        emit(jv, b, ir, form);
     }
     if (!b->code.entry || jv->lockstep) {
         b->ir = ir_block_copy(ir);
@@ -467,7 +523,34 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     return b;
 }
 
-struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)
+/* Lockstep compares single passes: no block may leave to become hot, or go round by itself. */
+static enum ir_form first_form(const struct jit_vcpu *jv, uint64_t pc)
+{
+    enum ir_form form = jv->jm->opt.form;
+    if (jv->lockstep) {
+        return form == IR_FORM_PLAIN || (form == IR_FORM_FIRST && (pc & 2)) ? IR_FORM_PLAIN
+                                                                            : IR_FORM_WARM;
+    }
+    return form == IR_FORM_FIRST && known_scattered(jv, pc) ? IR_FORM_LOOP : form;
+}
+
+static bool is_hot(const struct jit_vcpu *jv, const struct jit_block *b)
+{
+    return b->code.entry && b->code.form == IR_FORM_FIRST && !jv->v->env->heat[b->code.heat];
+}
+
+void jit_note_scattered(struct jit_vcpu *jv, struct jit_block *b, uint64_t pc)
+{
+    unsigned n = scattered_index(b->pc);
+    jv->scattered[n].pc = b->pc;
+    jv->scattered[n].bits = b->code.scattered | 1ull << ((pc - b->pc) & 63);
+    jv->stats.scattered++;
+    if (!b->dead) {
+        kill_block(jv, b);
+    }
+}
+
+static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
 {
     gva_t va = jv->v->isa->fetch_address(jv->v, pc);
     struct source s;
@@ -475,7 +558,7 @@ struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)
         return NULL;
     }
     for (struct jit_block *b = jv->hash[hash_of(pc, jv->mode, s.off)]; b; b = b->hash_next) {
-        if (b->pc != pc || b->mode != jv->mode || b->off != s.off) {
+        if (b->pc != pc || b->mode != jv->mode || b->off != s.off || b->plain != plain) {
             continue;
         }
         if (b->off2 != RAM_OFF_NONE) {
@@ -487,9 +570,28 @@ struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)
                 continue;
             }
         }
+        if (is_hot(jv, b)) {
+            kill_block(jv, b);
+            jv->stats.warmed++;
+            return make(jv, pc, &s, va, IR_FORM_LOOP);
+        }
         return b;
     }
-    return make(jv, pc, &s, va);
+    struct jit_block *b = make(jv, pc, &s, va, plain ? IR_FORM_PLAIN : first_form(jv, pc));
+    if (b) {
+        b->plain = plain;
+    }
+    return b;
+}
+
+struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)
+{
+    return find(jv, pc, false);
+}
+
+struct jit_block *jit_find_plain(struct jit_vcpu *jv, uint64_t pc)
+{
+    return find(jv, pc, true);
 }
 
 /* Not entered in the cache: for single steps. */

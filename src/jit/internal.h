@@ -18,6 +18,7 @@ struct machine;
 
 #define JIT_HASH_BITS 15
 #define JIT_FILL_LOG 256
+#define JIT_SCATTERED 256
 #define JIT_LARGE 2048
 #define JIT_ITLB_BITS 8
 #define RAM_OFF_NONE (~(ram_off_t)0)
@@ -54,15 +55,21 @@ struct jit_block {
     uint64_t pc;
     uint32_t mode;
     bool dead;           /* freed at the next safepoint */
+    bool plain;          /* in compact code for good: where a warm block's group failed */
     bool cut, special;   /* ends before a breakpoint; is one: run by jit_debug_step() */
     uint16_t bytes;      /* of guest code */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
-    struct jit_block *arena_next;
-    struct ir_block *ir; /* tier 0 */
-    struct ir_code code; /* tier 1: code.entry is NULL when there is none */
+    struct ir_block *ir;            /* tier 0 */
+    struct ir_code code;            /* tier 1: code.entry is NULL when there is none */
     struct ir_link *incoming;
+};
+
+/* The blocks in one arena of code memory, in the order of their addresses. */
+struct jit_arena {
+    struct jit_block **block;
+    unsigned count, room;
 };
 
 /* A range of RAM somebody else wrote, for jit_vcpu.mail. */
@@ -115,7 +122,7 @@ struct jit_vcpu {
     struct jit_block **pages; /* by RAM page */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct jit_block *zombies;
-    struct jit_block **arenas; /* blocks by arena of code memory */
+    struct jit_arena *arenas;
     struct codemem mem;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
@@ -131,6 +138,10 @@ struct jit_vcpu {
     struct debug_point hit;    /* of the debugger, by this instruction; access 0: none */
     struct lockstep *lockstep; /* NULL: off */
     struct inject inject;
+    struct {
+        uint64_t pc, bits; /* ir_code.scattered of the block there */
+    } scattered[JIT_SCATTERED];
+    uint64_t scatter_since; /* when env->scatter was filled up last, monotonic ns */
     struct jit_stats stats;
 };
 
@@ -180,8 +191,11 @@ void jit_tlb_unprotected(struct jit_vcpu *,
 void jit_code_moved(struct jit_vcpu *);   /* jump targets and links across pages are void */
 
 /* cache.c */
-void jit_drop_breaks(struct jit_vcpu *);                       /* the set of breakpoints changed */
-struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc);    /* NULL: env->fault is filled */
+struct jit_block *jit_block_at(const struct jit_vcpu *, uint64_t host_addr);
+void jit_drop_breaks(struct jit_vcpu *);                    /* the set of breakpoints changed */
+struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
+struct jit_block *jit_find_plain(struct jit_vcpu *, uint64_t pc); /* the same, in compact form */
+void jit_note_scattered(struct jit_vcpu *, struct jit_block *, uint64_t pc); /* drops the block */
 struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
 void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
@@ -220,6 +234,8 @@ void jit_watch_late(struct jit_vcpu *); /* accesses that no instruction made by 
 void jit_debug_changed(struct machine *);
 
 /* run.c */
+/* Generated code from there on until it comes back; env->pc is exact then. */
+enum rt_exit jit_enter_code(struct jit_vcpu *, const void *entry);
 bool jit_step(struct jit_vcpu *);    /* one instruction; false: it faulted (delivered) */
 void jit_deliver(struct jit_vcpu *); /* env->fault */
 void *jit_thread(void *jv);

@@ -504,10 +504,10 @@ enum rt_exit lockstep_run(struct lockstep *l, const struct jit_block *block)
     enum rt_exit first = interpret(l, b, 0);
     if (l->device) {
         l->skipped_device++;
-        return jv->host->enter(jv->ctx, env, block->code.entry);
+        return jit_enter_code(jv, block->code.entry);
     }
     l->judge = true;
-    enum rt_exit why = jv->host->enter(jv->ctx, env, block->code.entry);
+    enum rt_exit why = jit_enter_code(jv, block->code.entry);
     if (!l->called) {
         judge(l, b, first, why);
     } else if (!goes_on(l, why)) {

@@ -67,6 +67,20 @@ static int take_inject(struct jit_options *o, const char *val, struct err *err)
     return 0;
 }
 
+static int take_form(struct jit_options *o, const char *val, struct err *err)
+{
+    static const char *const names[] = {"auto", "compact", "warm"};
+    static const enum ir_form forms[] = {IR_FORM_FIRST, IR_FORM_PLAIN, IR_FORM_LOOP};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (!strcmp(val, names[i])) {
+            o->form = forms[i];
+            return 0;
+        }
+    }
+    return err_set(err, EINVAL, "accelerator option 'form' is auto, compact or warm, not '%s'",
+                   val);
+}
+
 static int take_stats(struct jit_options *o, const char *val)
 {
     o->stats = strcmp(val, "off") != 0;
@@ -86,6 +100,9 @@ static int take(struct jit_options *o, const char *key, const char *val, struct 
     }
     if (!strcmp(key, "tier")) {
         return take_number(key, val, 0, 1, &o->tier, err);
+    }
+    if (!strcmp(key, "form")) {
+        return take_form(o, val, err);
     }
     if (!strcmp(key, "tb-size")) {
         return take_number(key, val, 2, 1024, &o->code_mb, err);
@@ -107,7 +124,7 @@ static int take(struct jit_options *o, const char *key, const char *val, struct 
     }
     return err_set(
         err, EINVAL,
-        "the accelerator has no option '%s' (it has tier, tb-size, stats, perfmap, verify, "
+        "the accelerator has no option '%s' (it has tier, form, tb-size, stats, perfmap, verify, "
         "lockstep, inject)",
         key);
 }
@@ -145,6 +162,7 @@ void jit_options_help(FILE *out)
         out,
         "Options of accelerator 'jit':\n"
         "  tier=<0|1>            0: interpret only (default: 1)\n"
+        "  form=<auto|compact|warm>  code: compact until it has run often, or always one of them\n"
         "  tb-size=<number>      MiB of code memory of each processor (default: %u)\n"
         "  stats=<on|off|path>   counters as JSON at the end\n"
         "  perfmap=<on|off>      a map of generated code for perf\n"

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/types.h"
+#include "ir/host.h"
 
 struct err;
 
@@ -19,7 +20,8 @@ enum jit_inject {
 };
 
 struct jit_options {
-    unsigned tier; /* tier=0: interpreter only */
+    unsigned tier;     /* tier=0: interpreter only */
+    enum ir_form form; /* form=: of new blocks */
     bool lockstep, verify, perfmap;
     bool stats;
     const char *stats_path; /* NULL: the log */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -26,6 +27,10 @@
 #include "jit/jit.h"
 #include "jit/lockstep.h"
 #include "jit/trace.h"
+
+/* An access that misses its line so often in this time is better off with the table: a miss that
+ * the soft TLB answers costs some 10 ns. */
+enum { SCATTER_MISSES = 20000, SCATTER_NS = 4000000 };
 
 void jit_deliver(struct jit_vcpu *jv)
 {
@@ -56,6 +61,23 @@ bool jit_step(struct jit_vcpu *jv)
     return why != RT_EXIT_FAULT;
 }
 
+enum rt_exit jit_enter_code(struct jit_vcpu *jv, const void *entry)
+{
+    struct rt_env *env = jv->v->env;
+    enum rt_exit why = jv->host->enter(jv->ctx, env, entry);
+    if (env->site) {
+        struct jit_block *b = jit_block_at(jv, env->site);
+        why = jv->host->settle(jv->ctx, env, &b->code, why);
+        if (why == RT_EXIT_SCATTER) {
+            jit_note_scattered(jv, b, env->pc);
+            why = RT_EXIT_STEP;
+        } else if (why == RT_EXIT_PLAIN && jv->lockstep) {
+            why = RT_EXIT_STEP;
+        }
+    }
+    return why;
+}
+
 static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
 {
     if (log_at(LOG_EXEC, b->pc)) {
@@ -70,7 +92,7 @@ static enum rt_exit run_block(struct jit_vcpu *jv, struct jit_block *b)
     if (b->code.entry) {
         jv->stats.enters++;
         jv->in_code = true;
-        enum rt_exit left = jv->host->enter(jv->ctx, jv->v->env, b->code.entry);
+        enum rt_exit left = jit_enter_code(jv, b->code.entry);
         jv->in_code = false;
         jv->stats.exits[left]++;
         return left;
@@ -122,6 +144,20 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     return to;
 }
 
+/* Counts of look-ups that missed are of the last few milliseconds. */
+static void forget_scatter(struct jit_vcpu *jv)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    uint64_t now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    if (now - jv->scatter_since >= SCATTER_NS) {
+        jv->scatter_since = now;
+        for (unsigned i = 0; i < RT_SCATTER; i++) {
+            jv->v->env->scatter[i] = SCATTER_MISSES;
+        }
+    }
+}
+
 static void cache_jump(struct jit_vcpu *jv, const struct jit_block *b)
 {
     struct rt_env *env = jv->v->env;
@@ -138,6 +174,7 @@ static bool look_around(struct jit_vcpu *jv)
         atomic_store(&v->env->exit, 0);
         jit_safepoint(jv);
         jit_free_zombies(jv);
+        forget_scatter(jv);
         if (jv->stop) {
             return false;
         }
@@ -203,8 +240,9 @@ static void run(struct jit_vcpu *jv)
             why = RT_EXIT_JUMP;
             continue;
         }
-        struct jit_block *b =
-            why == RT_EXIT_LINK && !jv->lockstep ? link_next(jv) : jit_find(jv, env->pc);
+        struct jit_block *b = why == RT_EXIT_PLAIN                   ? jit_find_plain(jv, env->pc)
+                              : why == RT_EXIT_LINK && !jv->lockstep ? link_next(jv)
+                                                                     : jit_find(jv, env->pc);
         if (!b) {
             jit_deliver(jv);
             why = RT_EXIT_JUMP;
@@ -433,7 +471,6 @@ static void free_vcpu(struct jit_vcpu *jv)
         codemem_close(&jv->mem);
     }
     lockstep_free(jv->lockstep);
-    free(jv->arenas);
     free(jv->mail);
     v->isa->cpu_fini(v);
     vcpu_fini(v);

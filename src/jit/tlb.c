@@ -84,6 +84,7 @@ static unsigned slot_of(gva_t va)
 void jit_tlb_clear(struct rt_env *env, unsigned idx, gva_t va)
 {
     clear_entry(rt_tlb_slot(env, idx, va), slot_of(va));
+    rt_base_clear(env, idx);
 }
 
 static void flush_logged(struct jit_vcpu *jv, unsigned idx)
@@ -99,6 +100,7 @@ static void flush_logged(struct jit_vcpu *jv, unsigned idx)
 static void flush_some(struct jit_vcpu *jv, unsigned idx, bool global)
 {
     struct jit_fills *f = &jv->fills[idx];
+    rt_base_clear(jv->v->env, idx);
     if (f->count <= JIT_FILL_LOG && !(global && f->global)) {
         flush_logged(jv, idx);
         return;
@@ -218,6 +220,7 @@ void tlb_flush_page(struct vcpu *v, gva_t va)
         if (e->tag_r == page || e->tag_w == page) {
             clear_entry(e, slot_of(va));
         }
+        rt_base_clear(v->env, idx); /* a line may outlive its entry */
         if (k->page == page) {
             k->gen = 0;
         }
@@ -276,6 +279,9 @@ void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
 {
     struct rt_env *env = jv->v->env;
     struct jit_young *y = young_page(jv, page);
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        rt_base_clear(env, idx);
+    }
     if (y) {
         for (unsigned i = 0; i < y->count; i++) {
             protect_entry(env, y->entry[i], page);

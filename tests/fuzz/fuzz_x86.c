@@ -276,7 +276,7 @@ static struct ir_block *lift(const uint8_t *code, size_t size, uint64_t pc)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_in in = {data, data + size};
-    struct ir_code code;
+    struct ir_code code = {.form = IR_FORM_FIRST};
     if (!box) {
         open_box();
     }

@@ -156,7 +156,7 @@ int main(int argc, char **argv)
             if (!codemem_has_room(&cm)) {
                 codemem_advance(&cm);
             }
-            struct ir_code code;
+            struct ir_code code = {.form = IR_FORM_FIRST};
             assert(host->emit(ctx, b, &cm.cur, &code));
             double t3 = now();
             st->lift += t1 - t0, st->opt += t2 - t1, st->emit += t3 - t2;

@@ -23,7 +23,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = "src/host/x86_64"
-DIFF, T1 = "tests/isa/x86/x86_diff", "tests/host/t1_test"
+DIFF, T1, LOOPS = "tests/isa/x86/x86_diff", "tests/host/t1_test", "tests/host/t1_loops"
 LIMIT = 120  # seconds a test may take: what hangs is found
 TESTS = {
     "single": [DIFF, "--count", "150000", "--quiet", "--max-failures", "1"],
@@ -31,6 +31,7 @@ TESTS = {
     "block32": [DIFF, "--block", "12", "--mode", "32", "--tiers", "--count", "300000", "--quiet",
                 "--max-failures", "1"],
     "t1": [T1, "1", "20000"],
+    "loops": [LOOPS],
     "t1-trouble": [T1, "1", "10000", "12", "3"],
 }
 
@@ -94,7 +95,7 @@ def copy_tree(to):
 
 
 def build(tree):
-    r = subprocess.run(["ninja", "-j1", "-C", "build", DIFF, T1], cwd=tree, capture_output=True, text=True)
+    r = subprocess.run(["ninja", "-j1", "-C", "build", DIFF, T1, LOOPS], cwd=tree, capture_output=True, text=True)
     if r.returncode:
         print(r.stdout[-2000:])
     return r.returncode == 0

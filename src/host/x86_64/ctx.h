@@ -22,6 +22,7 @@
 
 extern const uint8_t temp_regs[NTEMPS];
 
+#define PROBE_SIZES 6 /* accesses of 1, 2, 4 ... 32 bytes */
 #define THUNK_BYTES 32
 #define THUNKS 2048
 
@@ -35,14 +36,18 @@ struct ir_host_ctx {
     uint8_t pinned[16];          /* guest registers that have one */
     unsigned npinned;
     bool avx, bmi2, lzcnt, tzcnt, popcnt;
-    uint8_t operands[IR_OPCODES]; /* bits 0..3: a b c d are operands */
     /* stubs, writable view: calls and jumps are relative, both views keep the same distances */
     uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
     uint8_t *exit_stored; /* leave with the reason in r11d, guest registers are in env already */
     uint8_t *exit_pinned; /* leave with the reason in r11d */
     uint8_t
         *exit_link; /* called by a direct exit; behind the call, one byte: distance to its link */
-    uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS]; /* TLB miss: [MMU index][write][t][u] */
+    uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS];      /* TLB miss: [MMU index][write][t][u] */
+    uint8_t *base_miss[RT_MODES][2][NTEMPS][NTEMPS]; /* of a look-up through a line */
+    uint8_t *base_slow[NTEMPS][NTEMPS], *base_alone[NTEMPS][NTEMPS];
+    uint8_t *guard_exit;              /* executable view: the host faulted on base_guard */
+    uint8_t *miss_at[NTEMPS][NTEMPS]; /* the same, the address being whole in t */
+    uint8_t *probe[RT_MODES][2][PROBE_SIZES][NTEMPS][NTEMPS]; /* address to host address in t */
     uint8_t
         *helper;    /* call a helper: function in r11, arguments in scratch[0..2], next pc in [3] */
     uint8_t *go_pc; /* registers are in env: go on at env->pc */
@@ -57,9 +62,11 @@ struct ir_host_ctx {
     uint8_t *thunks;
     struct t1 *t1;
     void *alt_stack;
+    uint8_t *guard;   /* a page without access: where invalid lines lead */
     uint8_t *returns; /* return stacks, RETURN_BYTES each; the first page of each is a guard */
 };
 
+#define GUARD_BYTES (2 * RT_PAGE_SIZE)
 #define RETURN_BYTES (64u << 10)
 
 /* A field of env as an operand. */
@@ -75,6 +82,16 @@ static inline struct x_rm x_guest(const struct ir_host_ctx *c, unsigned g)
 
 void ctx_map_registers(struct ir_host_ctx *);
 void stubs_emit(struct ir_host_ctx *, struct enc *);
+/* stubs.c, for the others */
+void stub_store_pins(struct ir_host_ctx *, struct enc *); /* guest registers to env, */
+void stub_load_pins(struct ir_host_ctx *, struct enc *);  /* and back */
+void stub_save_vec_if_live(struct ir_host_ctx *, struct enc *);
+void stub_to_c_stack(struct enc *);
+void stub_from_c_stack(struct enc *);
+/* stubs_mem.c */
+void stubs_emit_memory(struct ir_host_ctx *, struct enc *);
+/* t (address) to t ^ tag of its TLB entry, whose offset u becomes; then `ja` is a miss. */
+void tlb_check(struct enc *, unsigned t, unsigned u, struct x_rm tag, unsigned size);
 void jump_cached(struct ir_host_ctx *, struct enc *, uint8_t **poll);
 
 struct ir_code;
@@ -83,6 +100,8 @@ struct t1 *t1_new(void);
 void link_make(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to, uint32_t epoch);
 void link_break(struct ir_host_ctx *, struct ir_link *);
 void block_kill(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
+enum rt_exit site_settle(const struct ir_host_ctx *, struct rt_env *, const struct ir_code *,
+                         enum rt_exit why);
 bool vec_run(struct rt_env *, const struct ir_vec *, void *mem, uint64_t in, uint64_t *result);
 
 struct strbuf;

@@ -7,26 +7,16 @@
 enum { M0F = 0x100, M38 = 0x200, M3A = 0x300, P66 = 0x660000, PF3 = 0xf30000, PF2 = 0xf20000 };
 
 /* Bytes go through a local pointer: a store of a byte may alias anything in memory. */
-void x_byte(struct enc *e, uint8_t b)
+void x_imm64(struct enc *e, uint64_t v)
 {
-    *e->p++ = b;
+    memcpy(e->p, &v, 8);
+    e->p += 8;
 }
 
 static uint8_t *put32(uint8_t *p, uint32_t v)
 {
     memcpy(p, &v, 4);
     return p + 4;
-}
-
-void x_imm32(struct enc *e, uint32_t v)
-{
-    e->p = put32(e->p, v);
-}
-
-void x_imm64(struct enc *e, uint64_t v)
-{
-    memcpy(e->p, &v, 8);
-    e->p += 8;
 }
 
 static uint8_t *modrm_mem(uint8_t *p, unsigned reg, struct x_rm m)
@@ -465,10 +455,37 @@ void x_pop_r(struct enc *e, unsigned reg)
     x_byte(e, (uint8_t)(0x58 | (reg & 7)));
 }
 
+void x_push_i32(struct enc *e, int32_t imm)
+{
+    x_byte(e, 0x68);
+    x_imm32(e, (uint32_t)imm);
+}
+
 void x_push_i8(struct enc *e, int8_t imm)
 {
     x_byte(e, 0x6a);
     x_byte(e, (uint8_t)imm);
+}
+
+/* Intel SDM Vol. 2B, NOP: the recommended sequences of 1 to 8 bytes. */
+void x_align(struct enc *e, unsigned to)
+{
+    static const uint8_t nop[8][8] = {
+        {0x90},
+        {0x66, 0x90},
+        {0x0f, 0x1f, 0x00},
+        {0x0f, 0x1f, 0x40, 0x00},
+        {0x0f, 0x1f, 0x44, 0x00, 0x00},
+        {0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00},
+        {0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00},
+        {0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00},
+    };
+    for (size_t left = -(uintptr_t)e->p & (to - 1); left;) {
+        size_t n = left < 8 ? left : 8;
+        memcpy(e->p, nop[n - 1], n);
+        e->p += n;
+        left -= n;
+    }
 }
 
 void x_ret(struct enc *e)

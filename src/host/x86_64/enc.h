@@ -6,6 +6,8 @@
 #ifndef HOST_X86_64_ENC_H
 #define HOST_X86_64_ENC_H
 
+#include <string.h>
+
 #include "ir/ir.h"
 
 enum x_reg {
@@ -64,8 +66,15 @@ enum x_alu { X_ADD, X_OR, X_ADC, X_SBB, X_AND, X_SUB, X_XOR, X_CMP };
 enum x_shift { X_ROL, X_ROR, X_RCL, X_RCR, X_SHL, X_SHR, X_SAR = 7 };
 enum x_unary { X_NOT = 2, X_NEG, X_MUL, X_IMUL, X_DIV, X_IDIV };
 
-void x_byte(struct enc *, uint8_t);
-void x_imm32(struct enc *, uint32_t);
+static inline void x_byte(struct enc *e, uint8_t b)
+{
+    *e->p++ = b;
+}
+static inline void x_imm32(struct enc *e, uint32_t v)
+{
+    memcpy(e->p, &v, 4);
+    e->p += 4;
+}
 void x_imm64(struct enc *, uint64_t);
 
 void x_mov_r_rm(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
@@ -119,7 +128,9 @@ void x_cdq(struct enc *, enum ir_type w);
 void x_stc_clc(struct enc *, bool set);
 void x_push_r(struct enc *, unsigned reg);
 void x_pop_r(struct enc *, unsigned reg);
+void x_push_i32(struct enc *, int32_t imm);
 void x_push_i8(struct enc *, int8_t imm);
+void x_align(struct enc *, unsigned to); /* NOPs up to a multiple */
 void x_ret(struct enc *);
 void x_ret_pop(struct enc *, unsigned bytes);
 void x_ldmxcsr(struct enc *, struct x_rm);

@@ -31,20 +31,6 @@ static void probe(struct ir_host_ctx *c)
     }
 }
 
-/* Bits 0..3: value operands a b c d; bits 4..7: flags operands. */
-static void operand_masks(struct ir_host_ctx *c)
-{
-    for (unsigned op = 0; op < IR_OPCODES; op++) {
-        for (const char *s = ir_op_info[op].operands; *s; s++) {
-            if (*s >= 'a') {
-                c->operands[op] |= (uint8_t)(1u << (*s - 'a'));
-            } else if (*s >= 'A') {
-                c->operands[op] |= (uint8_t)(0x10u << (*s - 'A'));
-            }
-        }
-    }
-}
-
 static void ctx_close(struct ir_host_ctx *c)
 {
     free(c->t1);
@@ -65,7 +51,6 @@ static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct 
     c->code_hi = config->code_hi;
     c->to_rx = buf->to_rx;
     probe(c);
-    operand_masks(c);
     ctx_map_registers(c);
     struct enc e = {.p = buf->hot};
     stubs_emit(c, &e);
@@ -97,9 +82,29 @@ static int returns_new(struct ir_host_ctx *c, struct rt_env *env, struct err *er
     return 0;
 }
 
+/* Where lines without a page lead (engine rule 1): nobody can read or write there. */
+static int guard_new(struct ir_host_ctx *c, struct rt_env *env, struct err *err)
+{
+    void *p =
+        mmap(NULL, GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        return err_set(err, errno, "no memory for a guard page: %s", strerror(errno));
+    }
+    c->guard = p;
+    env->base_guard = (uint64_t)(uintptr_t)p - RT_BASE_INVALID;
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        rt_base_clear(env, idx);
+    }
+    return 0;
+}
+
 static void ctx_detach(struct ir_host_ctx *c)
 {
     signals_detach(c);
+    if (c->guard) {
+        munmap(c->guard, GUARD_BYTES);
+        c->guard = NULL;
+    }
     if (c->returns) {
         munmap(c->returns, RT_MODES * RETURN_BYTES);
         c->returns = NULL;
@@ -113,7 +118,8 @@ static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err
     for (unsigned i = 0; i < 1u << RT_JUMP_BITS; i++) {
         env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
     }
-    int ret = returns_new(c, env, err);
+    int ret = guard_new(c, env, err);
+    ret = ret ? ret : returns_new(c, env, err);
     return ret ? ret : signals_attach(c, err);
 }
 
@@ -133,6 +139,7 @@ static const struct ir_host x86_64_host = {
     .unlink = link_break,
     .kill = block_kill,
     .enter = ctx_enter,
+    .settle = site_settle,
     .vec_run = vec_run,
     .disas = host_disas,
     .has = caps_has,

@@ -62,6 +62,21 @@ static bool return_stack_full(greg_t *regs, const uint8_t *at)
     return true;
 }
 
+/* A guest address matched a line that has no page: its instruction is interpreted. */
+static bool guarded(greg_t *regs, const uint8_t *at)
+{
+    const struct ir_host_ctx *c = attached;
+    const uint8_t *rip = (const uint8_t *)(uintptr_t)regs[REG_RIP];
+    if (!c || !c->guard || rip < c->code_lo || rip >= c->code_hi || at < c->guard ||
+        at >= c->guard + GUARD_BYTES) {
+        return false;
+    }
+    struct rt_env *env = (struct rt_env *)(uintptr_t)(regs[REG_R15] - RT_BIAS);
+    env->site = (uint64_t)(uintptr_t)rip;
+    regs[REG_RIP] = (greg_t)(uintptr_t)c->guard_exit;
+    return true;
+}
+
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
@@ -70,7 +85,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
         regs[REG_RIP] = (greg_t)(uintptr_t)to;
         return;
     }
-    if (sig == SIGSEGV && return_stack_full(regs, info->si_addr)) {
+    if (sig == SIGSEGV &&
+        (return_stack_full(regs, info->si_addr) || guarded(regs, info->si_addr))) {
         return;
     }
     signal(sig, SIG_DFL); /* a fault of ours: the instruction faults again and ends the process */

@@ -33,7 +33,7 @@ void ctx_map_registers(struct ir_host_ctx *c)
     }
 }
 
-static void store_pins(struct ir_host_ctx *c, struct enc *e)
+void stub_store_pins(struct ir_host_ctx *c, struct enc *e)
 {
     for (unsigned i = 0; i < c->npinned; i++) {
         unsigned g = c->pinned[i];
@@ -41,7 +41,7 @@ static void store_pins(struct ir_host_ctx *c, struct enc *e)
     }
 }
 
-static void load_pins(struct ir_host_ctx *c, struct enc *e)
+void stub_load_pins(struct ir_host_ctx *c, struct enc *e)
 {
     for (unsigned i = 0; i < c->npinned; i++) {
         unsigned g = c->pinned[i];
@@ -108,7 +108,7 @@ static void jump(struct enc *e, const uint8_t *to)
     x_patch(x_jmp(e), to);
 }
 
-static void save_vec_if_live(struct ir_host_ctx *c, struct enc *e)
+void stub_save_vec_if_live(struct ir_host_ctx *c, struct enc *e)
 {
     x_alu_rm_i(e, X_CMP, IR_I8, ENV(fp_live), 0);
     uint8_t *skip = x_jcc(e, IR_CC_E);
@@ -136,14 +136,14 @@ static void epilogue(struct enc *e)
     x_ret(e);
 }
 
-static void to_c_stack(struct enc *e)
+void stub_to_c_stack(struct enc *e)
 {
     x_mov_rm_r(e, IR_I64, ENV(ret_sp), X_RSP);
     x_mov_r_rm(e, IR_I64, X_RSP, ENV(host_sp));
 }
 
 /* C may have switched to another return stack, or emptied it. */
-static void from_c_stack(struct enc *e)
+void stub_from_c_stack(struct enc *e)
 {
     x_mov_r_rm(e, IR_I64, X_RSP, ENV(ret_sp));
 }
@@ -155,18 +155,18 @@ static void emit_enter(struct ir_host_ctx *c, struct enc *e)
     prologue(e);
     x_mov_rm_r(e, IR_I64, ENV(host_sp), X_RSP);
     x_mov_r_rm(e, IR_I64, X_R11, x_r(X_RSI));
-    load_pins(c, e);
-    from_c_stack(e);
+    stub_load_pins(c, e);
+    stub_from_c_stack(e);
     x_jmp_rm(e, x_r(X_R11));
 }
 
 static void emit_exits(struct ir_host_ctx *c, struct enc *e)
 {
     c->exit_pinned = e->p;
-    store_pins(c, e);
+    stub_store_pins(c, e);
     c->exit_stored = e->p;
-    to_c_stack(e);
-    save_vec_if_live(c, e);
+    stub_to_c_stack(e);
+    stub_save_vec_if_live(c, e);
     x_mov_r_rm(e, IR_I32, X_RAX, x_r(X_R11));
     epilogue(e);
     for (unsigned i = 0; i <= RT_EXIT_LINK; i++) {
@@ -174,76 +174,6 @@ static void emit_exits(struct ir_host_ctx *c, struct enc *e)
         x_mov_r_i64(e, X_R11, i);
         jump(e, c->exit_pinned);
     }
-}
-
-static void call_resolve(struct enc *e)
-{
-    to_c_stack(e);
-    x_mov_r_rm(e, IR_I64, X_RAX, ENV(mem));
-    x_call_rm(e, x_m(X_RAX, offsetof(struct rt_mem_ops, resolve)));
-    from_c_stack(e);
-}
-
-/* t holds the address xor the tag that did not match, u the entry's offset. */
-static void emit_miss_entries(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui,
-                              const uint8_t *common)
-{
-    for (unsigned idx = 0; idx < RT_MODES; idx++) {
-        for (unsigned w = 0; w < 2; w++) {
-            size_t tag =
-                offsetof(struct rt_env, tlb) + idx * sizeof(((struct rt_env *)0)->tlb[0]) +
-                (w ? offsetof(struct rt_tlb_entry, tag_w) : offsetof(struct rt_tlb_entry, tag_r));
-            c->miss[idx][w][ti][ui] = e->p;
-            x_alu_r_rm(e, X_XOR, IR_I64, temp_regs[ti],
-                       x_mx(X_ENV, temp_regs[ui], 0, (int32_t)tag - RT_BIAS));
-            jump(e, common);
-        }
-    }
-}
-
-/*
- * TLB miss of an access at the address in t. On the stack: return address, size << 2 | access (8
- * bits). Returns with the access' host address being t + u, or five bytes further on with the
- * exit's reason in r11d and the guest registers in env. The third temporary is kept.
- */
-static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
-{
-    unsigned t = temp_regs[ti], u = temp_regs[ui], other = temp_regs[3 - ti - ui];
-    const uint8_t *common = e->p;
-    store_pins(c, e);
-    x_mov_rm_r(e, IR_I64, ENV(host_save[0]), other);
-    x_mov_r_rm(e, IR_I64, X_RSI, x_r(t));
-    x_movzx(e, IR_I8, X_RBP, ENV(fp_live)); /* rbp: to be loaded again */
-    save_vec_if_live(c, e);
-    x_movzx(e, IR_I8, X_RDX, x_m(X_RSP, 8));
-    x_mov_r_rm(e, IR_I32, X_RCX, x_r(X_RDX));
-    x_shift_rm_i(e, X_SHR, IR_I32, x_r(X_RDX), 2);
-    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_RCX), 3);
-    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
-    x_lea(e, IR_I64, X_R8, ENV(host_save[1]));
-    call_resolve(e);
-    x_test_rm_r(e, IR_I8, x_r(X_RAX), X_RAX);
-    uint8_t *fault = x_jcc(e, IR_CC_E);
-    x_alu_rm_i(e, X_CMP, IR_I64, ENV(host_save[1]), 0);
-    uint8_t *step = x_jcc(e, IR_CC_E);
-    x_test_rm_r(e, IR_I32, x_r(X_RBP), X_RBP);
-    uint8_t *dead = x_jcc(e, IR_CC_E);
-    call(e, c->load_vec);
-    x_patch_here(e, dead);
-    load_pins(c, e);
-    x_mov_r_rm(e, IR_I64, t, ENV(host_save[1]));
-    x_alu_r_rm(e, X_XOR, IR_I32, u, x_r(u));
-    x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
-    x_ret_pop(e, 8);
-    x_patch_here(e, step);
-    x_mov_r_i64(e, X_R11, RT_EXIT_STEP);
-    uint8_t *out = x_jmp(e);
-    x_patch_here(e, fault);
-    x_mov_r_i64(e, X_R11, RT_EXIT_FAULT);
-    x_patch_here(e, out);
-    x_alu_rm_i(e, X_ADD, IR_I64, x_m(X_RSP, 0), 5);
-    x_ret_pop(e, 8);
-    emit_miss_entries(c, e, ti, ui, common);
 }
 
 /*
@@ -271,7 +201,7 @@ static void emit_go_pc(struct ir_host_ctx *c, struct enc *e)
 {
     uint8_t *poll;
     c->go_pc = e->p;
-    load_pins(c, e);
+    stub_load_pins(c, e);
     x_mov_r_rm(e, IR_I64, X_R11, ENV(pc));
     jump_cached(c, e, &poll);
     x_patch(poll, c->exit[RT_EXIT_POLL]);
@@ -314,16 +244,16 @@ static void emit_jump_empty(struct ir_host_ctx *c, struct enc *e)
 static void emit_helper(struct ir_host_ctx *c, struct enc *e)
 {
     c->helper = e->p;
-    store_pins(c, e);
-    save_vec_if_live(c, e);
+    stub_store_pins(c, e);
+    stub_save_vec_if_live(c, e);
     x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
     x_mov_r_rm(e, IR_I64, X_RSI, ENV(scratch[0]));
     x_mov_r_rm(e, IR_I64, X_RDX, ENV(scratch[1]));
     x_mov_r_rm(e, IR_I64, X_RCX, ENV(scratch[2]));
     x_mov_r_rm(e, IR_I64, X_RBP, ENV(scratch[3]));
-    to_c_stack(e);
+    stub_to_c_stack(e);
     x_call_rm(e, x_r(X_R11));
-    from_c_stack(e);
+    stub_from_c_stack(e);
     x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_FAULT);
     uint8_t *fault = x_jcc(e, IR_CC_E);
     x_alu_rm_i(e, X_CMP, IR_I32, x_r(X_RAX), IR_HELPER_EXIT);
@@ -366,13 +296,7 @@ void stubs_emit(struct ir_host_ctx *c, struct enc *e)
     emit_save_vec(c, e);
     emit_enter(c, e);
     emit_exits(c, e);
-    for (unsigned t = 0; t < NTEMPS; t++) {
-        for (unsigned u = 0; u < NTEMPS; u++) {
-            if (t != u) {
-                emit_miss(c, e, t, u);
-            }
-        }
-    }
+    stubs_emit_memory(c, e);
     emit_jump_empty(c, e);
     emit_go_pc(c, e);
     emit_returns(c, e);

@@ -209,13 +209,12 @@ static void use_flags(struct t1 *t, ir_ref f, unsigned at)
 static void use_operands(struct t1 *t, unsigned i, unsigned at)
 {
     const struct ir_op *op = &t->b->op[i];
-    unsigned mask = t->c->operands[op->op];
-    const ir_ref v[4] = {op->a, op->b, op->c, op->d};
-    for (unsigned k = 0; k < 4; k++) {
-        if (mask >> (k + 4) & 1) {
-            use_flags(t, v[k], at);
-        } else if (mask >> k & 1) {
-            use(t, v[k], at);
+    const ir_ref *v = &op->a;
+    for (unsigned uses = ir_op_info[op->op].uses; uses & 0xff; uses = uses >> 1 & 0x77, v++) {
+        if (uses & 0x10) {
+            use_flags(t, *v, at);
+        } else if (uses & 1) {
+            use(t, *v, at);
         }
     }
 }
@@ -393,13 +392,13 @@ static bool is_dead(const struct t1 *t, const struct ir_op *op)
 struct mark {
     uint8_t *hot, *cold;
     struct flag_state fl;
-    unsigned nlinks;
+    unsigned nlinks, nsites;
     bool vec_ready;
 };
 
 static struct mark mark_of(const struct t1 *t)
 {
-    return (struct mark){t->hot.p, t->cold.p, t->fl, t->nlinks, t->vec_ready};
+    return (struct mark){t->hot.p, t->cold.p, t->fl, t->nlinks, t->nsites, t->vec_ready};
 }
 
 static void back_to(struct t1 *t, const struct mark *m)
@@ -408,16 +407,14 @@ static void back_to(struct t1 *t, const struct mark *m)
     t->cold.p = m->cold;
     t->fl = m->fl;
     t->nlinks = m->nlinks;
+    t->nsites = m->nsites;
     t->vec_ready = m->vec_ready;
-    t->nfails = 0;
 }
 
-static void begin(struct t1 *t, struct ir_host_ctx *c, const struct ir_block *b)
+/* To the first op, nothing known. */
+static void start(struct t1 *t)
 {
-    t->c = c;
-    t->b = b;
-    t->fail = t->vec_ready = t->skip_next = t->flags_seen = t->aligned = false;
-    t->nlinks = t->nfails = 0;
+    t->fail = t->vec_ready = t->skip_next = t->aligned = false;
     t->fl = (struct flag_state){.host = IR_NONE, .env = IR_NONE, .arch = IR_NONE};
     for (unsigned k = 0; k < NTEMPS; k++) {
         t->temp_val[k] = IR_NONE;
@@ -425,10 +422,13 @@ static void begin(struct t1 *t, struct ir_host_ctx *c, const struct ir_block *b)
     for (unsigned k = 0; k < NSLOTS; k++) {
         t->slot_val[k] = IR_NONE;
     }
-    for (unsigned g = 0; g < c->guest->nregs; g++) {
+    t->nslots = 0;
+    for (unsigned g = 0; g < t->c->guest->nregs; g++) {
         t->alias[g] = IR_NONE;
     }
     t1_unlock(t);
+    fuse(t);
+    uses(t);
 }
 
 static bool room(const struct t1 *t, const struct ir_codebuf *buf)
@@ -445,7 +445,6 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
     for (t->i = 0; t->i < b->nops; t->i++) {
         const struct ir_op *op = &b->op[t->i];
         if (op->op == IR_insn) {
-            t1_end_insn(t);
             m = mark_of(t);
             t->insn = t->i;
             t->pc = b->target[op->imm];
@@ -468,8 +467,70 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
         }
         t1_release(t);
     }
-    t1_end_insn(t);
     return done;
+}
+
+/* The form of a loop that checks nothing, if there can be one, before the checked form. */
+static void strip(struct t1 *t, const struct ir_codebuf *buf)
+{
+    uint8_t *away[MAX_STREAMS + 2];
+    struct mark m = mark_of(t);
+    if (t->form != IR_FORM_LOOP || !t->plan.loop || !t1_plan_strip(t)) {
+        return;
+    }
+    unsigned n = t1_strip_head(t, away);
+    bool whole = n && emit_ops(t, buf) == t->b->ninsns && !t->flags_seen;
+    t->strip_top = NULL;
+    if (whole) {
+        for (unsigned k = 0; k < n; k++) {
+            x_patch_here(&t->hot, away[k]);
+        }
+    } else {
+        back_to(t, &m);
+        t->flags_seen = false;
+    }
+    start(t);
+}
+
+/* Does it matter in which form the block is? */
+static bool touches_memory(const struct ir_block *b)
+{
+    for (unsigned i = 0; i < b->nops; i++) {
+        if (ir_op_info[b->op[i].op].props & IR_FAULT) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The cold code begins with the way out at the block's own pc: dead blocks, and hot ones. */
+static void head(struct t1 *t, struct ir_code *out)
+{
+    t1_store_pc(t, &t->cold, t->b->pc);
+    x_patch(x_jmp(&t->cold), t->c->exit[RT_EXIT_JUMP]);
+    if (!touches_memory(t->b)) {
+        out->form = out->form == IR_FORM_LOOP ? IR_FORM_LOOP : IR_FORM_WARM;
+    }
+    t->form = out->form;
+    t->warm = t->form == IR_FORM_WARM || t->form == IR_FORM_LOOP;
+    if (t->form == IR_FORM_FIRST) {
+        x_incdec_rm(&t->hot, true, IR_I8, x_env(offsetof(struct rt_env, heat) + out->heat));
+        x_patch(x_jcc(&t->hot, IR_CC_E), out->cold);
+    }
+}
+
+/* What is read when the block is linked, or when an access fails, stands behind the cold code. */
+static void tables(struct t1 *t, struct ir_code *out)
+{
+    t->cold.p += -(uintptr_t)t->cold.p & 7;
+    out->links = (struct ir_link **)t->cold.p;
+    memcpy(t->cold.p, t->links, t->nlinks * sizeof(t->links[0]));
+    t->cold.p += t->nlinks * sizeof(t->links[0]);
+    out->nlinks = t->nlinks;
+    out->sites = t->cold.p;
+    memcpy(t->cold.p, t->site, t->nsites * sizeof(t->site[0]));
+    t->cold.p += t->nsites * sizeof(t->site[0]);
+    out->nsites = t->nsites;
 }
 
 bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf *buf,
@@ -480,23 +541,33 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
         buf->cold_end - buf->cold < (ptrdiff_t)IR_COLD_ROOM) {
         return false;
     }
-    begin(t, c, b);
+    t->c = c;
+    t->b = b;
+    t->flags_seen = false;
+    t->nlinks = t->nsites = 0;
     buf->hot += -(uintptr_t)buf->hot & 15;
     t->hot.p = buf->hot;
     t->cold.p = buf->cold;
-    *out = (struct ir_code){.entry = buf->hot + buf->to_rx, .hot = buf->hot, .cold = buf->cold};
-    t1_store_pc(t, &t->cold, b->pc); /* see block_kill */
-    x_patch(x_jmp(&t->cold), c->exit[RT_EXIT_JUMP]);
-    fuse(t);
-    uses(t);
+    t->scattered = out->scattered;
+    *out = (struct ir_code){.form = out->form,
+                            .scattered = out->scattered,
+                            .heat = out->heat,
+                            .pc = b->pc,
+                            .entry = buf->hot + buf->to_rx,
+                            .hot = buf->hot,
+                            .cold = buf->cold};
+    t->base[0] = buf->hot;
+    t->base[1] = buf->cold;
+    head(t, out);
+    start(t);
+    if (t->warm) {
+        t1_plan(t);
+        strip(t, buf);
+    }
     out->ninsns = emit_ops(t, buf);
     out->stop_op = t->i < b->nops ? b->op[t->i].op : IR_nop;
     out->flags_dead = !t->flags_seen;
-    t->cold.p += -(uintptr_t)t->cold.p & 7;
-    out->links = (struct ir_link **)t->cold.p;
-    memcpy(t->cold.p, t->links, t->nlinks * sizeof(t->links[0]));
-    t->cold.p += t->nlinks * sizeof(t->links[0]);
-    out->nlinks = t->nlinks;
+    tables(t, out);
     out->hot_size = (uint32_t)(t->hot.p - buf->hot);
     out->cold_size = (uint32_t)(t->cold.p - buf->cold);
     buf->hot = t->hot.p;

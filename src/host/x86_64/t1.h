@@ -7,6 +7,8 @@
 #ifndef HOST_X86_64_T1_H
 #define HOST_X86_64_T1_H
 
+#include <string.h>
+
 #include "host/x86_64/ctx.h"
 
 enum loc { L_NONE, L_CONST, L_TEMP, L_GUEST, L_SLOT };
@@ -23,6 +25,72 @@ struct val {
 
 #define NSLOTS 6
 #define MAX_LINKS 128
+#define MAX_SITES 512
+
+/*
+ * Where a call of a memory stub returns to, and the guest instruction it was made for. Read when
+ * the access fails.
+ */
+struct t1_site {
+    uint16_t at; /* from the start of the block's hot or cold code */
+    uint16_t pc; /* from the block's pc, and these: */
+};
+#define SITE_COLD 0x8000
+#define SITE_STEP 0x4000 /* misalignment comes before what the page says: interpret */
+#define SITE_PC 0x3fff
+
+enum access_kind {
+    ACCESS_TABLE,  /* look the page up in the soft TLB */
+    ACCESS_CONST,  /* the same, of a constant address */
+    ACCESS_BASE,   /* through the line of its base register, for a range around it */
+    ACCESS_MEMBER, /* in the range that an access before it has checked */
+    ACCESS_STREAM, /* MEMBER with two registers */
+};
+struct access {
+    uint8_t kind, line;
+    uint8_t strip_kind; /* in the strip of a loop: t1_loop.c */
+    uint8_t scale, size;
+    bool write, in_stream;
+    uint16_t base[2]; /* the address: base values, the second times scale; 0: not known */
+    bool group;       /* BASE: has members */
+    uint16_t span;    /* BASE: bytes checked, from lo on */
+    int32_t off, lo;  /* from the base value */
+};
+struct open_group {
+    uint16_t base; /* 0: none */
+    ir_ref leader;
+    bool write;
+    int32_t lo, hi;
+};
+/* What a loop accesses at constant distances from registers that move by constants. */
+struct stream {
+    uint16_t base[2];
+    uint8_t scale, line;
+    bool write;
+    int32_t step, lo, hi; /* step: bytes from one iteration to the next */
+};
+#define MAX_STREAMS 8
+#define NO_STEP INT32_MIN
+
+/* t1_plan.c: values by the base they are at a constant distance from (0: none). */
+struct plan {
+    unsigned nbases;
+    uint16_t base[IR_MAX_OPS];
+    int32_t off[IR_MAX_OPS];
+    uint8_t hint[IR_MAX_OPS]; /* line + 1 that would suit a value as an address */
+    uint8_t line[IR_MAX_OPS + 1];
+    uint16_t reg_base[MAX_GUEST_REGS];
+    int32_t reg_off[MAX_GUEST_REGS];
+    struct open_group open[RT_BASES];
+    bool written[MAX_GUEST_REGS];
+    uint8_t
+        entry_reg[IR_MAX_OPS + 1]; /* base: guest register + 1 whose value at entry it is, or 0 */
+    int32_t step[IR_MAX_OPS + 1];  /* entry bases, on the way back to the block itself */
+    bool loop;                     /* there is such a way */
+    struct stream stream[MAX_STREAMS];
+    unsigned nstreams;
+    struct access access[IR_MAX_OPS];
+};
 
 struct flag_state {
     ir_ref host;    /* flags value in host flags, or IR_NONE */
@@ -35,33 +103,59 @@ struct t1 {
     struct ir_host_ctx *c;
     const struct ir_block *b;
     struct enc hot, cold;
-    unsigned i;    /* current op */
-    bool fail;     /* op not lowered, or out of temporaries */
-    uint64_t pc;   /* of the current instruction */
-    unsigned insn; /* op index of its `insn` */
+    uint8_t *base[2]; /* where the block's hot and cold code begin */
+    unsigned i;       /* current op */
+    bool fail;        /* op not lowered, or out of temporaries */
+    uint64_t pc;      /* of the current instruction */
+    unsigned insn;    /* op index of its `insn` */
     ir_ref temp_val[NTEMPS];
     bool temp_busy[NTEMPS]; /* taken without a value */
     uint16_t lock;          /* host registers that must stay */
     ir_ref slot_val[NSLOTS];
+    unsigned nslots; /* in use */
     struct flag_state fl;
     ir_ref alias[MAX_GUEST_REGS]; /* first value living in that guest register */
     bool vec_ready;               /* guest vectors are known to be live */
     bool skip_next;               /* the next op was emitted together with this one */
     bool aligned;                 /* the access being emitted must be aligned */
     bool flags_seen;              /* the flags at entry were needed */
-    uint8_t *fails[32];           /* jumps to the instruction's fail path */
-    unsigned nfails;
+    enum ir_form form;
+    bool warm; /* form WARM or LOOP */
+    struct t1_site site[MAX_SITES];
+    unsigned nsites;
     struct ir_link *links[MAX_LINKS];
     unsigned nlinks;
+    uint64_t scattered;
+    uint8_t *strip_top; /* while the strip of a loop is emitted: where it begins */
     struct val v[IR_MAX_OPS];
+    struct plan plan;
 };
+
+static inline bool t1_const(const struct t1 *t, ir_ref v, uint64_t *k)
+{
+    if (v == IR_NONE || t->b->op[v].op != IR_const) {
+        return false;
+    }
+    *k = t->b->op[v].k;
+    return true;
+}
+
+/* Not used after the current op. */
+static inline bool t1_dies(const struct t1 *t, ir_ref v)
+{
+    return t->v[v].last <= t->i;
+}
+
+static inline void t1_unlock(struct t1 *t)
+{
+    t->lock = 0;
+    memset(t->temp_busy, 0, sizeof(t->temp_busy));
+}
 
 /* t1_regs.c: places */
 unsigned t1_temp(struct t1 *);           /* a free temporary, locked; sets fail when none */
 bool t1_take(struct t1 *, unsigned reg); /* frees that temporary for other use, locks it */
-void t1_unlock(struct t1 *);
 bool t1_imm(const struct t1 *, ir_ref, enum ir_type w, int32_t *imm); /* usable as immediate */
-bool t1_const(const struct t1 *, ir_ref, uint64_t *k);
 struct x_rm t1_rm(struct t1 *, ir_ref); /* register or memory; constants are loaded */
 unsigned t1_reg(struct t1 *, ir_ref);   /* in a register, locked */
 struct x_rm t1_rm_byte(struct t1 *, ir_ref);
@@ -73,7 +167,6 @@ void t1_bind_value(struct t1 *, ir_ref v, unsigned temp); /* any value, in a tem
 bool t1_alias_of(struct t1 *, ir_ref v); /* result of op i is that of v, in a guest register */
 void t1_release(struct t1 *);            /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);
-bool t1_dies(const struct t1 *, ir_ref v); /* not used after the current op */
 void t1_getreg(struct t1 *, const struct ir_op *);
 void t1_setreg(struct t1 *, const struct ir_op *);
 void t1_spill_all(struct t1 *);
@@ -98,11 +191,19 @@ bool t1_mem_op(struct t1 *, const struct ir_op *);
 bool t1_vec_op(struct t1 *, const struct ir_op *);
 bool t1_ctl_op(struct t1 *, const struct ir_op *);
 /* Translated address of a memory operand: host memory, after the check. */
-struct x_rm t1_address(struct t1 *, const struct ir_op *, int32_t disp, unsigned size,
-                       unsigned access, unsigned temps[2]);
+struct x_rm t1_address(struct t1 *, const struct ir_op *, unsigned size, unsigned access,
+                       unsigned temps[2]);
+/* Sum of what is constant in an access' address; the rest in *a and *b. */
+int64_t t1_fold(const struct t1 *, const struct ir_op *, ir_ref *a, ir_ref *b);
+bool t1_keeps_flags(const struct t1 *); /* the current access does not change host flags */
+void t1_plan(struct t1 *);
+bool t1_plan_strip(struct t1 *);
+unsigned t1_strip_head(struct t1 *, uint8_t *away[MAX_STREAMS + 2]);
+struct x_rm t1_in_line(const struct t1 *, unsigned line, size_t field);
+void t1_make_live(struct t1 *);                           /* guest vectors into host registers */
 void t1_store_pc(struct t1 *, struct enc *, uint64_t pc); /* may use rax */
 void t1_step_exit(struct t1 *);
-void t1_end_insn(struct t1 *);
+void t1_site(struct t1 *, bool cold); /* a stub was called just now */
 bool t1_goto(struct t1 *, uint8_t *branch, uint64_t pc, bool store_flags);
 
 #endif

@@ -31,22 +31,19 @@ void t1_step_exit(struct t1 *t)
     x_patch(x_jmp(&t->hot), t->c->exit[RT_EXIT_STEP]);
 }
 
-/* Where all failing accesses of an instruction go: its pc, then out with the reason in r11d. */
-void t1_end_insn(struct t1 *t)
+void t1_site(struct t1 *t, bool cold)
 {
-    if (t->nfails == 0) {
+    const struct enc *e = cold ? &t->cold : &t->hot;
+    ptrdiff_t at = e->p - t->base[cold];
+    if (t->nsites == MAX_SITES || at > UINT16_MAX) {
+        t->fail = true;
         return;
     }
-    if (t->fails[t->nfails - 1] + 4 == t->cold.p) { /* the last one is here already */
-        t->cold.p -= 5;
-        t->nfails--;
-    }
-    for (unsigned k = 0; k < t->nfails; k++) {
-        x_patch_here(&t->cold, t->fails[k]);
-    }
-    t->nfails = 0;
-    t1_store_pc(t, &t->cold, t->pc);
-    x_patch(x_jmp(&t->cold), t->c->exit_stored);
+    t->site[t->nsites++] = (struct t1_site){
+        .at = (uint16_t)at,
+        .pc =
+            (uint16_t)((t->pc - t->b->pc) | (cold ? SITE_COLD : 0) | (t->aligned ? SITE_STEP : 0)),
+    };
 }
 
 static struct ir_link *new_link(struct t1 *t)
@@ -126,6 +123,16 @@ bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
     return true;
 }
 
+/* The way back inside the strip of a loop: no poll, no flags stored (t1_loop.c). */
+static bool to_strip(const struct t1 *t, uint64_t pc, uint8_t *branch)
+{
+    if (!t->strip_top || pc != t->b->pc) {
+        return false;
+    }
+    x_patch(branch, t->strip_top);
+    return true;
+}
+
 static bool branch_cc(struct t1 *t, const struct ir_op *op)
 {
     bool store;
@@ -133,7 +140,9 @@ static bool branch_cc(struct t1 *t, const struct ir_op *op)
     if (!t1_cc(t, op->a, &cc) || !t1_at_exit(t, &store)) {
         return false;
     }
-    return t1_goto(t, x_jcc(&t->hot, cc), t->b->target[op->imm], store);
+    uint8_t *branch = x_jcc(&t->hot, cc);
+    uint64_t pc = t->b->target[op->imm];
+    return to_strip(t, pc, branch) || t1_goto(t, branch, pc, store);
 }
 
 static bool branch_zero(struct t1 *t, const struct ir_op *op)
@@ -151,7 +160,9 @@ static bool branch_zero(struct t1 *t, const struct ir_op *op)
         x_test_rm_r(&t->hot, op->type, a, a.reg);
     }
     enum ir_cc cc = op->op == IR_brz ? IR_CC_E : IR_CC_NE;
-    return t1_goto(t, x_jcc(&t->hot, cc), t->b->target[op->imm], store);
+    uint8_t *branch = x_jcc(&t->hot, cc);
+    uint64_t pc = t->b->target[op->imm];
+    return to_strip(t, pc, branch) || t1_goto(t, branch, pc, store);
 }
 
 /* Behind a host call: r11 is where the guest returns to, flags are stored. */
@@ -176,7 +187,8 @@ static bool jump_direct(struct t1 *t, const struct ir_op *op)
         return false;
     }
     if (op->aux != IR_HINT_CALL) {
-        return t1_goto(t, x_jmp(&t->hot), pc, store);
+        uint8_t *branch = x_jmp(&t->hot);
+        return to_strip(t, pc, branch) || t1_goto(t, branch, pc, store);
     }
     return t1_goto(t, x_call(&t->hot), pc, store) && return_site(t, t->b->target[op->d]);
 }

@@ -1,162 +1,7 @@
 /*
- * T1: memory. Every access looks its page up in the soft TLB of the block's MMU index; a hit costs
- * nine instructions, a miss goes through a cold stub that gets the host address from C.
+ * T1: instructions that access memory. Where the memory is: t1_addr.c.
  */
 #include "host/x86_64/t1.h"
-
-#define TLB_SHIFT 5 /* entries of 32 bytes */
-_Static_assert(sizeof(struct rt_tlb_entry) == 1u << TLB_SHIFT, "TLB entry size");
-
-/* Sum of what is constant in the address; the rest in *a and *b. */
-static int64_t fold(const struct t1 *t, const struct ir_op *op, int32_t disp, ir_ref *a, ir_ref *b)
-{
-    uint64_t k;
-    uint64_t sum = (uint64_t)(int64_t)disp;
-    *a = op->a;
-    *b = op->b;
-    if (t1_const(t, *a, &k)) {
-        sum += k;
-        *a = IR_NONE;
-    }
-    if (t1_const(t, *b, &k)) {
-        sum += k << (op->aux & IR_AUX_SCALE);
-        *b = IR_NONE;
-    }
-    return (int64_t)sum;
-}
-
-/* Two temporaries, those of dying address parts if possible. */
-static void address_temps(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b,
-                          unsigned temps[2])
-{
-    bool a_free = a != IR_NONE && a != op->c && !(op->op == IR_cmpxchg && a == op->d);
-    bool b_free = b != IR_NONE && b != a && b != op->c && !(op->op == IR_cmpxchg && b == op->d);
-    unsigned n = 0;
-    if (a_free && t1_steal(t, a, &temps[n])) {
-        n++;
-    }
-    if (b_free && t1_steal(t, b, &temps[n])) {
-        n++;
-    }
-    while (n < 2) {
-        temps[n++] = t1_temp(t);
-    }
-}
-
-/* Register of an address part; one that is in memory is loaded into a temporary not in use. */
-static unsigned part(struct t1 *t, ir_ref v, const unsigned temps[2], unsigned *used)
-{
-    if (v == IR_NONE) {
-        return X_NONE;
-    }
-    struct x_rm m = t1_rm(t, v);
-    if (!m.mem) {
-        *used |= m.reg == temps[0] ? 1 : m.reg == temps[1] ? 2 : 0;
-        return m.reg;
-    }
-    unsigned k = *used & 1;
-    x_mov_r_rm(&t->hot, IR_I64, temps[k], m);
-    *used |= 1u << k;
-    return temps[k];
-}
-
-static bool in_memory(const struct t1 *t, ir_ref v)
-{
-    const struct val *x = &t->v[v];
-    return x->loc == L_SLOT || (x->loc == L_GUEST && t->c->pin[x->reg] == X_NONE);
-}
-
-static void effective_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsigned temps[2])
-{
-    ir_ref a, b;
-    unsigned used = 0, ra, rb, scale = op->aux & IR_AUX_SCALE;
-    int64_t sum = fold(t, op, disp, &a, &b);
-    address_temps(t, op, a, b, temps);
-    if (a != IR_NONE && b != IR_NONE && in_memory(t, a) && !in_memory(t, b)) {
-        rb = part(t, b, temps, &used);
-        ra = part(t, a, temps, &used);
-    } else {
-        ra = part(t, a, temps, &used);
-        rb = part(t, b, temps, &used);
-    }
-    if (sum != (int32_t)sum) { /* then at most one part is not constant */
-        unsigned k = used & 1;
-        x_mov_r_i64(&t->hot, temps[k], (uint64_t)sum);
-        if (ra != X_NONE) {
-            rb = ra;
-            scale = 0;
-        }
-        ra = temps[k];
-        sum = 0;
-        if (rb == X_NONE && k == 0) {
-            return;
-        }
-    }
-    if (ra == X_NONE && rb == X_NONE) {
-        x_mov_r_i64(&t->hot, temps[0], (uint64_t)sum);
-    } else if (ra != X_NONE && rb == X_NONE && sum == 0) {
-        if (ra != temps[0]) {
-            x_mov_r_rm(&t->hot, IR_I64, temps[0], x_r(ra));
-        }
-    } else {
-        x_lea(&t->hot, IR_I64, temps[0], x_mx(ra, rb, scale, (int32_t)sum));
-    }
-}
-
-static unsigned temp_number(unsigned reg)
-{
-    unsigned k = 0;
-    while (temp_regs[k] != reg) {
-        k++;
-    }
-    return k;
-}
-
-static void miss(struct t1 *t, uint8_t *branch, const unsigned temps[2], unsigned size,
-                 unsigned access, const uint8_t *back)
-{
-    struct enc *e = &t->cold;
-    x_patch_here(e, branch);
-    x_push_i8(e, (int8_t)(size << 2 | access));
-    x_patch(x_call(e), t->c->miss[t->b->mode & 3][(access & RT_WRITE) != 0][temp_number(temps[0])]
-                                 [temp_number(temps[1])]);
-    x_patch(x_jmp(e), back);
-    if (t->aligned) {
-        x_mov_r_i64(e, X_R11, RT_EXIT_STEP); /* misalignment comes before what the page says */
-    }
-    if (t->nfails == sizeof(t->fails) / sizeof(t->fails[0])) {
-        t->fail = true;
-        return;
-    }
-    t->fails[t->nfails++] = x_jmp(e);
-}
-
-struct x_rm t1_address(struct t1 *t, const struct ir_op *op, int32_t disp, unsigned size,
-                       unsigned access, unsigned temps[2])
-{
-    struct enc *e = &t->hot;
-    t1_clobber(t, true);
-    effective_address(t, op, disp, temps);
-    if (t->fail) {
-        return x_r(X_RAX);
-    }
-    int32_t table = (int32_t)(offsetof(struct rt_env, tlb) +
-                              (t->b->mode & 3) * sizeof(((struct rt_env *)0)->tlb[0])) -
-                    RT_BIAS;
-    size_t tag_off = access & RT_WRITE ? offsetof(struct rt_tlb_entry, tag_w)
-                                       : offsetof(struct rt_tlb_entry, tag_r);
-    struct x_rm tag = x_mx(X_ENV, temps[1], 0, table + (int32_t)tag_off);
-    x_mov_r_rm(e, IR_I32, temps[1], x_r(temps[0]));
-    x_shift_rm_i(e, X_SHR, IR_I32, x_r(temps[1]), RT_PAGE_BITS - TLB_SHIFT);
-    x_alu_rm_i(e, X_AND, IR_I32, x_r(temps[1]), (int32_t)((RT_TLB_SIZE - 1) << TLB_SHIFT));
-    x_alu_r_rm(e, X_XOR, IR_I64, temps[0], tag);
-    x_alu_rm_i(e, X_CMP, IR_I64, x_r(temps[0]), (int32_t)(RT_PAGE_SIZE - size));
-    uint8_t *branch = x_jcc(e, IR_CC_A);
-    x_mov_r_rm(e, IR_I64, temps[1],
-               x_mx(X_ENV, temps[1], 0, table + (int32_t)offsetof(struct rt_tlb_entry, host)));
-    miss(t, branch, temps, size, access, e->p);
-    return x_mx(temps[0], temps[1], 0, 0);
-}
 
 /* The store of this instruction to where op (an ldw) loads from, or IR_NONE. */
 static ir_ref store_of(const struct t1 *t, const struct ir_op *op)
@@ -175,7 +20,7 @@ static ir_ref store_of(const struct t1 *t, const struct ir_op *op)
 static bool load(struct t1 *t, const struct ir_op *op)
 {
     unsigned temps[2], d;
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_READ, temps);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_READ, temps);
     if (t->fail) {
         return false;
     }
@@ -195,7 +40,7 @@ static bool load_for_write(struct t1 *t, const struct ir_op *op)
 {
     unsigned temps[2];
     ir_ref st = store_of(t, op);
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_READ | RT_WRITE, temps);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_READ | RT_WRITE, temps);
     if (t->fail) {
         return false;
     }
@@ -231,12 +76,12 @@ static bool store(struct t1 *t, const struct ir_op *op)
     unsigned temps[2], reg = 0;
     int32_t imm;
     bool checked = t->v[t->i].loc != L_NONE; /* by load_for_write */
-    if (!checked) {
+    if (!checked && !t1_keeps_flags(t)) {
         t1_clobber(t, true); /* before operands are fetched: it may need rax */
     }
     bool is_imm = source(t, op, &imm, &reg);
     struct x_rm m = checked ? x_m(t1_reg(t, (ir_ref)t->i), 0)
-                            : t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+                            : t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     if (is_imm) {
         x_mov_rm_i(&t->hot, op->type, m, imm);
     } else {
@@ -265,7 +110,7 @@ static bool rmw_exchange(struct t1 *t, const struct ir_op *op, enum ir_rmw what,
     t1_clobber(t, true);
     unsigned r = t1_temp(t);
     t1_copy_to(t, op->type, r, op->c);
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     if (what == IR_RMW_XCHG) {
         x_xchg_rm_r(e, op->type, m, r);
     } else {
@@ -313,7 +158,7 @@ static bool rmw_loop(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_
     if (!t1_take(t, X_RAX)) {
         return false;
     }
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     if (t->fail) {
         return false;
     }
@@ -341,7 +186,7 @@ static bool rmw_alu_op(struct t1 *t, const struct ir_op *op, enum ir_rmw what, i
     struct enc *e = &t->hot;
     t1_clobber(t, true);
     bool is_imm = source(t, op, &imm, &reg);
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     if (what == IR_RMW_ADC || what == IR_RMW_SBB) {
         if (op->d != t->fl.env) {
             return false;
@@ -361,7 +206,8 @@ static bool rmw_alu_op(struct t1 *t, const struct ir_op *op, enum ir_rmw what, i
 static bool rmw_unary(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir_ref f)
 {
     unsigned temps[2];
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    t1_clobber(t, true);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     lock(t, op);
     x_unary_rm(&t->hot, what == IR_RMW_NEG ? X_NEG : X_NOT, op->type, m);
     if (what == IR_RMW_NEG) {
@@ -373,7 +219,8 @@ static bool rmw_unary(struct t1 *t, const struct ir_op *op, enum ir_rmw what, ir
 static bool rmw_incdec(struct t1 *t, const struct ir_op *op, ir_ref f)
 {
     unsigned temps[2];
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    t1_clobber(t, true);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     if (t->b->op[f].c != t->fl.env) {
         return false;
     }
@@ -412,7 +259,7 @@ static bool cmpxchg(struct t1 *t, const struct ir_op *op)
     if (!t1_take(t, X_RAX)) {
         return false;
     }
-    struct x_rm m = t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
+    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
     if (t->fail) {
         return false;
     }
@@ -446,9 +293,7 @@ bool t1_mem_op(struct t1 *t, const struct ir_op *op)
     case IR_ld: return load(t, op);
     case IR_ldw: return load_for_write(t, op);
     case IR_st: return store(t, op);
-    case IR_probew:
-        t1_address(t, op, op->imm, ir_type_bytes(op->type), RT_WRITE, temps);
-        return true;
+    case IR_probew: t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps); return true;
     case IR_rmw: return rmw(t, op);
     case IR_cmpxchg: return cmpxchg(t, op);
     case IR_fence: x_mfence(&t->hot); return true;

@@ -18,11 +18,6 @@ static bool used_later(const struct t1 *t, ir_ref v)
     return t->v[v].last > t->i;
 }
 
-bool t1_dies(const struct t1 *t, ir_ref v)
-{
-    return !used_later(t, v);
-}
-
 static bool spill(struct t1 *t, int k)
 {
     for (unsigned s = 0; s < NSLOTS; s++) {
@@ -33,6 +28,7 @@ static bool spill(struct t1 *t, int k)
             t->v[v].loc = L_SLOT;
             t->v[v].reg = (uint8_t)s;
             t->slot_val[s] = v;
+            t->nslots++;
             t->temp_val[k] = IR_NONE;
             return true;
         }
@@ -105,23 +101,6 @@ bool t1_take(struct t1 *t, unsigned reg)
     return true;
 }
 
-void t1_unlock(struct t1 *t)
-{
-    t->lock = 0;
-    for (int k = 0; k < NTEMPS; k++) {
-        t->temp_busy[k] = false;
-    }
-}
-
-bool t1_const(const struct t1 *t, ir_ref v, uint64_t *k)
-{
-    if (v == IR_NONE || t->b->op[v].op != IR_const) {
-        return false;
-    }
-    *k = t->b->op[v].k;
-    return true;
-}
-
 bool t1_imm(const struct t1 *t, ir_ref v, enum ir_type w, int32_t *imm)
 {
     uint64_t k;
@@ -169,6 +148,7 @@ static void rehome(struct t1 *t, ir_ref v, unsigned reg)
         unalias(t, v);
     } else if (x->loc == L_SLOT) {
         t->slot_val[x->reg] = IR_NONE;
+        t->nslots--;
     }
     int k = temp_index(reg);
     x->loc = L_TEMP;
@@ -370,9 +350,10 @@ void t1_release(struct t1 *t)
             t->temp_val[k] = IR_NONE;
         }
     }
-    for (unsigned s = 0; s < NSLOTS; s++) {
+    for (unsigned s = 0; t->nslots && s < NSLOTS; s++) {
         if (t->slot_val[s] != IR_NONE && !used_later(t, t->slot_val[s])) {
             t->slot_val[s] = IR_NONE;
+            t->nslots--;
         }
     }
 }

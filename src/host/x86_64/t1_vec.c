@@ -53,7 +53,7 @@ static bool needs_vectors(const struct ir_vec *v)
 }
 
 /* Guest vectors into host registers, unless they are there. */
-static void make_live(struct t1 *t)
+void t1_make_live(struct t1 *t)
 {
     struct enc *e = &t->hot;
     if (t->vec_ready) {
@@ -106,9 +106,9 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
         return false;
     }
     if (needs_vectors(v)) {
-        make_live(t);
+        t1_make_live(t);
     }
-    if (v->size || (h->flags & HVF_FLAGS)) {
+    if ((v->size && !t1_keeps_flags(t)) || (h->flags & HVF_FLAGS)) {
         t1_clobber(t, true);
     }
     if (op->c != IR_NONE) {
@@ -117,7 +117,7 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
     }
     if (v->size) {
         t->aligned = v->aligned;
-        m = t1_address(t, op, 0, v->size, v->store ? RT_WRITE : RT_READ, temps);
+        m = t1_address(t, op, v->size, v->store ? RT_WRITE : RT_READ, temps);
         t->aligned = false;
     }
     bool out = v->result == IR_VEC_RINT;

@@ -141,13 +141,17 @@ static void compare_x87(const struct diff_case *c, const struct diff_state *want
 
 /*
  * An address that is not canonical: the manual has #SS for stack accesses where we have #GP, and
- * #GP at a branch to one where we have it at the fetch behind the branch.
+ * #GP at a branch to one where we have it at the fetch behind the branch. Some hypervisors turn a
+ * page fault into #GP while RSP is not canonical.
  */
 static bool not_canonical(const struct diff_case *c, const struct diff_state *want,
                           const struct diff_state *got)
 {
     bool branch = c->insn.op == X86_CALL || c->insn.op == X86_JMP || c->insn.op == X86_RET;
+    uint64_t rsp = want->gpr[RSP];
+    bool odd_stack = (uint64_t)sign_extend(rsp, 48) != rsp;
     return c->insn.mode == 8 && ((want->fault == EXC_SS && got->fault == EXC_GP) ||
+                                 (odd_stack && want->fault == EXC_GP && got->fault == EXC_PF) ||
                                  (branch && want->fault == EXC_GP && got->fault == DIFF_NO_FAULT));
 }
 

@@ -241,11 +241,11 @@ static enum rt_exit run_t0(struct diff_guest *g, const struct ir_block *b)
 }
 
 /* Generated code for this block alone: every exit leads back here. */
-static enum rt_exit run_t1(struct diff_guest *g, const struct ir_block *b)
+static enum rt_exit run_code(struct diff_guest *g, const struct ir_block *b, enum ir_form form)
 {
     const struct ir_host *host = ir_host_native();
     struct rt_env *env = &g->cpu->rt;
-    struct ir_code code;
+    struct ir_code code = {.form = form};
     if (!codemem_has_room(&g->mem)) {
         codemem_advance(&g->mem);
     }
@@ -259,9 +259,20 @@ static enum rt_exit run_t1(struct diff_guest *g, const struct ir_block *b)
     env->ret_sp = env->ret_sp_base[0]; /* the code of earlier calls is gone */
     enum rt_exit why = host->enter(g->host, env, code.entry);
     atomic_store(&env->exit, 0);
-    return why;
+    why = env->site ? host->settle(g->host, env, &code, why) : why;
+    return why == RT_EXIT_PLAIN || why == RT_EXIT_SCATTER ? RT_EXIT_STEP : why;
+}
+
+static enum rt_exit run_compact(struct diff_guest *g, const struct ir_block *b)
+{
+    return run_code(g, b, IR_FORM_PLAIN);
+}
+
+static enum rt_exit run_warm(struct diff_guest *g, const struct ir_block *b)
+{
+    return run_code(g, b, IR_FORM_WARM);
 }
 
 /* The first one is the reference where the host cannot be. */
-const struct diff_engine diff_engines[] = {{"t0", run_t0}, {"t1", run_t1}};
+const struct diff_engine diff_engines[] = {{"t0", run_t0}, {"t1", run_compact}, {"t1w", run_warm}};
 const unsigned diff_engine_count = ARRAY_LEN(diff_engines);

@@ -1,0 +1,298 @@
+/*
+ * T1: from a guest address to host memory. Compact code calls a stub that does it all. A warm block
+ * looks the page up inline, in one of four ways that t1_plan.c chose for each access; what is not
+ * found goes through a cold stub.
+ */
+#include "host/x86_64/t1.h"
+
+/* Two temporaries, those of dying address parts if possible. */
+static void address_temps(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b,
+                          unsigned temps[2])
+{
+    bool a_free = a != IR_NONE && a != op->c && !(op->op == IR_cmpxchg && a == op->d);
+    bool b_free = b != IR_NONE && b != a && b != op->c && !(op->op == IR_cmpxchg && b == op->d);
+    unsigned n = 0;
+    if (a_free && t1_steal(t, a, &temps[n])) {
+        n++;
+    }
+    if (b_free && t1_steal(t, b, &temps[n])) {
+        n++;
+    }
+    while (n < 2) {
+        temps[n++] = t1_temp(t);
+    }
+}
+
+int64_t t1_fold(const struct t1 *t, const struct ir_op *op, ir_ref *a, ir_ref *b)
+{
+    uint64_t k;
+    int32_t disp = op->op == IR_hostvec ? t->b->vec[op->imm].disp : op->imm;
+    uint64_t sum = (uint64_t)(int64_t)disp;
+    *a = op->a;
+    *b = op->b;
+    if (t1_const(t, *a, &k)) {
+        sum += k;
+        *a = IR_NONE;
+    }
+    if (t1_const(t, *b, &k)) {
+        sum += k << (op->aux & IR_AUX_SCALE);
+        *b = IR_NONE;
+    }
+    return (int64_t)sum;
+}
+
+/* Register of an address part; one that is in memory is loaded into a temporary not in use. */
+static unsigned part(struct t1 *t, ir_ref v, const unsigned temps[2], unsigned *used)
+{
+    if (v == IR_NONE) {
+        return X_NONE;
+    }
+    struct x_rm m = t1_rm(t, v);
+    if (!m.mem) {
+        *used |= m.reg == temps[0] ? 1 : m.reg == temps[1] ? 2 : 0;
+        return m.reg;
+    }
+    unsigned k = *used & 1;
+    x_mov_r_rm(&t->hot, IR_I64, temps[k], m);
+    *used |= 1u << k;
+    return temps[k];
+}
+
+static bool in_memory(const struct t1 *t, ir_ref v)
+{
+    const struct val *x = &t->v[v];
+    return x->loc == L_SLOT || (x->loc == L_GUEST && t->c->pin[x->reg] == X_NONE);
+}
+
+/* The access' address as a memory operand of registers, perhaps temporaries, and a displacement. */
+static struct x_rm guest_operand(struct t1 *t, const struct ir_op *op, unsigned temps[2])
+{
+    ir_ref a, b;
+    unsigned used = 0, ra, rb, scale = op->aux & IR_AUX_SCALE;
+    int64_t sum = t1_fold(t, op, &a, &b);
+    address_temps(t, op, a, b, temps);
+    if (a != IR_NONE && b != IR_NONE && in_memory(t, a) && !in_memory(t, b)) {
+        rb = part(t, b, temps, &used);
+        ra = part(t, a, temps, &used);
+    } else {
+        ra = part(t, a, temps, &used);
+        rb = part(t, b, temps, &used);
+    }
+    if (sum != (int32_t)sum) { /* then at most one part is not constant */
+        unsigned k = used & 1;
+        x_mov_r_i64(&t->hot, temps[k], (uint64_t)sum);
+        if (ra != X_NONE) {
+            rb = ra;
+            scale = 0;
+        }
+        ra = temps[k];
+        sum = 0;
+    }
+    return x_mx(ra, rb, scale, (int32_t)sum);
+}
+
+static void load_address(struct t1 *t, unsigned reg, struct x_rm m)
+{
+    if (m.reg == X_NONE && m.index == X_NONE) {
+        x_mov_r_i64(&t->hot, reg, (uint64_t)(int64_t)m.disp);
+    } else if (m.index == X_NONE && m.disp == 0) {
+        if (m.reg != reg) {
+            x_mov_r_rm(&t->hot, IR_I64, reg, x_r(m.reg));
+        }
+    } else {
+        x_lea(&t->hot, IR_I64, reg, m);
+    }
+}
+
+static unsigned temp_number(unsigned reg)
+{
+    unsigned k = 0;
+    while (temp_regs[k] != reg) {
+        k++;
+    }
+    return k;
+}
+
+/* A field of the current MMU index' part of env. */
+static struct x_rm in_tlb(const struct t1 *t, unsigned index, size_t entry, size_t field)
+{
+    size_t off = offsetof(struct rt_env, tlb) +
+                 (t->b->mode & 3) * sizeof(((struct rt_env *)0)->tlb[0]) +
+                 entry * sizeof(struct rt_tlb_entry) + field;
+    return x_mx(X_ENV, index, 0, (int32_t)off - RT_BIAS);
+}
+
+struct x_rm t1_in_line(const struct t1 *t, unsigned line, size_t field)
+{
+    return x_env(offsetof(struct rt_env, base) +
+                 (t->b->mode & 3) * sizeof(((struct rt_env *)0)->base[0]) +
+                 line * sizeof(struct rt_base) + field);
+}
+
+static size_t tag_field(unsigned access)
+{
+    return access & RT_WRITE ? offsetof(struct rt_tlb_entry, tag_w)
+                             : offsetof(struct rt_tlb_entry, tag_r);
+}
+
+/* Behind the check: if the host faults on what follows, it is this access. */
+static struct x_rm found(struct t1 *t, struct x_rm m)
+{
+    t1_site(t, false);
+    return m;
+}
+
+static struct x_rm by_probe(struct t1 *t, struct x_rm ea, const unsigned temps[2], unsigned bits,
+                            unsigned access)
+{
+    load_address(t, temps[0], ea);
+    x_patch(x_call(&t->hot), t->c->probe[t->b->mode & 3][(access & RT_WRITE) != 0][bits]
+                                        [temp_number(temps[0])][temp_number(temps[1])]);
+    return found(t, x_m(temps[0], 0));
+}
+
+static struct x_rm by_table(struct t1 *t, struct x_rm ea, const unsigned temps[2], unsigned size,
+                            unsigned access)
+{
+    struct enc *e = &t->hot, *cold = &t->cold;
+    load_address(t, temps[0], ea);
+    tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), size);
+    uint8_t *miss = x_jcc(e, IR_CC_A);
+    x_mov_r_rm(e, IR_I64, temps[1], in_tlb(t, temps[1], 0, offsetof(struct rt_tlb_entry, host)));
+    x_patch_here(cold, miss);
+    x_push_i8(cold, (int8_t)(size << 2 | access));
+    x_patch(x_call(cold), t->c->miss[t->b->mode & 3][(access & RT_WRITE) != 0]
+                                    [temp_number(temps[0])][temp_number(temps[1])]);
+    t1_site(t, true);
+    x_patch(x_jmp(cold), e->p);
+    return x_mx(temps[0], temps[1], 0, 0);
+}
+
+/* The entry's place is known, and that the access does not cross. */
+static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2], unsigned size,
+                               unsigned access)
+{
+    struct enc *e = &t->hot, *cold = &t->cold;
+    uint64_t page = va & ~(uint64_t)(RT_PAGE_SIZE - 1);
+    int32_t in_page = (int32_t)(va & (RT_PAGE_SIZE - 1));
+    size_t entry = va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1);
+    struct x_rm tag = in_tlb(t, X_NONE, entry, tag_field(access));
+    if (page == (uint64_t)(int64_t)(int32_t)page) {
+        x_alu_rm_i(e, X_CMP, IR_I64, tag, (int32_t)page);
+    } else {
+        x_mov_r_i64(e, temps[1], page);
+        x_alu_rm_r(e, X_CMP, IR_I64, tag, temps[1]);
+    }
+    uint8_t *miss = x_jcc(e, IR_CC_NE);
+    x_mov_r_rm(e, IR_I64, temps[1], in_tlb(t, X_NONE, entry, offsetof(struct rt_tlb_entry, host)));
+    x_patch_here(cold, miss);
+    x_mov_r_i64(cold, temps[0], va);
+    x_push_i8(cold, (int8_t)(size << 2 | access));
+    x_patch(x_call(cold), t->c->miss_at[temp_number(temps[0])][temp_number(temps[1])]);
+    t1_site(t, true);
+    x_lea(cold, IR_I64, temps[1], x_m(temps[0], -in_page));
+    x_patch(x_jmp(cold), e->p);
+    return x_m(temps[1], in_page);
+}
+
+/* For the stub: see emit_base_miss(). */
+static uint32_t packed(const struct access *a, unsigned size)
+{
+    return a->line | (uint32_t)(a->off - a->lo) << 5 | (uint32_t)a->span << 14 | size << 24 |
+           (uint32_t)a->group << 30;
+}
+
+static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2],
+                           const struct access *a, unsigned size, unsigned access)
+{
+    struct enc *e = &t->hot, *cold = &t->cold;
+    bool write = access & RT_WRITE;
+    int32_t k = a->off - a->lo;
+    size_t tag = write ? offsetof(struct rt_base, tag_w) : offsetof(struct rt_base, tag_r);
+    ea.disp -= k;
+    load_address(t, temps[0], ea);
+    x_mov_r_rm(e, IR_I64, temps[1], x_r(temps[0]));
+    x_alu_r_rm(e, X_XOR, IR_I64, temps[1], t1_in_line(t, a->line, tag));
+    x_alu_rm_i(e, X_CMP, IR_I64, x_r(temps[1]), (int32_t)(RT_PAGE_SIZE - a->span));
+    uint8_t *miss = x_jcc(e, IR_CC_A);
+    x_mov_r_rm(e, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
+    x_patch_here(cold, miss);
+    x_push_i32(cold, (int32_t)packed(a, size));
+    x_patch(x_call(cold),
+            t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
+    t1_site(t, true);
+    x_patch(x_jmp(cold), e->p);
+    return found(t, x_mx(temps[0], temps[1], 0, k));
+}
+
+/* Flags stay. */
+static struct x_rm by_group(struct t1 *t, struct x_rm ea, const unsigned temps[2],
+                            const struct access *a)
+{
+    struct x_rm delta = t1_in_line(t, a->line, offsetof(struct rt_base, delta));
+    unsigned reg = ea.reg != X_NONE ? ea.reg : ea.index;
+    if (t->aligned) {
+        load_address(t, temps[0], ea); /* its low bits are looked at */
+        reg = temps[0];
+        ea.disp = 0;
+    }
+    x_mov_r_rm(&t->hot, IR_I64, temps[1], delta);
+    return found(t, x_mx(reg, temps[1], 0, ea.disp));
+}
+
+static bool has_probe(unsigned size)
+{
+    return size && !(size & (size - 1)) && size < 1u << PROBE_SIZES;
+}
+
+/* Flags stay. */
+static struct x_rm by_stream(struct t1 *t, struct x_rm ea, const unsigned temps[2],
+                             const struct access *a)
+{
+    load_address(t, temps[0], ea);
+    x_mov_r_rm(&t->hot, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
+    return found(t, x_mx(temps[0], temps[1], 0, 0));
+}
+
+static unsigned kind_here(const struct t1 *t)
+{
+    const struct access *a = &t->plan.access[t->i];
+    return !t->warm ? ACCESS_TABLE : t->strip_top ? a->strip_kind : a->kind;
+}
+
+bool t1_keeps_flags(const struct t1 *t)
+{
+    unsigned kind = kind_here(t);
+    return kind == ACCESS_MEMBER || kind == ACCESS_STREAM;
+}
+
+struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsigned access,
+                       unsigned temps[2])
+{
+    const struct access *a = &t->plan.access[t->i];
+    unsigned kind = kind_here(t);
+    if (!t1_keeps_flags(t)) {
+        t1_clobber(t, true);
+    }
+    if (kind == ACCESS_CONST) {
+        ir_ref x, y;
+        address_temps(t, op, IR_NONE, IR_NONE, temps);
+        if (t->aligned) {
+            x_mov_r_i64(&t->hot, temps[0], (uint64_t)t1_fold(t, op, &x, &y));
+        }
+        return by_constant(t, (uint64_t)t1_fold(t, op, &x, &y), temps, size, access);
+    }
+    struct x_rm ea = guest_operand(t, op, temps);
+    if (t->fail) {
+        return x_r(X_RAX);
+    }
+    switch (kind) {
+    case ACCESS_MEMBER: return by_group(t, ea, temps, a);
+    case ACCESS_STREAM: return by_stream(t, ea, temps, a);
+    case ACCESS_BASE: return by_line(t, ea, temps, a, size, access);
+    default:
+        return !t->warm && has_probe(size)
+                   ? by_probe(t, ea, temps, (unsigned)__builtin_ctz(size), access)
+                   : by_table(t, ea, temps, size, access);
+    }
+}

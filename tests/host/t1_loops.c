@@ -1,0 +1,243 @@
+/*
+ * Random loops, T1 against the interpreter: blocks that branch to themselves, with accesses at
+ * distances from registers that move by constants (which T1 runs in strips, without checks), and
+ * others. Loops run over page ends, into a read-only page and into one that is absent.
+ *
+ * usage: t1_loops [FIRST_SEED [COUNT]]
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/strbuf.h"
+#include "ir/interp.h"
+#include "jit/codemem.h"
+#include "tests/host/t1_machine.h"
+
+enum { COUNTER = 17, MAX_BODY = 10 };
+static const uint8_t bases[] = {3, 6, 7, 12, 8, 13}; /* some have homes, some are in memory */
+static const uint8_t others[] = {0, 2, 9, 10, 11, 14};
+#define PICK(g, list) ((list)[t1_below(g, sizeof(list))])
+
+static struct ir_addr place(struct gen *g)
+{
+    struct ir_addr m = {.base = ir_getreg(g->b, IR_I64, PICK(g, bases)),
+                        .index = IR_NONE,
+                        .disp = (int32_t)t1_below(g, 64) - 16};
+    if (t1_below(g, 3) == 0) {
+        m.index = ir_getreg(g->b, IR_I64, 1);
+        m.scale = (uint8_t)t1_below(g, 4);
+    }
+    return m;
+}
+
+static enum ir_type width(struct gen *g)
+{
+    return (enum ir_type)t1_below(g, 4);
+}
+
+/* Once in a while a base is not at a constant distance from before. */
+static void move(struct gen *g)
+{
+    static const int16_t step[] = {1, 2, 4, 8, 16, 24, 32, 64, 100, -1, -4, -8, -24, -64, 300};
+    unsigned reg = t1_below(g, 3) ? PICK(g, bases) : 1;
+    ir_ref old = ir_getreg(g->b, IR_I64, reg);
+    int64_t by = step[t1_below(g, sizeof(step) / sizeof(step[0]))];
+    if (reg == 1) {
+        by = by > 8 ? 8 : by < -8 ? -1 : by;
+    }
+    if (t1_below(g, 12) == 0) {
+        old = ir_bin(g->b, IR_and, IR_I64, old, ir_const(g->b, ~1ull));
+    }
+    ir_setreg(g->b, IR_I64, reg, ir_bin(g->b, IR_add, IR_I64, old, ir_const(g->b, (uint64_t)by)));
+}
+
+static void body(struct gen *g)
+{
+    enum ir_type w = width(g);
+    ir_ref v;
+    switch (t1_below(g, 8)) {
+    case 0:
+    case 1:
+        v = ir_ld(g->b, w, place(g));
+        ir_setreg(g->b, w, PICK(g, others), v);
+        break;
+    case 2: ir_st(g->b, w, place(g), ir_getreg(g->b, w, PICK(g, others))); break;
+    case 3: ir_st(g->b, w, place(g), ir_const(g->b, t1_below(g, 100))); break;
+    case 4:
+        v = ir_getreg(g->b, w, PICK(g, others));
+        ir_rmw(g->b, IR_RMW_ADD, w, place(g), v, IR_NONE, false);
+        break;
+    case 5:
+        v = ir_bin(g->b, IR_xor, IR_I64, ir_getreg(g->b, IR_I64, PICK(g, others)),
+                   ir_getreg(g->b, IR_I64, PICK(g, bases)));
+        ir_setreg(g->b, IR_I64, PICK(g, others), v);
+        break;
+    default: move(g); break;
+    }
+}
+
+static void way_back(struct gen *g)
+{
+    ir_ref old = ir_getreg(g->b, IR_I64, COUNTER), one = ir_const(g->b, 1);
+    ir_ref left = ir_bin(g->b, IR_sub, IR_I64, old, one);
+    ir_ref f = ir_flags(g->b, IR_FL_SUB, IR_I64, old, one, IR_NONE, IR_NONE);
+    ir_setreg(g->b, IR_I64, COUNTER, left);
+    ir_set_flags(g->b, f);
+    ir_brcc(g->b, IR_CC_NE, f, CODE_PC);
+    ir_jump(g->b, OUT_PC);
+}
+
+/* The loop of a seed from instruction `from` on. */
+static void loop(struct ir_block *b, uint64_t seed, unsigned from)
+{
+    struct gen g = {.b = b, .rng = seed | 1};
+    unsigned n = 2 + t1_below(&g, MAX_BODY - 2);
+    ir_begin(b, &t1_guest, CODE_PC + from, 1);
+    for (unsigned k = from; k <= n; k++) {
+        g.rng = seed * 0x9e3779b97f4a7c15ull + k * 0xd1342543de82ef95ull + 1;
+        t1_rnd(&g);
+        ir_insn(b, CODE_PC + k, 1);
+        if (k == n) {
+            way_back(&g);
+        } else {
+            body(&g);
+        }
+    }
+    ir_optimize(b);
+}
+
+static void init(struct machine *m, uint64_t seed)
+{
+    struct gen g = {.rng = seed | 1};
+    t1_init_state(m, seed);
+    for (unsigned i = 0; i < sizeof(bases); i++) {
+        unsigned page = 1 + t1_below(&g, 3);
+        m->cpu->env.reg[bases[i]] = MEM_BASE + page * RT_PAGE_SIZE + t1_below(&g, RT_PAGE_SIZE);
+    }
+    m->cpu->env.reg[1] = t1_below(&g, 64);
+    m->cpu->extra[COUNTER - 16] = 1 + t1_below(&g, t1_below(&g, 4) ? 40 : 600);
+}
+
+struct bench {
+    struct codemem cm;
+    const struct ir_host *host;
+    struct ir_host_ctx *ctx;
+    struct ir_buf buf;
+    struct ir_block *block;
+    unsigned long enters[2], rounds[2], loops; /* [1]: the way back was linked */
+};
+
+static bool goes_on(const struct rt_env *env, enum rt_exit e)
+{
+    return (e == RT_EXIT_JUMP || e == RT_EXIT_LINK) && env->pc == CODE_PC;
+}
+
+static enum rt_exit run_t0(struct bench *bn, struct machine *m, uint64_t seed)
+{
+    enum rt_exit e;
+    t1_running = m;
+    loop(bn->block, seed, 0);
+    do {
+        e = ir_interp(&m->cpu->env, bn->block);
+        bn->rounds[seed & 1]++;
+    } while (goes_on(&m->cpu->env, e));
+    return e;
+}
+
+/* The rest of an iteration that T1 could not finish. */
+static enum rt_exit finish(struct bench *bn, struct machine *m, uint64_t seed)
+{
+    loop(bn->block, seed, (unsigned)(m->cpu->env.pc - CODE_PC));
+    return ir_interp(&m->cpu->env, bn->block);
+}
+
+static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed)
+{
+    struct rt_env *env = &m->cpu->env;
+    struct ir_code code = {.form = IR_FORM_LOOP};
+    enum rt_exit e;
+    t1_running = m;
+    loop(bn->block, seed, 0);
+    if (!codemem_has_room(&bn->cm)) {
+        codemem_advance(&bn->cm);
+    }
+    assert(bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, &code));
+    do {
+        e = bn->host->enter(bn->ctx, env, code.entry);
+        bn->enters[seed & 1]++;
+        if (env->site) {
+            e = bn->host->settle(bn->ctx, env, &code, e);
+        }
+        if (e == RT_EXIT_LINK && env->pc == CODE_PC && (seed & 1)) {
+            bn->host->link(bn->ctx, (struct ir_link *)(uintptr_t)env->link_site, &code, 0);
+        }
+        if (e == RT_EXIT_STEP || e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER) {
+            e = finish(bn, m, seed);
+        }
+    } while (goes_on(env, e));
+    return e;
+}
+
+static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed,
+                bool verbose)
+{
+    init(m0, seed * 77 + 5);
+    init(m1, seed * 77 + 5);
+    enum rt_exit e0 = run_t0(bn, m0, seed);
+    enum rt_exit e1 = run_t1(bn, m1, seed);
+    bn->loops++;
+    return t1_differ(m0, m1, e0, e1, FLAG_ALL & ~FLAG_AF, verbose);
+}
+
+static void report(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed)
+{
+    struct strbuf sb = {0};
+    printf("seed %lu:\n", seed);
+    one(bn, m0, m1, seed, true);
+    loop(bn->block, seed, 0);
+    ir_print(&sb, bn->block);
+    printf("%s\n", strbuf_text(&sb));
+}
+
+static struct bench *new_bench(struct machine *m1)
+{
+    struct bench *bn = calloc(1, sizeof(*bn));
+    struct err err;
+    bn->block = ir_buf_init(&bn->buf);
+    bn->host = ir_host_native();
+    assert(codemem_open(&bn->cm, 4 * CODEMEM_ARENA, &err) == 0);
+    struct ir_host_config cfg = {
+        .guest = &t1_guest, .code_lo = bn->cm.rx, .code_hi = bn->cm.rx + bn->cm.size};
+    bn->ctx = bn->host->open(&cfg, &bn->cm.cur, &err);
+    assert(bn->ctx);
+    codemem_keep(&bn->cm);
+    assert(ir_host_signals(&err) == 0 && bn->host->attach(bn->ctx, &m1->cpu->env, &err) == 0);
+    return bn;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
+    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 4000;
+    if (!ir_host_native()) {
+        return 77;
+    }
+    struct machine m0 = t1_new_machine(), m1 = t1_new_machine();
+    struct bench *bn = new_bench(&m1);
+    m0.cpu->env.host = bn->ctx;
+    unsigned bad = 0;
+    for (uint64_t s = first; s < first + count && bad < 3; s++) {
+        if (one(bn, &m0, &m1, s, false)) {
+            report(bn, &m0, &m1, s);
+            bad++;
+        }
+    }
+    /* A strip is many rounds in one enter. Without strips and links there is one enter a round. */
+    printf("%lu loops; %lu rounds, %lu enters; linked: %lu rounds, %lu enters\n", bn->loops,
+           bn->rounds[0], bn->enters[0], bn->rounds[1], bn->enters[1]);
+    bool strips = bn->enters[0] < bn->rounds[0] / 4 * 3 && bn->enters[1] < bn->rounds[1] / 4;
+    return bad || !strips;
+}
