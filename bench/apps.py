@@ -55,7 +55,8 @@ class Apps:
     def __init__(self, args, work):
         self.image, self.root = make_root(args.work, args.mirror)
         files = inputs.make(f"{args.work}/inputs")
-        files.update({name: f"{HERE}/guest/{name}" for name in sorted(os.listdir(f"{HERE}/guest"))})
+        files.update({name: f"{HERE}/guest/{name}" for name in sorted(os.listdir(f"{HERE}/guest"))
+                      if not name.endswith(".c")})
         self.initrd = f"{work}/initrd"
         emulators.make_initrd(args.guest, {f"bench/{name}": path for name, path in files.items()}, self.initrd)
         shutil.rmtree(f"{self.root}/bench", ignore_errors=True)

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 
-TEXT_BYTES, LINES, FUNCTIONS = 4 << 20, 300000, 12
+TEXT_BYTES, LINES, FUNCTIONS = 4 << 20, 600000, 12
 
 
 def text(rng, size):

@@ -7,13 +7,13 @@
 export LC_ALL=C PATH=/usr/bin:/bin:/usr/sbin:/sbin PYTHONHASHSEED=0 HOME=/ TIMEFORMAT='%U %S'
 cd "$(dirname "$0")" || exit 1
 
-app_gzip() { gzip -6 -n -c text; }
-app_bzip2() { head -c 1500000 text | bzip2 -c; }
+app_gzip() { gzip -8 -n -c text; }
+app_bzip2() { head -c 3000000 text | bzip2 -c; }
 app_xz() { head -c 700000 text | xz -6 -T1 -c; }
 app_zstd() { zstd -9 --single-thread -q -c text; }
-prep_gunzip() { [ -f text.gz ] || for _ in 1 2 3 4 5 6 7 8; do gzip -1 -n -c text; done >text.gz; }
+prep_gunzip() { [ -f text.gz ] || for _ in 1 2 3 4 5 6; do gzip -1 -n -c text; done >text.gz; }
 app_gunzip() { gzip -d -c text.gz | tail -c 1000; }
-prep_unxz() { [ -f text.xz ] || for _ in 1 2 3; do head -c 1500000 text | xz -0 -c; done >text.xz; }
+prep_unxz() { [ -f text.xz ] || for _ in 1 2 3 4 5 6; do head -c 1500000 text | xz -0 -c; done >text.xz; }
 app_unxz() { xz -d -c text.xz | tail -c 1000; }
 app_perl() { perl words.pl text; }
 app_python3() { python3 -I work.py; }
@@ -26,7 +26,7 @@ prep_sha512() { [ -f big ] || for _ in $(seq "${1:-30}"); do cat text; done >big
 app_sha512() { openssl dgst -sha512 -r big; }
 prep_aes() { prep_sha512; }
 app_aes() { openssl enc -aes-256-cbc -K 0123456789abcdef -iv 0123456789abcdef -in big 2>/dev/null | tail -c 1000; }
-app_rsa() { for i in 1 2 3 4 5 6 7 8; do openssl dgst -sha256 -sign rsa.pem -hex words.pl; done; }
+app_rsa() { for _ in 1 2 3 4; do openssl dgst -sha256 -sign rsa.pem -hex words.pl; done; }
 
 groups='compress gzip,compress bzip2,compress xz,compress zstd,compress gunzip,compress unxz
 interpreters perl,interpreters python3,interpreters bash,compiler cc1-first,compiler cc1-second

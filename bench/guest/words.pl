@@ -5,7 +5,7 @@ my (%count, %pairs, $previous);
 open my $in, '<', $ARGV[0] or die "$ARGV[0]: $!";
 my ($lines, $found) = (0, 0);
 while (my $line = <$in>) {
-    last if ++$lines > 22000;
+    last if ++$lines > 12000;
     chomp $line;
     for my $word (split ' ', $line) {
         $count{$word}++;
