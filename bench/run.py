@@ -11,25 +11,20 @@ means of the ratios per group; wall time is used only for exec to guest exit. --
 group's geometric mean is more than 10 % under that of a stored result.
 """
 import argparse
-import base64
-import gzip
 import json
-import math
 import os
-import platform
-import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+import emulators
+import figures
+from emulators import Emulator
+
+HERE = emulators.HERE
 RAM_MIB = 512
-# Both emulators pass the host's TSC through. On a loaded host the kernel's calibration of it fails under
-# TCG and the boot stands still, so the kernel is told.
-TSC_KHZ = int(float([l for l in open("/proc/cpuinfo") if l.startswith("cpu MHz")][0].split(":")[1]) * 1000)
-APPEND = f"console=ttyS0 quiet mitigations=off tsc_early_khz={TSC_KHZ}"
 QUICK = ["sha256", "hash", "interp-switch", "virtual", "memcpy-8m", "strlen", "nbody", "x87", "saxpy-sse",
          "getppid", "page-fault", "fork-exec", "jit-rewrite"]
 
@@ -38,19 +33,6 @@ def build_kernels(out):
     sources = sorted(f"{HERE}/kernels/{f}" for f in os.listdir(f"{HERE}/kernels") if f.endswith(".c"))
     subprocess.run(["gcc", "-std=gnu11", "-O2", "-static", "-ffp-contract=off", "-o", out] + sources + ["-lm"],
                    check=True)
-
-
-def cpio_entry(name, mode, data):
-    head = [1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
-    text = b"070701" + b"".join(b"%08x" % n for n in head) + name.encode() + b"\0"
-    return text + b"\0" * (-len(text) % 4) + data + b"\0" * (-len(data) % 4)
-
-
-def make_initrd(guest, kernels, out):
-    """The test guest's initramfs with the kernels after it (the kernel unpacks one after the other)."""
-    more = cpio_entry("kernels", 0o100755, open(kernels, "rb").read()) + cpio_entry("TRAILER!!!", 0, b"")
-    data = open(f"{guest}/initrd.gz", "rb").read()
-    open(out, "wb").write(data + b"\0" * (-len(data) % 4) + gzip.compress(more, 1))
 
 
 def make_exit_elf(out):
@@ -68,212 +50,111 @@ def make_exit_elf(out):
     open(out, "wb").write(image)
 
 
-def cpu_seconds(pid):
-    return time.clock_gettime((~pid << 3) | 2)  # the process's clock: all its threads, those ended too
+def boot(emulator, kernel, initrd):
+    """CPU seconds from launch to power-off."""
+    command = emulator.command(f"{emulator.guest}/{kernel}", "poweroff -f; sleep 100", initrd)
+    p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out = p.stdout.read()
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = status
+    if status != 0 or b"Power down" not in out:
+        print(f"{emulator.name}: boot of {kernel} ends with status {status}: {out[-300:]}", file=sys.stderr)
+        return None
+    return usage.ru_utime + usage.ru_stime
 
 
-def own_memory(pid):
-    """Pss of everything but guest RAM, MiB."""
-    total, ram, size = 0, 0, 0
-    for line in open(f"/proc/{pid}/smaps"):
-        if line.startswith("Size:"):
-            size = int(line.split()[1])
-        elif line.startswith("Pss:"):
-            pss = int(line.split()[1])
-            total += pss
-            ram += pss if size == RAM_MIB * 1024 else 0
-    return (total - ram) / 1024 if ram else None
+def exit_ms(emulator, elf):
+    start = time.perf_counter()
+    subprocess.run(emulator.command(elf), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, timeout=20)
+    return (time.perf_counter() - start) * 1000
 
 
-class Emulator:
-    def __init__(self, name, binary, cpu, guest, work):
-        self.name, self.binary, self.cpu, self.guest, self.work = name, binary, cpu, guest, work
+class Kernels:
+    """The kernels' program, the guest that has it, and the rounds so far."""
 
-    def command(self, kernel, script, more=()):
-        args = [self.binary, "-accel", "tcg", "-M", "microvm", "-cpu", self.cpu, "-m", f"{RAM_MIB}M",
-                "-kernel", kernel, "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot",
-                "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
-        if self.name == "lodge":
-            args = [a for i, a in enumerate(args) if a != "-monitor" and args[i - 1] != "-monitor"]
-        if script is not None:
-            args += ["-initrd", f"{self.work}/initrd.gz",
-                     "-append", APPEND + " lodge.run=" + base64.b64encode(script.encode()).decode()]
-        return args + list(more)
+    def __init__(self, args, work):
+        self.args, self.program, self.initrd, self.elf = args, f"{work}/kernels", f"{work}/initrd.gz", f"{work}/exit.elf"
+        build_kernels(self.program)
+        emulators.make_initrd(args.guest, {"kernels": self.program}, self.initrd)
+        make_exit_elf(self.elf)
+        out = subprocess.run([self.program, "-l"], capture_output=True, text=True).stdout
+        self.group_of = dict(reversed(l.split()) for l in out.splitlines() if not l.startswith("MARK"))
+        self.names = args.only.split(",") if args.only else QUICK if args.quick else []
+        self.rounds, self.machine = [], {"boot-elf": {}, "boot-bzimage": {}, "exit-ms": {}, "memory-mib": {}}
 
-    def boot(self, kernel):
-        """CPU seconds from launch to power-off."""
-        p = subprocess.Popen(self.command(f"{self.guest}/{kernel}", "poweroff -f; sleep 100"),
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        out = p.stdout.read()
-        _, status, usage = os.wait4(p.pid, 0)
-        p.returncode = status
-        if status != 0 or b"Power down" not in out:
-            print(f"{self.name}: boot of {kernel} ends with status {status}: {out[-300:]}", file=sys.stderr)
-            return None
-        return usage.ru_utime + usage.ru_stime
+    def under(self, emulator):
+        return emulator.run(f"/kernels -w {' '.join(self.names)}", self.initrd)
 
-    def exit_ms(self):
-        start = time.perf_counter()
-        subprocess.run(self.command(f"{self.work}/exit.elf", None), stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
-        return (time.perf_counter() - start) * 1000
+    def native(self):
+        out = subprocess.run([self.program] + self.names, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                             check=True).stdout
+        return emulators.native_marks(out)
 
-    def kernels(self, names, timeout):
-        """For each kernel (CPU seconds, checksum), and own memory at the first mark."""
-        script = f"/kernels -w {' '.join(names)} && poweroff -f; sleep 100"
-        return follow(self.command(f"{self.guest}/vmlinux", script), timeout)
+    def note(self, what, emulator, value):
+        self.machine[what].setdefault(emulator.name, []).append(value)
 
+    def round(self, pair):
+        results = {"native": self.native()}
+        for e in pair[::-1] if len(self.rounds) % 2 else pair:
+            results[e.name], memory = self.under(e)
+            self.note("memory-mib", e, memory)
+        self.rounds.append(results)
 
-def follow(command, timeout):
-    """Runs a guest with kernels -w in it, answering its marks."""
-    p = subprocess.Popen(["timeout", "--foreground", str(timeout)] + command, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    results, memory, pid, start, running, log = {}, None, None, 0, None, []
-    for line in p.stdout:
-        log.append(line.decode("utf-8", "replace").strip())
-        words = line.decode("utf-8", "replace").split()
-        if words[:2] == ["MARK", "begin"]:
-            if pid is None:
-                pid = int(open(f"/proc/{p.pid}/task/{p.pid}/children").read().split()[0])
-                memory = own_memory(pid)
-            time.sleep(0.02)
-            running, start = words[2], cpu_seconds(pid)
-            p.stdin.write(b"\n")
-            p.stdin.flush()
-        elif words[:2] == ["MARK", "end"]:
-            results[words[2]] = (cpu_seconds(pid) - start, words[3])
-            print(f"  {words[2]} {results[words[2]][0]:.3f}", file=sys.stderr)
-            running = None
-    status = p.wait()
-    if status or running:
-        print(f"{os.path.basename(command[0])}: status {status} in {running}: {log[-4:]}", file=sys.stderr)
-        if running:
-            results[running] = (None, "hangs" if status == 124 else "fails")
-    return results, memory
+    def boots(self, pair):
+        for e in pair:
+            self.note("boot-elf", e, boot(e, "vmlinux", self.initrd))
+            self.note("boot-bzimage", e, boot(e, "vmlinuz", self.initrd))
+
+    def exits(self, pair, times):
+        for _ in range(times):
+            for e in pair:
+                self.note("exit-ms", e, exit_ms(e, self.elf))
 
 
-def native(kernels, names):
-    out = subprocess.run([kernels] + names, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    lines = [l.split() for l in out.stdout.splitlines() if l.startswith("MARK end")]
-    return {w[2]: (int(w[4]) / 1e6, w[3]) for w in lines}
-
-
-def median(values):
-    values = [v for v in values if v is not None]
-    return statistics.median(values) if values else None
-
-
-def geometric(values):
-    values = [v for v in values if v]
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
-
-
-def choose_cpu(args, work, names):
+def choose_cpu(args, kernels):
     """The CPU model with which QEMU is faster over the kernels that both can run."""
     if args.qemu_cpu != "best":
         return args.qemu_cpu, None
-    times = {}
-    for cpu in ("max", "qemu64"):
-        times[cpu] = Emulator("qemu", args.qemu, cpu, args.guest, work).kernels(names, args.timeout)[0]
-    shared = [k for k in times["qemu64"] if times["max"].get(k)]
-    ratio = geometric([times["qemu64"][k][0] / times["max"][k][0] for k in shared])
+    times = {cpu: kernels.under(Emulator("qemu", args.qemu, args, cpu))[0] for cpu in ("max", "qemu64")}
+    shared = [k for k in times["qemu64"] if k in times["max"]]
+    ratio = figures.geometric([times["qemu64"][k].cpu / times["max"][k].cpu for k in shared])
     return ("max" if ratio >= 1 else "qemu64"), ratio
 
 
 def measure(args, work):
-    kernels = f"{work}/kernels"
-    build_kernels(kernels)
-    make_initrd(args.guest, kernels, f"{work}/initrd.gz")
-    make_exit_elf(f"{work}/exit.elf")
-    group_of = dict(reversed(l.split()) for l in
-                    subprocess.run([kernels, "-l"], capture_output=True, text=True).stdout.splitlines()
-                    if not l.startswith("MARK"))
-    names = args.only.split(",") if args.only else QUICK if args.quick else []
-    cpu, cpu_ratio = choose_cpu(args, work, names)
-    pair = [Emulator("lodge", args.lodge, "max", args.guest, work), Emulator("qemu", args.qemu, cpu, args.guest, work)]
-    runs = {"native": [], "lodge": [], "qemu": []}
-    machine = {"boot-elf": {}, "boot-bzimage": {}, "exit-ms": {}, "memory-mib": {}}
-
-    def note(what, emulator, value):
-        machine[what].setdefault(emulator.name, []).append(value)
-
+    kernels = Kernels(args, work)
+    cpu, cpu_ratio = choose_cpu(args, kernels)
+    pair = [Emulator("lodge", args.lodge, args), Emulator("qemu", args.qemu, args, cpu)]
     for r in range(args.rounds):
         print(f"round {r + 1} of {args.rounds}", file=sys.stderr)
-        runs["native"].append(native(kernels, names))
-        for e in pair[::-1] if r % 2 else pair:
-            results, memory = e.kernels(names, args.timeout)
-            runs[e.name].append(results)
-            note("memory-mib", e, memory)
-        for e in pair * (1 if args.quick else 2) if not args.only else []:
-            note("boot-elf", e, e.boot("vmlinux"))
-            note("boot-bzimage", e, e.boot("vmlinuz"))
-    for _ in range(0 if args.only else 10 if args.quick else 50):
-        for e in pair:
-            note("exit-ms", e, e.exit_ms())
-    return summary(runs, machine, group_of, {"qemu cpu": cpu, "qemu64/max time": cpu_ratio})
+        kernels.round(pair)
+        if not args.only:
+            kernels.boots(pair * (1 if args.quick else 2))
+    if not args.only:
+        kernels.exits(pair, 10 if args.quick else 50)
+    return summary(kernels, {"qemu cpu": cpu, "qemu64/max time": cpu_ratio})
 
 
-def summary(runs, machine, group_of, about):
-    result = {"about": about, "kernels": {}, "groups": {}, "machine": {}}
-    for name, group in group_of.items():
-        row = {"group": group}
-        sums = set()
-        for who, rounds in runs.items():
-            row[who] = median([r[name][0] for r in rounds if name in r])
-            sums |= {r[name][1] for r in rounds if name in r}
-        if any(name in r for r in runs["lodge"] + runs["qemu"]):
-            row["same"] = len(sums) == 1
-            row["speed"] = row["qemu"] / row["lodge"] if row["qemu"] and row["lodge"] else None
-            result["kernels"][name] = row
-    for group in dict.fromkeys(group_of.values()):
-        rows = [k for k in result["kernels"].values() if k["group"] == group]
-        result["groups"][group] = {
-            "speed": geometric([k["speed"] for k in rows]),
-            "lodge/native": geometric([k["lodge"] / k["native"] for k in rows if k["lodge"] and k["native"]]),
-            "qemu/native": geometric([k["qemu"] / k["native"] for k in rows if k["qemu"] and k["native"]])}
-    result["groups"]["all"] = {"speed": geometric([k["speed"] for k in result["kernels"].values()])}
-    for what, values in machine.items():
-        row = {who: median(v) for who, v in values.items()}
-        if row.get("lodge") and row.get("qemu"):
-            row["speed"] = row["qemu"] / row["lodge"]
+def summary(kernels, about):
+    rows = figures.rows(kernels.group_of, kernels.rounds)
+    machine = {}
+    for what, values in kernels.machine.items():
+        row = {who: figures.median(v) for who, v in values.items()}
         if row:
-            result["machine"][what] = row
-    return result
+            machine[what] = dict(row, speed=figures.quotient(row.get("qemu"), row.get("lodge")))
+    return {"about": about, "kernels": rows, "groups": figures.groups(rows), "machine": machine}
+
+
+TITLES = {"boot-elf": "boot to power-off, ELF kernel, CPU s", "boot-bzimage": "the same, bzImage, CPU s",
+          "exit-ms": "exec to the guest's exit, wall ms", "memory-mib": "own memory at init, MiB"}
 
 
 def markdown(result):
-    def num(v, form="{:.3f}"):
-        return form.format(v) if v is not None else "-"
-
-    lines = ["| kernel | group | native s | Lodge s | TCG s | Lodge / native | TCG / native | Lodge's speed, TCG = 1 |",
-             "|---|---|---|---|---|---|---|---|"]
-    for name, k in result["kernels"].items():
-        base = k["native"]
-        lodge, tcg = (k[w] / base if k[w] and base else None for w in ("lodge", "qemu"))
-        lines.append(f"| {name} | {k['group']} | {num(base)} | {num(k['lodge'])} | {num(k['qemu'])} | "
-                     f"{num(lodge, '{:.1f}')} | {num(tcg, '{:.1f}')} | {num(k['speed'], '**{:.2f}**')}"
-                     f"{'' if k['same'] else ' WRONG CHECKSUM'} |")
-    lines += ["", "| geometric mean | Lodge / native | TCG / native | Lodge's speed, TCG = 1 |", "|---|---|---|---|"]
-    for group, g in result["groups"].items():
-        lines.append(f"| {group} | {num(g.get('lodge/native'), '{:.1f}')} | {num(g.get('qemu/native'), '{:.1f}')} | "
-                     f"{num(g['speed'], '**{:.2f}**')} |")
-    lines += ["", "| machine | Lodge | TCG | TCG / Lodge |", "|---|---|---|---|"]
-    titles = {"boot-elf": "boot to power-off, ELF kernel, CPU s", "boot-bzimage": "the same, bzImage, CPU s",
-              "exit-ms": "exec to the guest's exit, wall ms", "memory-mib": "own memory at init, MiB"}
-    for what, m in result["machine"].items():
-        lines.append(f"| {titles[what]} | {num(m.get('lodge'), '{:.2f}')} | {num(m.get('qemu'), '{:.2f}')} | "
-                     f"{num(m.get('speed'), '**{:.2f}**')} |")
-    return "\n".join(lines) + "\n"
-
-
-def versions(args):
-    def first_line(command):
-        return subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0]
-
-    cpu = [l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")]
-    return {"lodge": first_line([args.lodge, "-version"]), "qemu": first_line([args.qemu, "-version"]),
-            "host": f"{cpu[0] if cpu else '?'}, {os.cpu_count()} CPUs, Linux {platform.release()}",
-            "gcc": first_line(["gcc", "--version"]), "rounds": args.rounds, "ram MiB": RAM_MIB, "append": APPEND}
+    lines = figures.markdown_rows("kernel", result["kernels"]) + [""] + figures.markdown_groups(result["groups"])
+    machine = [[TITLES[what], figures.num(m.get("lodge"), "{:.2f}"), figures.num(m.get("qemu"), "{:.2f}"),
+                figures.bold(m["speed"])] for what, m in result["machine"].items()]
+    return "\n".join(lines + [""] + figures.table(["machine", "Lodge", "TCG", "TCG / Lodge"], machine)) + "\n"
 
 
 def gate(result, stored):
@@ -283,7 +164,7 @@ def gate(result, stored):
         both = [(k["speed"], stored["kernels"][n]["speed"]) for n, k in result["kernels"].items()
                 if n in stored["kernels"] and group in (k["group"], "all") and k["speed"]
                 and stored["kernels"][n]["speed"]]
-        now, then = geometric([b[0] for b in both]), geometric([b[1] for b in both])
+        now, then = figures.geometric([b[0] for b in both]), figures.geometric([b[1] for b in both])
         if both and now < 0.9 * then:
             bad.append(f"{group}: {now:.2f}, was {then:.2f}")
     return bad
@@ -291,33 +172,20 @@ def gate(result, stored):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    emulators.add_arguments(parser, timeout=400)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--lodge", default=f"{HERE}/../build/lodge")
-    parser.add_argument("--qemu", default="qemu-system-x86_64")
     parser.add_argument("--qemu-cpu", default="max")
-    parser.add_argument("--guest", default=f"{HERE}/../guest")
-    parser.add_argument("--timeout", type=int, default=400)
-    parser.add_argument("--json")
-    parser.add_argument("--markdown")
     parser.add_argument("--gate")
-    args = parser.parse_args()
-    args.rounds = args.rounds or (1 if args.quick else 5)
-    if not os.path.exists(f"{args.guest}/initrd.gz"):
-        sys.exit("no guest: run tools/guest.py first")
+    args = emulators.parse(parser, rounds=5)
     with tempfile.TemporaryDirectory() as work:
         result = measure(args, work)
-    result["about"].update(versions(args))
-    text = markdown(result)
-    print(text)
-    for path, data in ((args.json, json.dumps(result, indent=1) + "\n"), (args.markdown, text)):
-        if path:
-            open(path, "w").write(data)
-    wrong = [n for n, k in result["kernels"].items() if not k["same"] or k["speed"] is None]
+    result["about"].update(emulators.versions(args, RAM_MIB))
+    figures.write(result, markdown(result), args)
     fallen = gate(result, json.load(open(args.gate))) if args.gate else []
-    if wrong or fallen:
-        sys.exit("wrong or missing: " + ", ".join(wrong) if wrong else "fallen: " + "; ".join(fallen))
+    if fallen:
+        sys.exit("fallen: " + "; ".join(fallen))
+    figures.end(figures.wrong(result["kernels"]))
 
 
-main()
+if __name__ == "__main__":
+    main()

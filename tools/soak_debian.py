@@ -3,6 +3,7 @@ import glob
 import os
 import re
 
+import debian_root
 from soak_base import Console, Fail, complaints
 
 PACKAGES = "systemd-sysv,udev,python3,perl,gcc,libc6-dev,dpkg,apt,openssl,stress-ng,procps,ca-certificates"
@@ -10,19 +11,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def make_root(s, image):
-    """A file system by mmdebstrap and mke2fs: no loop device, and no root where user namespaces work."""
     hooks = [f'--customize-hook=copy-in "{HERE}/soak_guest.sh" /root',
              '--customize-hook=echo root:lodge | chroot "$1" chpasswd',
              '--customize-hook=echo lodge >"$1/etc/hostname"',
-             '--customize-hook=echo "/dev/vda / ext4 defaults 0 1" >"$1/etc/fstab"',
-             f'--customize-hook=truncate -s 4G "{image}.part"',
-             # A plain bind mount leaves out /proc, /sys and /dev, which are mounted in there.
-             '--customize-hook=mkdir -p "$1.plain" && mount --bind "$1" "$1.plain"',
-             f'--customize-hook=mke2fs -q -F -t ext4 -L root -d "$1.plain" "{image}.part"',
-             '--customize-hook=umount "$1.plain" && rmdir "$1.plain"']
-    mirror = [s.args.mirror] if s.args.mirror else []
-    s.must(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "--format=null", *hooks, "bookworm", "-",
-            *mirror], "mmdebstrap.log", timeout=3600)
+             '--customize-hook=echo "/dev/vda / ext4 defaults 0 1" >"$1/etc/fstab"']
+    s.must(debian_root.command(image + ".part", PACKAGES, "4G", hooks, s.args.mirror), "mmdebstrap.log", timeout=3600)
     os.rename(image + ".part", image)
 
 
