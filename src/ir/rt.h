@@ -31,8 +31,7 @@ struct rt_tlb_entry {
     uint64_t ram_off; /* of the page: for code tracking */
 };
 
-/* Indirect jumps: key is pc ^ salt. Cleared entries have code = env->jump_empty: any key can come
- * up. */
+/* Indirect jumps: key is pc ^ salt. Cleared entries are zero; see rt_jump_mend(). */
 struct rt_jump_entry {
     uint64_t key;
     void *code;
@@ -93,7 +92,7 @@ struct rt_env {
     uint64_t ret_sp_base[RT_MODES]; /* of empty return stacks; set by the back end's attach() */
     struct ir_host_ctx *host;       /* back end's context of this vCPU */
     uint64_t host_save[4];          /* its stubs' */
-    void *jump_empty; /* for cleared entries of `jump`; set by the back end's attach() */
+    void *jump_empty; /* code of cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };
@@ -118,6 +117,14 @@ static inline uint64_t rt_tlb_invalid(unsigned slot)
 static inline struct rt_jump_entry *rt_jump_slot(struct rt_env *env, uint64_t pc)
 {
     return &env->jump[(pc ^ pc >> RT_JUMP_BITS) & ((1u << RT_JUMP_BITS) - 1)];
+}
+
+/* A key of zero comes up for pc == salt only. So of all cleared entries just that of this pc needs
+ * code, after the salt changed or entries were cleared. */
+static inline void rt_jump_mend(struct rt_env *env)
+{
+    struct rt_jump_entry *e = rt_jump_slot(env, env->jump_salt);
+    e->code = e->code ? e->code : env->jump_empty;
 }
 
 static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx, uint64_t va)

@@ -47,6 +47,7 @@ static void set_salt(struct jit_vcpu *jv)
     switch_returns(jv, salt);
     jv->v->env->jump_salt = salt;
     jv->v->env->epoch = generation;
+    rt_jump_mend(jv->v->env);
 }
 
 void tlb_code_changed(struct vcpu *v)
