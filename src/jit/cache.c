@@ -178,6 +178,12 @@ static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
     jv->zombies = b;
 }
 
+static void free_block(struct jit_vcpu *jv, struct jit_block *b)
+{
+    free(b->ir);
+    pool_give(&jv->blocks, b);
+}
+
 /* Blocks with machine code stay until their arena is used again: frames may return into them. */
 void jit_free_zombies(struct jit_vcpu *jv)
 {
@@ -185,8 +191,7 @@ void jit_free_zombies(struct jit_vcpu *jv)
         struct jit_block *b = jv->zombies;
         jv->zombies = b->hash_next;
         if (!b->code.entry) {
-            free(b->ir);
-            free(b);
+            free_block(jv, b);
         }
     }
 }
@@ -265,40 +270,38 @@ void jit_drop_breaks(struct jit_vcpu *jv)
 
 void jit_free_all(struct jit_vcpu *jv)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
-        for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
-            next = b->hash_next;
-            if (!b->code.entry) {
-                free(b->ir);
-                free(b);
-            }
-        }
-    }
+    bool ir = jv->lockstep || jv->stats.blocks != jv->stats.emitted; /* blocks have some */
     jit_free_zombies(jv);
-    for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
-        for (struct jit_block *b = jv->arenas[a], *next; b; b = next) {
-            next = b->arena_next;
-            free(b->ir);
-            free(b);
+    for (unsigned i = 0; ir && i < ARRAY_LEN(jv->hash); i++) {
+        for (struct jit_block *b = jv->hash[i]; b; b = b->hash_next) {
+            free(b->code.entry ? NULL : b->ir);
         }
     }
+    for (unsigned a = 0; ir && jv->arenas && a < jv->mem.narenas; a++) {
+        for (struct jit_block *b = jv->arenas[a]; b; b = b->arena_next) {
+            free(b->ir);
+        }
+    }
+    pool_free(&jv->blocks);
 }
 
 static void forget_jumps(struct rt_env *env)
 {
     for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {
-        env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
+        env->jump[i] = (struct rt_jump_entry){0};
     }
 }
 
 /* Everything in the arena that comes next dies; its memory is then used again. */
 static void evict_arena(struct jit_vcpu *jv)
 {
+    jit_limit_plan(jv);
     unsigned a = codemem_next(&jv->mem);
     while (jv->arenas[a]) {
         struct jit_block *b = jv->arenas[a];
         jv->arenas[a] = b->arena_next;
         if (!b->dead) {
+            jit_limit_dropped(jv, b);
             kill_block(jv, b);
             jv->stats.evicted++;
         }
@@ -309,8 +312,7 @@ static void evict_arena(struct jit_vcpu *jv)
         if (*z) {
             *z = b->hash_next;
         }
-        free(b->ir);
-        free(b);
+        free_block(jv, b);
     }
     codemem_advance(&jv->mem);
     forget_jumps(jv->v->env);
@@ -392,6 +394,7 @@ static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block
         unsigned a = jv->mem.arena;
         b->arena_next = jv->arenas[a];
         jv->arenas[a] = b;
+        jv->stats.emitted++;
         jv->stats.hot_bytes += b->code.hot_size;
         jv->stats.cold_bytes += b->code.cold_size;
         jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
@@ -435,7 +438,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (jv->jm->opt.verify) {
         verify(ir);
     }
-    struct jit_block *b = alloc_zero(sizeof(*b));
+    struct jit_block *b = pool_take(&jv->blocks, sizeof(*b));
     unsigned take = jit_debug_cut(jv, ir, va, b);
     if (take < ir->ninsns) {
         ir = lift(jv, pc, va, take, s);
@@ -445,6 +448,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     b->bytes = (uint16_t)ir->bytes;
     b->off = s->off;
     b->off2 = s->off2;
+    jit_limit_made(jv, b);
     if (jv->tier && !b->special) {
         emit(jv, b, ir);
     }

@@ -12,6 +12,7 @@
 #include "jit/codemem.h"
 #include "jit/inject.h"
 #include "jit/options.h"
+#include "jit/pool.h"
 #include "jit/stats.h"
 
 struct machine;
@@ -53,9 +54,10 @@ struct jit_itlb {
 struct jit_block {
     uint64_t pc;
     uint32_t mode;
-    bool dead;           /* freed at the next safepoint */
-    bool cut, special;   /* ends before a breakpoint; is one: run by jit_debug_step() */
     uint16_t bytes;      /* of guest code */
+    bool dead : 1;       /* freed at the next safepoint */
+    bool cut : 1;        /* ends before a breakpoint */
+    bool special : 1;    /* is one: run by jit_debug_step() */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
@@ -78,6 +80,13 @@ struct jit_fills {
     bool global;                  /* there are fills that are not in the log: of global pages */
     uint8_t large[JIT_LARGE / 8]; /* by hash: 2 MB and 1 GB pieces of address space with fills from
                                      large pages */
+};
+
+/* limit.c */
+struct jit_limit {
+    uint8_t dropped[32 << 10]; /* bits: blocks that were dropped for others */
+    bool any;
+    unsigned made, back; /* translations in the current arena; those of blocks dropped before */
 };
 
 /* A page that lost its last code lately, and the entries filled since that let it be written: such
@@ -114,9 +123,11 @@ struct jit_vcpu {
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
+    struct pool blocks;
     struct jit_block *zombies;
     struct jit_block **arenas; /* blocks by arena of code memory */
     struct codemem mem;
+    struct jit_limit limit;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
     struct ir_buf buf;
@@ -194,6 +205,11 @@ void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len
 bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off,
                            unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
+
+/* limit.c */
+void jit_limit_dropped(struct jit_vcpu *, const struct jit_block *);
+void jit_limit_made(struct jit_vcpu *, const struct jit_block *);
+void jit_limit_plan(struct jit_vcpu *);
 
 /* smp.c */
 void jit_enter_run(struct jit_vcpu *);
