@@ -36,11 +36,10 @@ struct jit_walk {
 };
 #define JIT_WALK_BITS 12
 
-/* Where an instruction page lies: virtual page to RAM. Cleared with the soft TLB. */
+/* Where an instruction page lies: virtual page to RAM. */
 struct jit_itlb {
-    gva_t page; /* RT_TLB_INVALID: empty */
-    bool global;
-    bool lost;     /* another page was here since the code mappings last changed */
+    gva_t page;
+    uint64_t gen;  /* of code mappings: valid while it is in force */
     uint32_t idx;  /* MMU index */
     ram_off_t off; /* of the page */
     const uint8_t *host;
@@ -104,6 +103,30 @@ struct jit_returns {
     uint64_t salt, sp;
 };
 
+struct jit_salt {
+    uint64_t gen, salt;
+    uint32_t mode;
+};
+
+/* space.c: a set of pages, perhaps with some more */
+#define JIT_MARK_BITS 13
+struct jit_marks {
+    uint64_t bits[(1u << JIT_MARK_BITS) / 64];
+    bool any;
+};
+
+/* An address space, running or not. */
+#ifndef JIT_SPACES
+#define JIT_SPACES 8
+#endif
+struct jit_space {
+    unsigned asid;
+    uint64_t used;         /* when, for replacement */
+    uint64_t walk_gen;     /* of its entries in `walks` */
+    uint64_t code_gen;     /* of user code mappings */
+    struct jit_marks code; /* user pages code was fetched from under code_gen */
+};
+
 struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
@@ -111,10 +134,16 @@ struct jit_vcpu {
     uint32_t mode; /* of the next instruction */
     uint64_t salt_secret;
     struct jit_returns returns[RT_MODES];
-    unsigned returns_idx;   /* the one in use */
-    uint64_t generation[2]; /* of code mappings: kernel's, user's */
-    bool local_code;        /* kernel code in a page that is not global was fetched since */
-    uint64_t walk_gen[2];   /* of entries in `walks`: [1] global ones */
+    unsigned returns_idx;     /* the one in use */
+    struct jit_salt salts[4]; /* latest of each MMU index */
+    uint64_t last_gen;        /* no number is used twice */
+    uint64_t generation[2];   /* of code mappings in force: kernel's, user's */
+    uint64_t walk_gen[2];     /* of entries in `walks` in force: [1] global ones */
+    struct jit_space space[JIT_SPACES], *here;
+    bool many;       /* spaces besides that of number 0 were in use */
+    bool low_global; /* a global page in the lower half of addresses was used */
+    bool local_code; /* kernel code in a page that is not global was fetched */
+    struct jit_marks kernel_code[2], user_global_code; /* kernel's: lower, upper half */
     struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_young young[4];
@@ -188,7 +217,17 @@ void jit_tlb_clear(struct rt_env *, unsigned idx, gva_t va); /* one entry */
 void jit_tlb_protect(struct jit_vcpu *, ram_off_t page);     /* page has code now: writes go slow */
 void jit_tlb_unprotected(struct jit_vcpu *,
                          ram_off_t page); /* page has lost this vCPU's last code */
-void jit_code_moved(struct jit_vcpu *);   /* jump targets and links across pages are void */
+
+/* space.c: all but the soft TLB's tables */
+uint64_t jit_mix(uint64_t);
+void jit_space_init(struct jit_vcpu *);
+void jit_code_moved(struct jit_vcpu *); /* jump targets and links across pages are void */
+void jit_space_fetched(struct jit_vcpu *, unsigned idx, gva_t va,
+                       bool global); /* code from there */
+void jit_space_flush(struct jit_vcpu *, bool global);
+void jit_space_switch(struct jit_vcpu *, unsigned asid, bool keep);
+void jit_space_flush_page(struct jit_vcpu *, gva_t va);
+void jit_space_forget(struct jit_vcpu *, unsigned asid); /* one that does not run */
 
 /* cache.c */
 void jit_drop_breaks(struct jit_vcpu *);                       /* the set of breakpoints changed */
