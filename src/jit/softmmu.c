@@ -25,15 +25,14 @@ static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va,
     if (w->page_bits > RT_PAGE_BITS) {
         jit_tlb_note_large(&jv->fills[idx], va, w->page_bits);
     }
-    bool low = !(va >> 63), global = w->global && !(low && jv->many); /* M4 in space.c */
-    jv->low_global |= w->global && low;
+    jv->low_global |= w->global && !(va >> 63); /* M4 in space.c */
     struct jit_walk *k = jit_walk_slot(jv, idx, va);
     *k = (struct jit_walk){.page = va & ~(gva_t)(RT_PAGE_SIZE - 1),
-                           .gen = jv->walk_gen[global],
+                           .gen = jv->walk_gen[w->global],
                            .idx = idx,
                            .perms = w->perms,
                            .page_bits = w->page_bits,
-                           .global = global,
+                           .global = w->global,
                            .writable = hit.writable,
                            .off = hit.off,
                            .host = hit.host,

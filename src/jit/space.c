@@ -10,8 +10,8 @@
  * M3: what a flush of non-global pages leaves (entries of the tables, links, jump targets of
  *     kernel modes) was found through global pages only.
  * M4: INVLPG reaches global pages whatever address space found them. Walks of the upper half of
- *     the addresses lie where every space finds them. A global page in the lower half counts as
- *     not global while there are several spaces, and makes INVLPG flush everything.
+ *     the addresses lie where every space finds them. A global page in the lower half makes INVLPG
+ *     flush everything while there are several spaces.
  */
 #include <string.h>
 
