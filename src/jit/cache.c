@@ -316,7 +316,7 @@ static void evict_arena(struct jit_vcpu *jv)
     }
     codemem_advance(&jv->mem);
     forget_jumps(jv->v->env);
-    jit_code_moved(jv);
+    jit_forget_frames(jv);
 }
 
 struct source {

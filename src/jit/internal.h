@@ -221,7 +221,7 @@ void jit_tlb_unprotected(struct jit_vcpu *,
 /* space.c: all but the soft TLB's tables */
 uint64_t jit_mix(uint64_t);
 void jit_space_init(struct jit_vcpu *);
-void jit_code_moved(struct jit_vcpu *); /* jump targets and links across pages are void */
+void jit_forget_frames(struct jit_vcpu *); /* jump targets and return stacks are void */
 void jit_space_fetched(struct jit_vcpu *, unsigned idx, gva_t va,
                        bool global); /* code from there */
 void jit_space_flush(struct jit_vcpu *, bool global);

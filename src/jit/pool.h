@@ -12,6 +12,7 @@ struct pool {
 };
 
 void *pool_take(struct pool *, size_t size); /* zeroed; the same size every time */
+/* All but its first word stays as it was until it is taken again. */
 void pool_give(struct pool *, void *object);
 void pool_free(struct pool *);
 

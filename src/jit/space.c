@@ -58,6 +58,14 @@ static void set_salt(struct jit_vcpu *jv)
     }
 }
 
+/* Code memory is used again: mappings are what they were, so links live on. */
+void jit_forget_frames(struct jit_vcpu *jv)
+{
+    jv->salt_secret = jit_mix(jv->salt_secret + 1);
+    memset(jv->salts, 0, sizeof(jv->salts));
+    set_salt(jv);
+}
+
 void tlb_code_changed(struct vcpu *v)
 {
     struct jit_vcpu *jv = jit_of(v);
@@ -139,13 +147,6 @@ static void all_user_code_moved(struct jit_vcpu *jv)
     }
     marks_clear(&jv->user_global_code);
     use(jv, jv->here);
-}
-
-void jit_code_moved(struct jit_vcpu *jv)
-{
-    kernel_code_moved(jv);
-    all_user_code_moved(jv);
-    set_salt(jv);
 }
 
 static void forget(struct jit_vcpu *jv, struct jit_space *s)
