@@ -458,8 +458,10 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     struct jit_block **head = &jv->hash[hash_of(pc, b->mode, b->off)];
     b->hash_next = *head;
     *head = b;
+    claim_page(jv, ram_at(jv, b->off), b->off); /* again: emit() may have dropped its last block */
     link_page(jv, b, 0);
     if (in_two_pages(b)) {
+        claim_page(jv, ram_at(jv, b->off2), b->off2);
         link_page(jv, b, 1);
     }
     jv->stats.blocks++;
