@@ -6,9 +6,16 @@
 
 struct vcpu;
 
-void tlb_flush(struct vcpu *);                /* every translation of every MMU index */
-void tlb_flush_nonglobal(struct vcpu *);      /* the same, but walk_result.global ones may stay */
-void tlb_flush_page(struct vcpu *, gva_t va); /* one page (or the large page around it) */
+void tlb_flush(struct vcpu *);           /* every translation */
+void tlb_flush_nonglobal(struct vcpu *); /* the same, but walk_result.global ones may stay */
+/* One page (or the large page around it) of the address space that runs, and if it is global. */
+void tlb_flush_page(struct vcpu *, gva_t va);
+/* Another address space runs from now on. `keep`: its translations may be known from before; else
+ * they are forgotten, but for global ones. Spaces have numbers; at first there is 0. */
+void tlb_switch(struct vcpu *, unsigned asid, bool keep);
+/* Translations of one space, and of one page in it; global ones may stay. */
+void tlb_flush_asid(struct vcpu *, unsigned asid);
+void tlb_flush_asid_page(struct vcpu *, unsigned asid, gva_t va);
 /* Something the meaning of a pc hangs on changed (mode word, address space): forget jump targets.
  */
 void tlb_code_changed(struct vcpu *);

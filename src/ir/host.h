@@ -58,12 +58,11 @@ struct ir_code {
     uint8_t *hot, *cold; /* writable view */
     uint32_t hot_size, cold_size;
     struct ir_link **links; /* in cold code */
-    unsigned nlinks;
-    const void *sites; /* in cold code: what settle() needs */
-    unsigned nsites;
-    bool flags_dead; /* the block does not look at the flags it is entered with */
-    unsigned ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
+    const void *sites;      /* in cold code: what settle() needs */
+    uint16_t nlinks, nsites;
+    uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
     uint8_t stop_op; /* the op that was not lowered then */
+    bool flags_dead; /* the block does not look at the flags it is entered with */
 };
 
 /* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */

@@ -31,8 +31,7 @@ struct rt_tlb_entry {
     uint64_t ram_off; /* of the page: for code tracking */
 };
 
-/* Indirect jumps: key is pc ^ salt. Cleared entries have code = env->jump_empty: any key can come
- * up. */
+/* Indirect jumps: key is pc ^ salt. Cleared entries are zero; see rt_jump_mend(). */
 struct rt_jump_entry {
     uint64_t key;
     void *code;
@@ -111,7 +110,7 @@ struct rt_env {
     struct rt_base base[RT_MODES][RT_BASES];
     uint16_t scatter[RT_SCATTER]; /* by return address; at 0 the access better use the table */
     uint8_t heat[RT_HEAT];        /* by block, several may share one: runs left in its first form */
-    void *jump_empty; /* for cleared entries of `jump`; set by the back end's attach() */
+    void *jump_empty; /* code of cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };
@@ -143,6 +142,14 @@ static inline void rt_base_clear(struct rt_env *env, unsigned idx)
     for (unsigned i = 0; i < RT_BASES; i++) {
         env->base[idx][i] = (struct rt_base){RT_BASE_INVALID, RT_BASE_INVALID, env->base_guard};
     }
+}
+
+/* A key of zero comes up for pc == salt only. So of all cleared entries just that of this pc needs
+ * code, after the salt changed or entries were cleared. */
+static inline void rt_jump_mend(struct rt_env *env)
+{
+    struct rt_jump_entry *e = rt_jump_slot(env, env->jump_salt);
+    e->code = e->code ? e->code : env->jump_empty;
 }
 
 static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx, uint64_t va)

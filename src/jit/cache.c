@@ -178,6 +178,12 @@ static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
     jv->zombies = b;
 }
 
+static void free_block(struct jit_vcpu *jv, struct jit_block *b)
+{
+    free(b->ir);
+    pool_give(&jv->blocks, b);
+}
+
 /* Blocks with machine code stay until their arena is used again: frames may return into them. */
 void jit_free_zombies(struct jit_vcpu *jv)
 {
@@ -185,8 +191,7 @@ void jit_free_zombies(struct jit_vcpu *jv)
         struct jit_block *b = jv->zombies;
         jv->zombies = b->hash_next;
         if (!b->code.entry) {
-            free(b->ir);
-            free(b);
+            free_block(jv, b);
         }
     }
 }
@@ -263,48 +268,49 @@ void jit_drop_breaks(struct jit_vcpu *jv)
     }
 }
 
-static void free_arena(struct jit_arena *a)
-{
-    for (unsigned i = 0; i < a->count; i++) {
-        free(a->block[i]->ir);
-        free(a->block[i]);
-    }
-    a->count = 0;
-}
-
 void jit_free_all(struct jit_vcpu *jv)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
-        for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
-            next = b->hash_next;
-            if (!b->code.entry) {
-                free(b->ir);
-                free(b);
-            }
+    bool ir = jv->lockstep || jv->stats.blocks != jv->stats.emitted; /* blocks have some */
+    jit_free_zombies(jv);
+    for (unsigned i = 0; ir && i < ARRAY_LEN(jv->hash); i++) {
+        for (struct jit_block *b = jv->hash[i]; b; b = b->hash_next) {
+            free(b->code.entry ? NULL : b->ir);
         }
     }
-    jit_free_zombies(jv);
     for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
-        free_arena(&jv->arenas[a]);
+        for (unsigned i = 0; ir && i < jv->arenas[a].count; i++) {
+            free(jv->arenas[a].block[i]->ir);
+        }
         free(jv->arenas[a].block);
     }
     free(jv->arenas);
+    pool_free(&jv->blocks);
 }
 
 static void forget_jumps(struct rt_env *env)
 {
     for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {
-        env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
+        env->jump[i] = (struct rt_jump_entry){0};
     }
+}
+
+static void free_arena(struct jit_vcpu *jv, struct jit_arena *a)
+{
+    for (unsigned i = 0; i < a->count; i++) {
+        free_block(jv, a->block[i]);
+    }
+    a->count = 0;
 }
 
 /* Everything in the arena that comes next dies; its memory is then used again. */
 static void evict_arena(struct jit_vcpu *jv)
 {
+    jit_limit_plan(jv);
     unsigned a = codemem_next(&jv->mem);
     for (unsigned i = 0; i < jv->arenas[a].count; i++) {
         struct jit_block *b = jv->arenas[a].block[i];
         if (!b->dead) {
+            jit_limit_dropped(jv, b);
             kill_block(jv, b);
             jv->stats.evicted++;
         }
@@ -316,10 +322,10 @@ static void evict_arena(struct jit_vcpu *jv)
             *z = b->hash_next;
         }
     }
-    free_arena(&jv->arenas[a]);
+    free_arena(jv, &jv->arenas[a]);
     codemem_advance(&jv->mem);
     forget_jumps(jv->v->env);
-    jit_code_moved(jv);
+    jit_forget_frames(jv);
 }
 
 struct source {
@@ -446,6 +452,7 @@ static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block
     jv->v->env->heat[b->code.heat] = RT_HEAT_COLD;
     if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {
         arena_add(&jv->arenas[jv->mem.arena], b);
+        jv->stats.emitted++;
         jv->stats.hot_bytes += b->code.hot_size;
         jv->stats.cold_bytes += b->code.cold_size;
         jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
@@ -491,7 +498,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (jv->jm->opt.verify) {
         verify(ir);
     }
-    struct jit_block *b = alloc_zero(sizeof(*b));
+    struct jit_block *b = pool_take(&jv->blocks, sizeof(*b));
     unsigned take = jit_debug_cut(jv, ir, va, b);
     if (take < ir->ninsns) {
         ir = lift(jv, pc, va, take, s);
@@ -501,6 +508,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     b->bytes = (uint16_t)ir->bytes;
     b->off = s->off;
     b->off2 = s->off2;
+    jit_limit_made(jv, b);
     if (jv->tier && !b->special) {
         emit(jv, b, ir, form);
     }
@@ -510,8 +518,10 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     struct jit_block **head = &jv->hash[hash_of(pc, b->mode, b->off)];
     b->hash_next = *head;
     *head = b;
+    claim_page(jv, ram_at(jv, b->off), b->off); /* again: emit() may have dropped its last block */
     link_page(jv, b, 0);
     if (in_two_pages(b)) {
+        claim_page(jv, ram_at(jv, b->off2), b->off2);
         link_page(jv, b, 1);
     }
     jv->stats.blocks++;

@@ -34,17 +34,17 @@ static bool map_twice(struct codemem *cm)
     return false;
 }
 
+static uint8_t *page_down(uint8_t *p)
+{
+    return p - ((uintptr_t)p & (RT_PAGE_SIZE - 1));
+}
+
 static void enter_arena(struct codemem *cm, unsigned arena)
 {
     uint8_t *base = cm->rw + (size_t)arena * CODEMEM_ARENA;
     size_t hot = arena == 0 ? cm->keep_hot : 0;
     size_t cold = arena == 0 ? cm->keep_cold : 0;
     cm->arena = arena;
-#ifdef MADV_POPULATE_WRITE /* one call instead of a fault per page and view; may fail, no matter   \
-                            */
-    madvise(base, CODEMEM_ARENA, MADV_POPULATE_WRITE);
-    madvise(cm->rx + (size_t)arena * CODEMEM_ARENA, CODEMEM_ARENA, MADV_POPULATE_READ);
-#endif
     cm->cur = (struct ir_codebuf){
         .hot = base + hot,
         .hot_end = base + CODEMEM_HOT,
@@ -52,6 +52,23 @@ static void enter_arena(struct codemem *cm, unsigned arena)
         .cold_end = base + CODEMEM_ARENA,
         .to_rx = cm->rx - cm->rw,
     };
+    cm->hot_ready = page_down(cm->cur.hot);
+    cm->cold_ready = page_down(cm->cur.cold);
+}
+
+/* One call instead of a fault per page and view; may fail, no matter. */
+static void populate(const struct codemem *cm, uint8_t **ready, const uint8_t *at,
+                     const uint8_t *end)
+{
+#ifdef MADV_POPULATE_WRITE
+    while (*ready < end && at + CODEMEM_AHEAD > *ready) {
+        size_t n = (size_t)(end - *ready);
+        n = n < CODEMEM_CHUNK ? n : CODEMEM_CHUNK;
+        madvise(*ready, n, MADV_POPULATE_WRITE);
+        madvise(*ready + (cm->rx - cm->rw), n, MADV_POPULATE_READ);
+        *ready += n;
+    }
+#endif
 }
 
 int codemem_open(struct codemem *cm, size_t size, struct err *err)
@@ -66,6 +83,8 @@ int codemem_open(struct codemem *cm, size_t size, struct err *err)
                            size >> 20, strerror(errno));
         }
     }
+    cm->nused = cm->narenas < CODEMEM_FIRST ? cm->narenas : CODEMEM_FIRST;
+    cm->next = 1;
     enter_arena(cm, 0);
     return 0;
 }
@@ -89,19 +108,30 @@ bool codemem_has_room(const struct codemem *cm)
 
 unsigned codemem_next(const struct codemem *cm)
 {
-    return (cm->arena + 1) % cm->narenas;
+    return cm->grew ? cm->nused - 1 : cm->next;
+}
+
+void codemem_grow(struct codemem *cm)
+{
+    if (cm->nused < cm->narenas && !cm->grew) {
+        cm->nused++;
+        cm->grew = true;
+    }
 }
 
 void codemem_advance(struct codemem *cm)
 {
-    unsigned next = codemem_next(cm);
-    cm->wrapped = cm->wrapped || next == 0;
-    enter_arena(cm, next);
+    unsigned to = codemem_next(cm);
+    if (!cm->grew) {
+        cm->next = (cm->next + 1) % cm->nused;
+    }
+    cm->grew = false;
+    enter_arena(cm, to);
 }
 
 void codemem_keep(struct codemem *cm)
 {
-    assert(cm->arena == 0 && !cm->wrapped);
+    assert(cm->arena == 0 && cm->next == 1);
     cm->keep_hot = (size_t)(cm->cur.hot - cm->rw);
     cm->keep_cold = (size_t)(cm->cur.cold - cm->rw) - CODEMEM_HOT;
 }
@@ -113,6 +143,8 @@ unsigned codemem_arena_of(const struct codemem *cm, const void *rw)
 
 void codemem_begin_write(struct codemem *cm)
 {
+    populate(cm, &cm->hot_ready, cm->cur.hot, cm->cur.hot_end);
+    populate(cm, &cm->cold_ready, cm->cur.cold, cm->cur.cold_end);
     if (cm->rx == cm->rw) {
         mprotect(cm->rw, cm->size, PROT_READ | PROT_WRITE);
     }

@@ -10,15 +10,20 @@
 
 #define CODEMEM_ARENA (1u << 20)
 #define CODEMEM_HOT (CODEMEM_ARENA / 2)
+#define CODEMEM_FIRST 16          /* arenas used while nobody calls codemem_grow() */
+#define CODEMEM_CHUNK (16u << 10) /* gets its pages at once, */
+#define CODEMEM_AHEAD (4u << 10)  /* when less than this is left */
 
 struct codemem {
     uint8_t *rw, *rx; /* both views of the whole reserve; equal when mapped once */
     size_t size;
-    unsigned narenas;
-    unsigned arena;             /* current */
+    unsigned narenas, nused; /* the first nused ones are used, round robin */
+    unsigned arena;          /* current */
+    unsigned next;
+    bool grew;                  /* next is not in the order of use */
     size_t keep_hot, keep_cold; /* of arena 0, for stubs */
-    bool wrapped;               /* all arenas have been used: the next one holds old blocks */
     struct ir_codebuf cur;
+    uint8_t *hot_ready, *cold_ready; /* up to here the current arena has pages */
 };
 
 struct err;
@@ -28,6 +33,7 @@ void codemem_close(struct codemem *);
 /* Is there room for a block? If not, drop the blocks of arena codemem_next(), then advance. */
 bool codemem_has_room(const struct codemem *);
 unsigned codemem_next(const struct codemem *);
+void codemem_grow(struct codemem *); /* codemem_next() will be a fresh arena, if there is one */
 void codemem_advance(struct codemem *);
 /* Keeps what was used of arena 0 so far (stubs) out of reuse. */
 void codemem_keep(struct codemem *);

@@ -12,6 +12,7 @@
 #include "jit/codemem.h"
 #include "jit/inject.h"
 #include "jit/options.h"
+#include "jit/pool.h"
 #include "jit/stats.h"
 
 struct machine;
@@ -36,11 +37,10 @@ struct jit_walk {
 };
 #define JIT_WALK_BITS 12
 
-/* Where an instruction page lies: virtual page to RAM. Cleared with the soft TLB. */
+/* Where an instruction page lies: virtual page to RAM. */
 struct jit_itlb {
-    gva_t page; /* RT_TLB_INVALID: empty */
-    bool global;
-    bool lost;     /* another page was here since the code mappings last changed */
+    gva_t page;
+    uint64_t gen;  /* of code mappings: valid while it is in force */
     uint32_t idx;  /* MMU index */
     ram_off_t off; /* of the page */
     const uint8_t *host;
@@ -54,10 +54,11 @@ struct jit_itlb {
 struct jit_block {
     uint64_t pc;
     uint32_t mode;
-    bool dead;           /* freed at the next safepoint */
-    bool plain;          /* in compact code for good: where a warm block's group failed */
-    bool cut, special;   /* ends before a breakpoint; is one: run by jit_debug_step() */
+    bool plain : 1;      /* in compact code for good: where a warm block's group failed */
     uint16_t bytes;      /* of guest code */
+    bool dead : 1;       /* freed at the next safepoint */
+    bool cut : 1;        /* ends before a breakpoint */
+    bool special : 1;    /* is one: run by jit_debug_step() */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
@@ -87,6 +88,13 @@ struct jit_fills {
                                      large pages */
 };
 
+/* limit.c */
+struct jit_limit {
+    uint8_t dropped[32 << 10]; /* bits: blocks that were dropped for others */
+    bool any;
+    unsigned made, back; /* translations in the current arena; those of blocks dropped before */
+};
+
 /* A page that lost its last code lately, and the entries filled since that let it be written: such
  * a page soon has code again, and then the whole TLB need not be searched. */
 struct jit_young {
@@ -102,6 +110,30 @@ struct jit_returns {
     uint64_t salt, sp;
 };
 
+struct jit_salt {
+    uint64_t gen, salt;
+    uint32_t mode;
+};
+
+/* space.c: a set of pages, perhaps with some more */
+#define JIT_MARK_BITS 13
+struct jit_marks {
+    uint64_t bits[(1u << JIT_MARK_BITS) / 64];
+    bool any;
+};
+
+/* An address space, running or not. */
+#ifndef JIT_SPACES
+#define JIT_SPACES 8
+#endif
+struct jit_space {
+    unsigned asid;
+    uint64_t used;         /* when, for replacement */
+    uint64_t walk_gen;     /* of its entries in `walks` */
+    uint64_t code_gen;     /* of user code mappings */
+    struct jit_marks code; /* user pages code was fetched from under code_gen */
+};
+
 struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
@@ -109,10 +141,16 @@ struct jit_vcpu {
     uint32_t mode; /* of the next instruction */
     uint64_t salt_secret;
     struct jit_returns returns[RT_MODES];
-    unsigned returns_idx;   /* the one in use */
-    uint64_t generation[2]; /* of code mappings: kernel's, user's */
-    bool local_code;        /* kernel code in a page that is not global was fetched since */
-    uint64_t walk_gen[2];   /* of entries in `walks`: [1] global ones */
+    unsigned returns_idx;     /* the one in use */
+    struct jit_salt salts[4]; /* latest of each MMU index */
+    uint64_t last_gen;        /* no number is used twice */
+    uint64_t generation[2];   /* of code mappings in force: kernel's, user's */
+    uint64_t walk_gen[2];     /* of entries in `walks` in force: [1] global ones */
+    struct jit_space space[JIT_SPACES], *here;
+    bool many;       /* spaces besides that of number 0 were in use */
+    bool low_global; /* a global page in the lower half of addresses was used */
+    bool local_code; /* kernel code in a page that is not global was fetched */
+    struct jit_marks kernel_code[2], user_global_code; /* kernel's: lower, upper half */
     struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_young young[4];
@@ -121,9 +159,11 @@ struct jit_vcpu {
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
+    struct pool blocks;
     struct jit_block *zombies;
     struct jit_arena *arenas;
     struct codemem mem;
+    struct jit_limit limit;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
     struct ir_buf buf;
@@ -188,7 +228,17 @@ void jit_tlb_clear(struct rt_env *, unsigned idx, gva_t va); /* one entry */
 void jit_tlb_protect(struct jit_vcpu *, ram_off_t page);     /* page has code now: writes go slow */
 void jit_tlb_unprotected(struct jit_vcpu *,
                          ram_off_t page); /* page has lost this vCPU's last code */
-void jit_code_moved(struct jit_vcpu *);   /* jump targets and links across pages are void */
+
+/* space.c: all but the soft TLB's tables */
+uint64_t jit_mix(uint64_t);
+void jit_space_init(struct jit_vcpu *);
+void jit_forget_frames(struct jit_vcpu *); /* jump targets and return stacks are void */
+void jit_space_fetched(struct jit_vcpu *, unsigned idx, gva_t va,
+                       bool global); /* code from there */
+void jit_space_flush(struct jit_vcpu *, bool global);
+void jit_space_switch(struct jit_vcpu *, unsigned asid, bool keep);
+void jit_space_flush_page(struct jit_vcpu *, gva_t va);
+void jit_space_forget(struct jit_vcpu *, unsigned asid); /* one that does not run */
 
 /* cache.c */
 struct jit_block *jit_block_at(const struct jit_vcpu *, uint64_t host_addr);
@@ -208,6 +258,11 @@ void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len
 bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off,
                            unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
+
+/* limit.c */
+void jit_limit_dropped(struct jit_vcpu *, const struct jit_block *);
+void jit_limit_made(struct jit_vcpu *, const struct jit_block *);
+void jit_limit_plan(struct jit_vcpu *);
 
 /* smp.c */
 void jit_enter_run(struct jit_vcpu *);

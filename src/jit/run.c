@@ -110,7 +110,7 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     struct rt_env *env = jv->v->env;
     struct ir_link *l = (struct ir_link *)(uintptr_t)env->link_site;
     struct jit_block *from = l->from;
-    struct jit_block *to = jit_find(jv, env->pc);
+    struct jit_block *to = jit_find(jv, env->pc); /* may drop `from`, which then says so (pool.h) */
     if (!to || !to->code.entry || from->dead || from->mode != to->mode || (l->to && l->to != to) ||
         l->pc != env->pc || log_on(LOG_EXEC)) {
         return to;

@@ -25,6 +25,7 @@ static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va,
     if (w->page_bits > RT_PAGE_BITS) {
         jit_tlb_note_large(&jv->fills[idx], va, w->page_bits);
     }
+    jv->low_global |= w->global && !(va >> 63); /* M4 in space.c */
     struct jit_walk *k = jit_walk_slot(jv, idx, va);
     *k = (struct jit_walk){.page = va & ~(gva_t)(RT_PAGE_SIZE - 1),
                            .gen = jv->walk_gen[w->global],
@@ -349,7 +350,8 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
     gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
     unsigned idx = jv->mode & 3;
     struct jit_itlb *it = &jv->itlb[va >> RT_PAGE_BITS & (ARRAY_LEN(jv->itlb) - 1)];
-    if (it->page == page && it->idx == idx) {
+    uint64_t gen = jv->generation[jit_is_user(idx)];
+    if (it->page == page && it->idx == idx && it->gen == gen) {
         return it;
     }
     struct jit_walk *k;
@@ -361,14 +363,8 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
         jv->v->env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
         return NULL;
     }
-    jv->local_code |= !k->global && !jit_is_user(idx);
-    bool lost = it->lost || (it->page != RT_TLB_INVALID && it->page != page);
-    *it = (struct jit_itlb){.page = page,
-                            .global = k->global,
-                            .lost = lost,
-                            .idx = idx,
-                            .off = k->off,
-                            .host = k->host,
-                            .ram = k->ram};
+    jit_space_fetched(jv, idx, va, k->global);
+    *it = (struct jit_itlb){
+        .page = page, .gen = gen, .idx = idx, .off = k->off, .host = k->host, .ram = k->ram};
     return it;
 }

@@ -10,11 +10,12 @@ struct jit_options;
 /* clang-format never settles on a layout for this list. */
 /* clang-format off */
 #define JIT_STATS(X)                                                                       \
-    X(blocks) X(guest_insns) X(guest_bytes) X(hot_bytes) X(cold_bytes) X(translate_ns)     \
+    X(blocks) X(emitted) X(guest_insns) X(guest_bytes) X(hot_bytes) X(cold_bytes)          \
+    X(translate_ns)                                                                        \
     X(enters) X(links) X(links_stale) X(faults) X(steps) X(steps_held) X(slow_device)      \
     X(slow_code) X(slow_cross) X(walks) X(refills) X(flushes) X(flushes_nonglobal)         \
-    X(flushes_page) X(flushes_code) X(invalidated) X(evicted) X(slow_reads) X(slow_writes)    \
-    X(warmed) X(scattered)
+    X(switches) X(switches_kept) X(flushes_page) X(flushes_code) X(invalidated) X(evicted) \
+    X(translated_again) X(slow_reads) X(slow_writes) X(warmed) X(scattered)
 /* clang-format on */
 
 struct jit_stats {

@@ -1,14 +1,12 @@
 /*
  * The soft TLB's tables: filling, flushing at a cost proportional to use, write protection of pages
- * with translations, and what flushes mean for jump targets, links and return stacks.
+ * with translations. What flushes mean beyond the tables is in space.c.
  *
  * M1: a write tag is valid only for a page of RAM that is writable, dirty, and has no translations
  *     of any vCPU.
  * M2: only the owner of a table writes it.
- * M3: what a flush of non-global pages leaves (entries of the tables, links, jump targets of
- *     kernel modes) was found through global pages only.
- *
- * Does not do: address-space slots (every change of address space forgets all non-global pages).
+ * M3, M4: space.c. Tables hold one address space and global pages: a change of address space
+ *     empties them of all others, and walks of spaces in use fill them again.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -18,49 +16,9 @@
 #include "core/tlb_ops.h"
 #include "jit/internal.h"
 
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-    return x ^ x >> 31;
-}
-
-/* Engine rule 8: no return to code that another mode or address space called. */
-static void switch_returns(struct jit_vcpu *jv, uint64_t salt)
-{
-    struct rt_env *env = jv->v->env;
-    if (salt == env->jump_salt) {
-        return;
-    }
-    jv->returns[jv->returns_idx] = (struct jit_returns){env->jump_salt, env->ret_sp};
-    jv->returns_idx = jv->mode & 3;
-    const struct jit_returns *r = &jv->returns[jv->returns_idx];
-    env->ret_sp = r->salt == salt && r->sp ? r->sp : env->ret_sp_base[jv->returns_idx];
-}
-
-/* A pc's meaning hangs on the mode word and the code mappings: both are in the salt. */
-static void set_salt(struct jit_vcpu *jv)
-{
-    uint64_t generation = jv->generation[jit_is_user(jv->mode & 3)];
-    uint64_t salt =
-        mix(jv->salt_secret ^ generation << 24 ^ (uint64_t)jv->mode * 0x9e3779b97f4a7c15ull);
-    switch_returns(jv, salt);
-    jv->v->env->jump_salt = salt;
-    jv->v->env->epoch = generation;
-}
-
-void tlb_code_changed(struct vcpu *v)
-{
-    struct jit_vcpu *jv = jit_of(v);
-    if (jv) {
-        jv->mode = v->isa->mode(v);
-        set_salt(jv);
-    }
-}
-
 static unsigned large_bit(gva_t va, unsigned bits)
 {
-    return (unsigned)mix(va >> bits << bits | bits) % JIT_LARGE;
+    return (unsigned)jit_mix(va >> bits << bits | bits) % JIT_LARGE;
 }
 
 static void clear_fills(struct jit_fills *f)
@@ -117,47 +75,12 @@ void jit_tlb_flush_mode(struct jit_vcpu *jv, unsigned idx)
     clear_fills(&jv->fills[idx]);
 }
 
-void jit_code_moved(struct jit_vcpu *jv)
-{
-    jv->stats.flushes_code++;
-    jv->generation[0]++;
-    jv->generation[1]++;
-    set_salt(jv);
-}
-
-static void flush_itlb(struct jit_vcpu *jv)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(jv->itlb); i++) {
-        jv->itlb[i].page = RT_TLB_INVALID;
-        jv->itlb[i].lost = false;
-    }
-    jv->local_code = false;
-    jit_code_moved(jv);
-}
-
-/* Kernel code lies in global pages as a rule: then its links and jump targets live on (M3). */
-static void flush_itlb_nonglobal(struct jit_vcpu *jv)
-{
-    if (jv->local_code) {
-        flush_itlb(jv);
-        return;
-    }
-    for (unsigned i = 0; i < ARRAY_LEN(jv->itlb); i++) {
-        if (!jv->itlb[i].global) {
-            jv->itlb[i].page = RT_TLB_INVALID;
-        }
-    }
-    jv->generation[1]++;
-    set_salt(jv);
-}
-
 void jit_tlb_init(struct jit_vcpu *jv)
 {
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         clear_entry(&jv->v->env->tlb[idx][0], 0); /* fresh memory is zero */
     }
-    jv->walk_gen[0] = jv->walk_gen[1] = 1;
-    flush_itlb(jv);
+    jit_space_init(jv);
 }
 
 void tlb_flush(struct vcpu *v)
@@ -170,31 +93,70 @@ void tlb_flush(struct vcpu *v)
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         jit_tlb_flush_mode(jv, idx);
     }
-    jv->walk_gen[0]++;
-    jv->walk_gen[1]++;
-    flush_itlb(jv);
+    jit_space_flush(jv, true);
     log_put(LOG_MMU, "cpu %u flush\n", v->index);
+}
+
+static void flush_nonglobal_tables(struct jit_vcpu *jv)
+{
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        flush_some(jv, idx, false);
+    }
 }
 
 void tlb_flush_nonglobal(struct vcpu *v)
 {
     struct jit_vcpu *jv = jit_of(v);
-    if (!jv) {
+    jv->stats.flushes_nonglobal++;
+    flush_nonglobal_tables(jv);
+    jit_space_flush(jv, false);
+    log_put(LOG_MMU, "cpu %u flush of non-global pages\n", v->index);
+}
+
+void tlb_switch(struct vcpu *v, unsigned asid, bool keep)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    if (!jv || (keep && asid == jv->here->asid)) {
         return;
     }
-    jv->stats.flushes_nonglobal++;
-    for (unsigned idx = 0; idx < RT_MODES; idx++) {
-        flush_some(jv, idx, false);
+    jv->stats.switches++;
+    jv->stats.switches_kept += keep;
+    if (asid && !jv->many) {
+        if (jv->low_global) { /* M4 */
+            tlb_flush(v);
+        }
+        jv->many = true;
     }
-    jv->walk_gen[0]++;
-    flush_itlb_nonglobal(jv);
-    log_put(LOG_MMU, "cpu %u flush of non-global pages\n", v->index);
+    flush_nonglobal_tables(jv);
+    jit_space_switch(jv, asid, keep);
+    log_put(LOG_MMU, "cpu %u address space %u%s\n", v->index, asid, keep ? "" : ", forgotten");
+}
+
+void tlb_flush_asid(struct vcpu *v, unsigned asid)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    if (asid == jv->here->asid) {
+        tlb_switch(v, asid, false);
+    } else {
+        jit_space_forget(jv, asid);
+    }
+}
+
+void tlb_flush_asid_page(struct vcpu *v, unsigned asid, gva_t va)
+{
+    struct jit_vcpu *jv = jit_of(v);
+    if (asid == jv->here->asid) {
+        tlb_flush_page(v, va);
+    } else {
+        jit_space_forget(jv, asid); /* cheaper than looking for one page of it */
+    }
 }
 
 struct jit_walk *jit_walk_slot(struct jit_vcpu *jv, unsigned idx, gva_t va)
 {
-    gva_t n = va >> RT_PAGE_BITS;
-    return &jv->walks[(n ^ n >> JIT_WALK_BITS ^ (gva_t)idx << (JIT_WALK_BITS - 2)) &
+    gva_t n = va >> RT_PAGE_BITS, space = va >> 63 ? 0 : (gva_t)(jv->here - jv->space); /* M4 */
+    return &jv->walks[(n ^ n >> JIT_WALK_BITS ^ space << (JIT_WALK_BITS - 5) ^
+                       (gva_t)idx << (JIT_WALK_BITS - 2)) &
                       (ARRAY_LEN(jv->walks) - 1)];
 }
 
@@ -210,6 +172,10 @@ void tlb_flush_page(struct vcpu *v, gva_t va)
     struct jit_vcpu *jv = jit_of(v);
     gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
     jv->stats.flushes_page++;
+    if (jv->many && jv->low_global) { /* M4 */
+        tlb_flush(v);
+        return;
+    }
     for (unsigned idx = 0; idx < RT_MODES; idx++) {
         if (maybe_large(&jv->fills[idx], va)) {
             tlb_flush(v);
@@ -226,10 +192,7 @@ void tlb_flush_page(struct vcpu *v, gva_t va)
         }
     }
     log_put(LOG_MMU, "cpu %u flush of page %llx\n", v->index, (unsigned long long)page);
-    struct jit_itlb *it = &jv->itlb[va >> RT_PAGE_BITS & (ARRAY_LEN(jv->itlb) - 1)];
-    if (it->page == page || it->lost) { /* only then can links and jump targets hang on it */
-        flush_itlb(jv);
-    }
+    jit_space_flush_page(jv, va);
 }
 
 /* A page lost its last code: no entry lets it be written, and those that will are remembered. */

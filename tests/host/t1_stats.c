@@ -32,6 +32,15 @@ void tlb_flush(struct vcpu *v)
 void tlb_flush_page(struct vcpu *v, gva_t va)
 {
 }
+void tlb_switch(struct vcpu *v, unsigned asid, bool keep)
+{
+}
+void tlb_flush_asid(struct vcpu *v, unsigned asid)
+{
+}
+void tlb_flush_asid_page(struct vcpu *v, unsigned asid, gva_t va)
+{
+}
 void tlb_debug_changed(struct vcpu *v)
 {
 }

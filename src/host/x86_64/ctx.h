@@ -61,13 +61,15 @@ struct ir_host_ctx {
     /* one-instruction thunks, direct mapped by a hash of their bytes */
     uint8_t *thunks;
     struct t1 *t1;
-    void *alt_stack;
-    uint8_t *guard;   /* a page without access: where invalid lines lead */
-    uint8_t *returns; /* return stacks, RETURN_BYTES each; the first page of each is a guard */
+    uint8_t *guard; /* a page without access: where invalid lines lead */
+    /* return stacks, RETURN_BYTES each; the first page of each is a guard; then the signal stack */
+    uint8_t *returns;
 };
 
 #define GUARD_BYTES (2 * RT_PAGE_SIZE)
 #define RETURN_BYTES (64u << 10)
+#define ALT_STACK_BYTES (64u << 10)
+#define STACKS_BYTES (RT_MODES * RETURN_BYTES + ALT_STACK_BYTES)
 
 /* A field of env as an operand. */
 static inline struct x_rm x_env(size_t off)

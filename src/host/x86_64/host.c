@@ -60,11 +60,11 @@ static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct 
     return c;
 }
 
-/* Return stacks with guard pages, empty. */
+/* Return stacks with guard pages, empty, and the signal stack. */
 static int returns_new(struct ir_host_ctx *c, struct rt_env *env, struct err *err)
 {
-    size_t size = RT_MODES * RETURN_BYTES;
-    uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p =
+        mmap(NULL, STACKS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         return err_set(err, errno, "no memory for return stacks: %s", strerror(errno));
     }
@@ -106,7 +106,7 @@ static void ctx_detach(struct ir_host_ctx *c)
         c->guard = NULL;
     }
     if (c->returns) {
-        munmap(c->returns, RT_MODES * RETURN_BYTES);
+        munmap(c->returns, STACKS_BYTES);
         c->returns = NULL;
     }
 }
@@ -115,9 +115,7 @@ static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err
 {
     env->host = c;
     env->jump_empty = c->jump_empty + c->to_rx;
-    for (unsigned i = 0; i < 1u << RT_JUMP_BITS; i++) {
-        env->jump[i] = (struct rt_jump_entry){.code = env->jump_empty};
-    }
+    rt_jump_mend(env);
     int ret = guard_new(c, env, err);
     ret = ret ? ret : returns_new(c, env, err);
     return ret ? ret : signals_attach(c, err);

@@ -10,13 +10,10 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
 
 #include "base/err.h"
-
-#define ALT_STACK_BYTES (64u << 10)
 
 static _Thread_local const struct ir_host_ctx *attached;
 
@@ -107,9 +104,8 @@ int ir_host_signals(struct err *err)
 
 int signals_attach(struct ir_host_ctx *c, struct err *err)
 {
-    c->alt_stack = malloc(ALT_STACK_BYTES);
-    stack_t ss = {.ss_sp = c->alt_stack, .ss_size = ALT_STACK_BYTES};
-    if (!c->alt_stack || sigaltstack(&ss, NULL) < 0) {
+    stack_t ss = {.ss_sp = c->returns + RT_MODES * RETURN_BYTES, .ss_size = ALT_STACK_BYTES};
+    if (sigaltstack(&ss, NULL) < 0) {
         return err_set(err, ENOMEM, "cannot set up a signal stack for a vCPU thread");
     }
     attached = c;
@@ -120,7 +116,5 @@ void signals_detach(struct ir_host_ctx *c)
 {
     stack_t ss = {.ss_flags = SS_DISABLE};
     sigaltstack(&ss, NULL);
-    free(c->alt_stack);
-    c->alt_stack = NULL;
     attached = NULL;
 }

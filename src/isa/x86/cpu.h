@@ -152,6 +152,7 @@ struct x86_cpu {
     struct x86_segment seg[SEG_COUNT], ldtr, tr;
     struct x86_table gdtr, idtr;
     uint8_t cpl;
+    bool mode_held;   /* between x86_mode_hold and x86_mode_release */
     bool nmi_blocked; /* until IRET */
     bool halted_mwait;
     const uint8_t *monitor;   /* host address of the line that MONITOR named, or NULL */
@@ -256,6 +257,9 @@ uint16_t x86_desc_ar(uint64_t desc);
 
 /* Everything a change of CR0, CR4, EFER, CPL or segments can mean for translations. */
 void x86_mode_changed(struct x86_cpu *);
+/* Several changes of mode in a row, all of one instruction or event: only the last one counts. */
+void x86_mode_hold(struct x86_cpu *);
+void x86_mode_release(struct x86_cpu *);
 uint32_t x86_mode(const struct vcpu *);
 static inline unsigned x86_mmu_idx(const struct x86_cpu *c)
 {

@@ -323,7 +323,9 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
                 .kind = RT_FAULT_GUEST, .vector = EXC_DF, .has_error = c->cr0 & CR0_PE};
             now = DOUBLE_FAULT;
         }
+        x86_mode_hold(c);
         bool done = c->cr0 & CR0_PE ? deliver_protected(c, &f) : deliver_real(c, &f);
+        x86_mode_release(c);
         if (done) {
             c->rt.hold_irq = false;
             c->step_tf = c->step_rf = false;

@@ -45,7 +45,11 @@ enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t
 
 enum ir_helper_result helper_iret(struct rt_env *env, uint64_t opsize, uint64_t b, uint64_t c)
 {
-    return x86_iret(cpu_of(env), (unsigned)opsize);
+    struct x86_cpu *cpu = cpu_of(env);
+    x86_mode_hold(cpu);
+    enum ir_helper_result r = x86_iret(cpu, (unsigned)opsize);
+    x86_mode_release(cpu);
+    return r;
 }
 
 enum ir_helper_result helper_far_jump(struct rt_env *env, uint64_t sel, uint64_t pc,
@@ -85,6 +89,7 @@ enum ir_helper_result helper_syscall(struct rt_env *env, uint64_t next, uint64_t
     uint64_t flags = x86_rflags(c);
     env->reg[RCX] = next;
     env->reg[R11] = flags & ~(uint64_t)RF_RF;
+    x86_mode_hold(c);
     x86_set_rflags(c, flags & ~c->sfmask, FLAG_ALL | (RF_SYS_ALL & ~RF_VM));
     c->sys_flags &= ~(uint64_t)RF_RF;
     c->step_tf = c->step_tf && (c->sys_flags & RF_TF);
@@ -92,6 +97,7 @@ enum ir_helper_result helper_syscall(struct rt_env *env, uint64_t next, uint64_t
     c->cpl = 0;
     flat_segment(c, SEG_CS, sel, AR_FLAT_CODE | AR_L);
     flat_segment(c, SEG_SS, sel + 8, AR_FLAT_DATA);
+    x86_mode_release(c);
     env->pc = from64 ? c->lstar : c->cstar;
     return IR_HELPER_PC;
 }
@@ -109,11 +115,13 @@ enum ir_helper_result helper_sysret(struct rt_env *env, uint64_t opsize, uint64_
         return x86_raise_error(c, EXC_GP, 0);
     }
     unsigned sel = ((unsigned)(c->star >> 48) & 0xffff) | 3;
+    x86_mode_hold(c);
     x86_set_rflags(c, env->reg[R11], FLAG_ALL | (RF_SYS_ALL & ~(RF_VM | RF_RF)));
     c->sys_flags &= ~(uint64_t)RF_RF;
     c->cpl = 3;
     flat_segment(c, SEG_CS, to64 ? sel + 16 : sel, AR_FLAT_CODE | AR_DPL | (to64 ? AR_L : AR_DB));
     flat_segment(c, SEG_SS, sel + 8, AR_FLAT_DATA | AR_DPL);
+    x86_mode_release(c);
     env->pc = to64 ? pc : pc & 0xffffffff;
     return IR_HELPER_PC;
 }

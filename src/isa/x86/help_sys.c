@@ -46,6 +46,11 @@ static enum ir_helper_result write_cr0(struct x86_cpu *c, uint64_t v)
     return IR_HELPER_EXIT;
 }
 
+static unsigned pcid(const struct x86_cpu *c)
+{
+    return c->cr4 & CR4_PCIDE ? c->cr3 & 0xfff : 0;
+}
+
 static enum ir_helper_result write_cr3(struct x86_cpu *c, uint64_t v)
 {
     bool keep = (c->cr4 & CR4_PCIDE) && (v & BIT(63));
@@ -60,11 +65,9 @@ static enum ir_helper_result write_cr3(struct x86_cpu *c, uint64_t v)
             return x86_raise_error(c, EXC_GP, 0);
         }
     }
-    bool same = c->cr3 == v;
+    bool moved = c->cr3 != v && !((c->cr3 ^ v) & 0xfff); /* other tables, the same PCID */
     c->cr3 = v;
-    if (!(keep && same)) {
-        tlb_flush_nonglobal(c->rt.vcpu);
-    }
+    tlb_switch(c->rt.vcpu, pcid(c), keep && !moved);
     return IR_HELPER_NEXT;
 }
 
@@ -82,6 +85,7 @@ static enum ir_helper_result write_cr4(struct x86_cpu *c, uint64_t v)
     }
     c->cr4 = v;
     if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE)) {
+        tlb_switch(c->rt.vcpu, pcid(c), true);
         tlb_flush(c->rt.vcpu);
     }
     x86_mode_changed(c);
@@ -253,7 +257,7 @@ enum ir_helper_result helper_invlpg(struct rt_env *env, uint64_t va, uint64_t b,
     return IR_HELPER_NEXT;
 }
 
-/* a: type, b: address of the 16-byte descriptor. We hold no translations of other PCIDs. */
+/* a: type, b: address of the 16-byte descriptor. */
 enum ir_helper_result helper_invpcid(struct rt_env *env, uint64_t type, uint64_t addr, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
@@ -267,9 +271,9 @@ enum ir_helper_result helper_invpcid(struct rt_env *env, uint64_t type, uint64_t
         return x86_raise_error(c, EXC_GP, 0);
     }
     if (type == 0) {
-        if ((desc[0] & 0xfff) == (c->cr3 & 0xfff) || !(c->cr4 & CR4_PCIDE)) {
-            tlb_flush_page(env->vcpu, desc[1]);
-        }
+        tlb_flush_asid_page(env->vcpu, desc[0] & 0xfff, desc[1]);
+    } else if (type == 1) {
+        tlb_flush_asid(env->vcpu, desc[0] & 0xfff);
     } else if (type == 2) {
         tlb_flush(env->vcpu);
     } else {

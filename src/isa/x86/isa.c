@@ -157,6 +157,7 @@ static void reset(struct vcpu *v)
     c->rt.pc = 0xfff0;
     v->state = v->index ? VCPU_WAIT_SIPI : VCPU_RUNNING;
     x86_debug_regs_changed(c);
+    tlb_switch(v, 0, false);
     tlb_flush(v);
     x86_mode_changed(c);
 }

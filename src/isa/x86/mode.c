@@ -74,7 +74,20 @@ uint32_t x86_mode(const struct vcpu *v)
 void x86_mode_changed(struct x86_cpu *c)
 {
     c->rt.mmu_idx = x86_mmu_idx(c);
-    tlb_code_changed(c->rt.vcpu);
+    if (!c->mode_held) {
+        tlb_code_changed(c->rt.vcpu);
+    }
+}
+
+void x86_mode_hold(struct x86_cpu *c)
+{
+    c->mode_held = true;
+}
+
+void x86_mode_release(struct x86_cpu *c)
+{
+    c->mode_held = false;
+    x86_mode_changed(c);
 }
 
 void x86_set_cpl(struct x86_cpu *c, unsigned cpl)

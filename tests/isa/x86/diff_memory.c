@@ -172,3 +172,15 @@ bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64
 {
     return false;
 }
+
+void tlb_switch(struct vcpu *v, unsigned asid, bool keep)
+{
+}
+
+void tlb_flush_asid(struct vcpu *v, unsigned asid)
+{
+}
+
+void tlb_flush_asid_page(struct vcpu *v, unsigned asid, gva_t va)
+{
+}
