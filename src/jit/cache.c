@@ -23,7 +23,7 @@
 
 #define MAX_INSNS 64
 
-static unsigned hash_of(uint64_t pc, uint32_t mode, ram_off_t off)
+unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off)
 {
     uint64_t h = (pc ^ off << 1 ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull;
     return (unsigned)(h >> (64 - JIT_HASH_BITS));
@@ -111,10 +111,12 @@ static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page
     *p = *next_in_page(b, page);
     if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
         struct ram *ram = ram_at(jv, page);
+        uint8_t bit = (uint8_t)(1u << jv->v->index);
         jv->granules[page >> RT_PAGE_BITS] = 0;
-        atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS],
-                         (uint8_t) ~(1u << jv->v->index));
-        jit_tlb_unprotected(jv, page);
+        if (atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~bit) &
+            bit) {
+            jit_tlb_unprotected(jv, page);
+        }
     }
 }
 
@@ -157,9 +159,9 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
     jv->host->kill(jv->ctx, &b->code, b->pc);
 }
 
-static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
+void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
 {
-    struct jit_block **p = &jv->hash[hash_of(b->pc, b->mode, b->off)];
+    struct jit_block **p = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
     while (*p != b) {
         p = &(*p)->hash_next;
     }
@@ -173,9 +175,19 @@ static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
         unlink_code(jv, b);
         codemem_end_write(&jv->mem);
     }
+    if (b->check) {
+        jit_chain(jv, b);
+    }
     b->dead = true;
     b->hash_next = jv->zombies;
     jv->zombies = b;
+}
+
+static void free_block(struct jit_block *b)
+{
+    free(b->ir);
+    free(b->check);
+    free(b);
 }
 
 /* Blocks with machine code stay until their arena is used again: frames may return into them. */
@@ -185,8 +197,7 @@ void jit_free_zombies(struct jit_vcpu *jv)
         struct jit_block *b = jv->zombies;
         jv->zombies = b->hash_next;
         if (!b->code.entry) {
-            free(b->ir);
-            free(b);
+            free_block(b);
         }
     }
 }
@@ -195,6 +206,7 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
 {
     ram_off_t last = off + len - 1;
     for (ram_off_t page = page_of(off); page <= last; page += RT_PAGE_SIZE) {
+        uint64_t dropped = jv->stats.invalidated;
         for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
             next = *next_in_page(b, page);
             bool first = page_of(b->off) == page;
@@ -204,16 +216,17 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
                          : first                 ? in_first
                                                  : b->bytes - in_first;
             bool folded = b->off2 != RAM_OFF_NONE && !in_two_pages(b);
-            if (folded || (lo <= last && off <= lo + n - 1)) {
+            if (!b->check && (folded || (lo <= last && off <= lo + n - 1))) {
                 jv->stats.invalidated++;
                 jv->v->env->code_changed = true;
                 if (log_at(LOG_SMC, b->pc)) {
                     log_put(LOG_SMC, "cpu %u write to %llx drops block %llx\n", jv->v->index,
                             (unsigned long long)off, (unsigned long long)b->pc);
                 }
-                kill_block(jv, b);
+                jit_kill(jv, b);
             }
         }
+        jit_heat(jv, page, jv->stats.invalidated != dropped);
     }
 }
 
@@ -245,7 +258,7 @@ void jit_drop_all(struct jit_vcpu *jv)
 {
     for (unsigned i = 0; jv->stats.blocks && i < ARRAY_LEN(jv->hash); i++) {
         while (jv->hash[i]) {
-            kill_block(jv, jv->hash[i]);
+            jit_kill(jv, jv->hash[i]);
         }
     }
     jit_free_zombies(jv);
@@ -257,7 +270,7 @@ void jit_drop_breaks(struct jit_vcpu *jv)
         for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
             next = b->hash_next;
             if (b->cut || b->special || jit_has_break(jv, b)) {
-                kill_block(jv, b);
+                jit_kill(jv, b);
             }
         }
     }
@@ -269,8 +282,7 @@ void jit_free_all(struct jit_vcpu *jv)
         for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
             next = b->hash_next;
             if (!b->code.entry) {
-                free(b->ir);
-                free(b);
+                free_block(b);
             }
         }
     }
@@ -278,8 +290,7 @@ void jit_free_all(struct jit_vcpu *jv)
     for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
         for (struct jit_block *b = jv->arenas[a], *next; b; b = next) {
             next = b->arena_next;
-            free(b->ir);
-            free(b);
+            free_block(b);
         }
     }
 }
@@ -299,7 +310,7 @@ static void evict_arena(struct jit_vcpu *jv)
         struct jit_block *b = jv->arenas[a];
         jv->arenas[a] = b->arena_next;
         if (!b->dead) {
-            kill_block(jv, b);
+            jit_kill(jv, b);
             jv->stats.evicted++;
         }
         struct jit_block **z = &jv->zombies;
@@ -309,8 +320,7 @@ static void evict_arena(struct jit_vcpu *jv)
         if (*z) {
             *z = b->hash_next;
         }
-        free(b->ir);
-        free(b);
+        free_block(b);
     }
     codemem_advance(&jv->mem);
     forget_jumps(jv->v->env);
@@ -322,6 +332,9 @@ struct source {
     ram_off_t off, off2;
     const uint8_t *code;
     unsigned avail;
+    bool checked;
+    uint64_t live;
+    const uint8_t *where[2]; /* in guest RAM: the first byte, those in the second page */
 };
 
 static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigned max,
@@ -333,6 +346,9 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
                        .code = s->code,
                        .avail = s->avail,
                        .max_insns = max,
+                       .after_store = s->checked,
+                       .live = s->live,
+                       .where = s->where[0],
                        .vcpu = jv->v};
     s->off2 = RAM_OFF_NONE;
     if (jv->v->isa->translate(b, &t) == TR_NEED_PAGE) {
@@ -341,7 +357,11 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
         if (!next) {
             return NULL;
         }
-        claim_page(jv, next->ram, next->off);
+        s->checked |= jit_page_checked(jv, next->off);
+        if (!s->checked) {
+            claim_page(jv, next->ram, next->off);
+        }
+        s->where[1] = next->host;
         memcpy(jv->cross + s->avail, next->host, 16);
         t.code = s->code = jv->cross;
         t.avail2 = 16;
@@ -371,6 +391,9 @@ static bool open_source(struct jit_vcpu *jv, gva_t va, struct source *s)
     s->off = s->first->off + in_page;
     s->code = s->first->host + in_page;
     s->avail = RT_PAGE_SIZE - in_page;
+    s->checked = false;
+    s->live = 0;
+    s->where[0] = s->code;
     return true;
 }
 
@@ -421,10 +444,53 @@ static void verify(const struct ir_block *ir)
     }
 }
 
+/* Makes sure that changes of the bytes are noticed from now on: they are copied (C3), or C2. */
+static void begin_source(struct jit_vcpu *jv, uint64_t pc, struct source *s)
+{
+    s->checked = jit_page_checked(jv, s->off);
+    if (!s->checked) {
+        claim_page(jv, s->first->ram, s->off);
+        return;
+    }
+    s->avail = s->avail < sizeof(jv->snapshot) ? s->avail : sizeof(jv->snapshot);
+    memcpy(jv->snapshot, s->code, s->avail);
+    s->code = jv->snapshot;
+    s->live = jit_live_bytes(jv, pc, s->off, s->code, s->avail);
+}
+
+/* What the block compares at its entry. */
+static void add_check(struct jit_block *b, struct ir_block *ir, const struct source *s)
+{
+    struct jit_check *c = alloc_zero(sizeof(*c));
+    bool one = b->off2 == RAM_OFF_NONE;
+    memcpy(c->was, s->code, b->bytes);
+    c->imms = ir->imms;
+    c->self = (struct ir_self){.at = {s->where[0], one ? NULL : s->where[1]},
+                               .n = {one ? b->bytes : s->avail, one ? 0 : b->bytes - s->avail},
+                               .was = c->was,
+                               .live = ir->live};
+    b->check = c;
+    ir->check = &c->self;
+}
+
+/* Behind those of its key, so that the first one stays what links lead to. */
+static void enter_hash(struct jit_vcpu *jv, struct jit_block *b)
+{
+    struct jit_block **at = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
+    if (b->check) {
+        jit_drop_versions(jv, b);
+        for (struct jit_block **p = at; *p; p = &(*p)->hash_next) {
+            at = jit_same_key(*p, b) ? &(*p)->hash_next : at;
+        }
+    }
+    b->hash_next = *at;
+    *at = b;
+}
+
 static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va)
 {
     uint64_t start = jv->jm->opt.stats ? clock_thread_ns() : 0;
-    claim_page(jv, s->first->ram, s->off);
+    begin_source(jv, pc, s);
     struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
     if (!ir) {
         return NULL;
@@ -445,18 +511,24 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     b->bytes = (uint16_t)ir->bytes;
     b->off = s->off;
     b->off2 = s->off2;
+    if (s->checked) {
+        add_check(b, ir, s);
+        jv->stats.checked_blocks++;
+        jv->stats.live_blocks += ir->live != 0;
+    }
     if (jv->tier && !b->special) {
         emit(jv, b, ir);
     }
     if (!b->code.entry || jv->lockstep) {
         b->ir = ir_block_copy(ir);
     }
-    struct jit_block **head = &jv->hash[hash_of(pc, b->mode, b->off)];
-    b->hash_next = *head;
-    *head = b;
+    enter_hash(jv, b);
     link_page(jv, b, 0);
     if (in_two_pages(b)) {
         link_page(jv, b, 1);
+    }
+    if (b->check && b->code.entry) {
+        jit_chain(jv, b);
     }
     jv->stats.blocks++;
     jv->stats.guest_insns += ir->ninsns;
@@ -474,8 +546,12 @@ struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)
     if (!open_source(jv, va, &s)) {
         return NULL;
     }
-    for (struct jit_block *b = jv->hash[hash_of(pc, jv->mode, s.off)]; b; b = b->hash_next) {
+    for (struct jit_block *b = jv->hash[jit_hash(pc, jv->mode, s.off)]; b; b = b->hash_next) {
         if (b->pc != pc || b->mode != jv->mode || b->off != s.off) {
+            continue;
+        }
+        if (b->check && !jit_matches(b)) { /* before its second page is asked for */
+            jv->stats.mismatches++;
             continue;
         }
         if (b->off2 != RAM_OFF_NONE) {

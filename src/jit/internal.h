@@ -20,6 +20,7 @@ struct machine;
 #define JIT_FILL_LOG 256
 #define JIT_LARGE 2048
 #define JIT_ITLB_BITS 8
+#define JIT_CHECK_BYTES 64 /* of a block in a checked page */
 #define RAM_OFF_NONE (~(ram_off_t)0)
 
 /* A page walk's result and where it leads: behind the soft TLB and the instruction TLB. */
@@ -46,6 +47,13 @@ struct jit_itlb {
     struct ram *ram;
 };
 
+/* What a block of a checked page was made from (checked.c). */
+struct jit_check {
+    struct ir_self self;
+    uint64_t imms; /* bytes that could be read at run time instead */
+    uint8_t was[JIT_CHECK_BYTES + 16];
+};
+
 /*
  * One translation. Key: pc, mode word, RAM offset of its first byte (and of the second page for an
  * instruction that crosses). Lists: hash chain; blocks of each RAM page it has bytes in.
@@ -63,6 +71,7 @@ struct jit_block {
     struct ir_block *ir; /* tier 0 */
     struct ir_code code; /* tier 1: code.entry is NULL when there is none */
     struct ir_link *incoming;
+    struct jit_check *check; /* NULL: writes to its pages are noticed */
 };
 
 /* A range of RAM somebody else wrote, for jit_vcpu.mail. */
@@ -113,6 +122,7 @@ struct jit_vcpu {
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
+    uint16_t *heat;           /* by RAM page: checked.c */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct jit_block *zombies;
     struct jit_block **arenas; /* blocks by arena of code memory */
@@ -120,7 +130,8 @@ struct jit_vcpu {
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
     struct ir_buf buf;
-    uint8_t cross[32]; /* bytes of an instruction that crosses pages */
+    uint8_t cross[32];                 /* bytes of an instruction that crosses pages */
+    uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
     struct jit_mail *mail;
     size_t mail_count, mail_room;
@@ -194,6 +205,25 @@ void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len
 bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off,
                            unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
+
+void jit_kill(struct jit_vcpu *, struct jit_block *);
+unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off);
+
+/* checked.c */
+bool jit_page_checked(const struct jit_vcpu *, ram_off_t off);
+/* A write to a page with translations was slow, or dropped some (`hit`). True: it is checked now,
+ * and the running block, if any, is to be left behind its instruction. */
+bool jit_heat(struct jit_vcpu *, ram_off_t off, bool hit);
+bool jit_same_key(const struct jit_block *, const struct jit_block *);
+bool jit_matches(const struct jit_block *); /* its bytes are what they were */
+/* The block to come in by where `b` is wanted: the first of its key. */
+struct jit_block *jit_head(const struct jit_vcpu *, struct jit_block *b);
+void jit_chain(struct jit_vcpu *, const struct jit_block *b); /* the checks of its key */
+/* Which immediates of `now`, about to be translated there, have changed before. */
+uint64_t jit_live_bytes(const struct jit_vcpu *, uint64_t pc, ram_off_t off, const uint8_t *now,
+                        unsigned avail);
+/* Makes room for `b`, about to be entered: older ones that it stands for, or too many. */
+void jit_drop_versions(struct jit_vcpu *, const struct jit_block *b);
 
 /* smp.c */
 void jit_enter_run(struct jit_vcpu *);

@@ -131,6 +131,7 @@ static const struct ir_host x86_64_host = {
     .emit = t1_emit,
     .link = link_make,
     .unlink = link_break,
+    .chain = block_chain,
     .kill = block_kill,
     .enter = ctx_enter,
     .vec_run = vec_run,

@@ -487,11 +487,14 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     *out = (struct ir_code){.entry = buf->hot + buf->to_rx, .hot = buf->hot, .cold = buf->cold};
     t1_store_pc(t, &t->cold, b->pc); /* see block_kill */
     x_patch(x_jmp(&t->cold), c->exit[RT_EXIT_JUMP]);
+    if (b->check) {
+        t1_check(t, out);
+    }
     fuse(t);
     uses(t);
     out->ninsns = emit_ops(t, buf);
     out->stop_op = t->i < b->nops ? b->op[t->i].op : IR_nop;
-    out->flags_dead = !t->flags_seen;
+    out->flags_dead = !t->flags_seen && !b->check; /* others may come after a check */
     t->cold.p += -(uintptr_t)t->cold.p & 7;
     out->links = (struct ir_link **)t->cold.p;
     memcpy(t->cold.p, t->links, t->nlinks * sizeof(t->links[0]));

@@ -100,6 +100,9 @@ bool t1_ctl_op(struct t1 *, const struct ir_op *);
 /* Translated address of a memory operand: host memory, after the check. */
 struct x_rm t1_address(struct t1 *, const struct ir_op *, int32_t disp, unsigned size,
                        unsigned access, unsigned temps[2]);
+/* t1_check.c: blocks that look at their own bytes */
+void t1_check(struct t1 *, struct ir_code *);
+bool t1_fetch(struct t1 *, const struct ir_op *);
 void t1_store_pc(struct t1 *, struct enc *, uint64_t pc); /* may use rax */
 void t1_step_exit(struct t1 *);
 void t1_end_insn(struct t1 *);
