@@ -74,11 +74,21 @@ static uint64_t mask_granules(unsigned first, unsigned last)
     return ~0ull << (first >> 6) & ~0ull >> (63 - (last >> 6));
 }
 
+/* Which of a block's lists is that of this page. */
+static unsigned list_of(const struct jit_block *b, ram_off_t page)
+{
+    return page_of(b->off) == page ? 0 : 1;
+}
+
 static void link_page(struct jit_vcpu *jv, struct jit_block *b, unsigned which)
 {
     ram_off_t off = which ? b->off2 : b->off;
     struct jit_block **head = &jv->pages[off >> RT_PAGE_BITS];
     b->page_next[which] = *head;
+    b->page_prev[which] = head;
+    if (*head) {
+        (*head)->page_prev[list_of(*head, page_of(off))] = &b->page_next[which];
+    }
     *head = b;
     unsigned first = (unsigned)(off & (RT_PAGE_SIZE - 1)), end = first + b->bytes - 1u;
     if (b->off2 != RAM_OFF_NONE) { /* one instruction over two pages */
@@ -97,18 +107,14 @@ bool jit_write_misses_code(const struct jit_vcpu *jv, const struct ram *ram, ram
            !(jv->granules[off >> RT_PAGE_BITS] & mask_granules(at, at + size - 1));
 }
 
-static struct jit_block **next_in_page(struct jit_block *b, ram_off_t page)
-{
-    return &b->page_next[page_of(b->off) == page ? 0 : 1];
-}
-
 static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page)
 {
-    struct jit_block **p = &jv->pages[page >> RT_PAGE_BITS];
-    while (*p != b) {
-        p = next_in_page(*p, page);
+    unsigned which = list_of(b, page);
+    struct jit_block *next = b->page_next[which];
+    *b->page_prev[which] = next;
+    if (next) {
+        next->page_prev[list_of(next, page)] = b->page_prev[which];
     }
-    *p = *next_in_page(b, page);
     if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
         struct ram *ram = ram_at(jv, page);
         uint8_t bit = (uint8_t)(1u << jv->v->index);
@@ -177,6 +183,8 @@ void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
     }
     if (b->check) {
         jit_chain(jv, b);
+        free(b->check); /* its code has all of it */
+        b->check = NULL;
     }
     b->dead = true;
     b->hash_next = jv->zombies;
@@ -208,7 +216,7 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
     for (ram_off_t page = page_of(off); page <= last; page += RT_PAGE_SIZE) {
         uint64_t dropped = jv->stats.invalidated;
         for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
-            next = *next_in_page(b, page);
+            next = b->page_next[list_of(b, page)];
             bool first = page_of(b->off) == page;
             unsigned in_first = RT_PAGE_SIZE - (b->off & (RT_PAGE_SIZE - 1));
             ram_off_t lo = first ? b->off : b->off2;

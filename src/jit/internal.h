@@ -67,6 +67,7 @@ struct jit_block {
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
+    struct jit_block **page_prev[2];
     struct jit_block *arena_next;
     struct ir_block *ir; /* tier 0 */
     struct ir_code code; /* tier 1: code.entry is NULL when there is none */
