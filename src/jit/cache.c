@@ -165,13 +165,18 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
     jv->host->kill(jv->ctx, &b->code, b->pc);
 }
 
-void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
+static void leave_hash(struct jit_vcpu *jv, struct jit_block *b)
 {
     struct jit_block **p = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
     while (*p != b) {
         p = &(*p)->hash_next;
     }
     *p = b->hash_next;
+}
+
+void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
+{
+    leave_hash(jv, b);
     unlink_page(jv, b, page_of(b->off));
     if (in_two_pages(b)) {
         unlink_page(jv, b, b->off2);
@@ -341,6 +346,7 @@ struct source {
     const uint8_t *code;
     unsigned avail;
     bool checked;
+    unsigned trial;
     uint64_t live;
     const uint8_t *where[2]; /* in guest RAM: the first byte, those in the second page */
 };
@@ -382,6 +388,9 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
     if (log_at(LOG_IN_ASM | LOG_OP, pc)) {
         trace_block(jv, b, s->code);
     }
+    if (s->trial) {
+        return b; /* it is not worth that yet */
+    }
     ir_optimize(b);
     if (log_at(LOG_OP_OPT, pc)) {
         trace_optimized(jv, b);
@@ -400,6 +409,7 @@ static bool open_source(struct jit_vcpu *jv, gva_t va, struct source *s)
     s->code = s->first->host + in_page;
     s->avail = RT_PAGE_SIZE - in_page;
     s->checked = false;
+    s->trial = 0;
     s->live = 0;
     s->where[0] = s->code;
     return true;
@@ -464,6 +474,7 @@ static void begin_source(struct jit_vcpu *jv, uint64_t pc, struct source *s)
     memcpy(jv->snapshot, s->code, s->avail);
     s->code = jv->snapshot;
     s->live = jit_live_bytes(jv, pc, s->off, s->code, s->avail);
+    s->trial = s->live ? 0 : jit_trial(jv, pc, s->off);
 }
 
 /* What the block compares at its entry. */
@@ -481,13 +492,13 @@ static void add_check(struct jit_block *b, struct ir_block *ir, const struct sou
     ir->check = &c->self;
 }
 
-/* Behind those of its key, so that the first one stays what links lead to. */
+/* Behind those of its key, so that the first one stays what links lead to; on trial: in front. */
 static void enter_hash(struct jit_vcpu *jv, struct jit_block *b)
 {
     struct jit_block **at = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
     if (b->check) {
         jit_drop_versions(jv, b);
-        for (struct jit_block **p = at; *p; p = &(*p)->hash_next) {
+        for (struct jit_block **p = at; *p && !b->trial; p = &(*p)->hash_next) {
             at = jit_same_key(*p, b) ? &(*p)->hash_next : at;
         }
     }
@@ -495,9 +506,26 @@ static void enter_hash(struct jit_vcpu *jv, struct jit_block *b)
     *at = b;
 }
 
+void jit_promote(struct jit_vcpu *jv, struct jit_block *b)
+{
+    ir_optimize(b->ir);
+    emit(jv, b, b->ir);
+    leave_hash(jv, b);
+    enter_hash(jv, b);
+    if (!b->code.entry) {
+        return;
+    }
+    jit_chain(jv, b);
+    if (!jv->lockstep) {
+        free(b->ir);
+        b->ir = NULL;
+    }
+}
+
 static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va)
 {
     uint64_t start = jv->jm->opt.stats ? clock_thread_ns() : 0;
+    jit_free_zombies(jv);
     begin_source(jv, pc, s);
     struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
     if (!ir) {
@@ -521,10 +549,11 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     b->off2 = s->off2;
     if (s->checked) {
         add_check(b, ir, s);
+        b->trial = (uint8_t)s->trial;
         jv->stats.checked_blocks++;
         jv->stats.live_blocks += ir->live != 0;
     }
-    if (jv->tier && !b->special) {
+    if (jv->tier && !b->special && !b->trial) {
         emit(jv, b, ir);
     }
     if (!b->code.entry || jv->lockstep) {

@@ -16,6 +16,10 @@
  *     a check that fails leads to the next of them: code that goes back and forth between a few
  *     versions is not translated again. Everything comes in by the first one.
  *
+ * C5: a place where as many versions as are kept did not match has code that comes and goes: the
+ *     next one runs in tier 0 first (b->trial) and gets tier 1 code when it has stayed for a while.
+ *     There is one of these of a key, in front of those with code and in nobody's way.
+ *
  * A page becomes checked between blocks only: a block that was made while writes were noticed must
  * not go on when they are not.
  */
@@ -28,6 +32,7 @@
 #define HEAT_CHECKED 0xffff
 #define HEAT_LIMIT 1024
 #define VERSIONS 4 /* blocks of one key */
+#define TRIAL 8    /* runs of one more in tier 0 */
 
 bool jit_page_checked(const struct jit_vcpu *jv, ram_off_t off)
 {
@@ -154,6 +159,15 @@ uint64_t jit_live_bytes(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off, c
     return 0;
 }
 
+unsigned jit_trial(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off)
+{
+    unsigned n = 0;
+    for (struct jit_block *x = jv->hash[jit_hash(pc, jv->mode, off)]; x; x = x->hash_next) {
+        n += x->check && x->code.entry && x->pc == pc && x->mode == jv->mode && x->off == off;
+    }
+    return jv->tier && n >= VERSIONS ? TRIAL : 0;
+}
+
 /* Does b stand for x too? */
 static bool covers(const struct jit_block *b, const struct jit_block *x)
 {
@@ -169,7 +183,7 @@ void jit_drop_versions(struct jit_vcpu *jv, const struct jit_block *b)
     for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)], *next; x; x = next) {
         next = x->hash_next;
         if (x->check && jit_same_key(x, b)) {
-            if (b->check->self.live && covers(b, x)) {
+            if (x->trial || (b->check->self.live && covers(b, x))) {
                 jit_kill(jv, x);
                 continue;
             }
@@ -177,7 +191,7 @@ void jit_drop_versions(struct jit_vcpu *jv, const struct jit_block *b)
             n++;
         }
     }
-    if (n >= VERSIONS) {
+    if (n >= VERSIONS && !b->trial) {
         jit_kill(jv, oldest);
     }
 }

@@ -62,6 +62,7 @@ struct jit_block {
     uint64_t pc;
     uint32_t mode;
     bool dead;           /* freed at the next safepoint */
+    uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
     bool cut, special;   /* ends before a breakpoint; is one: run by jit_debug_step() */
     uint16_t bytes;      /* of guest code */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
@@ -207,6 +208,7 @@ bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_
                            unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
 
+void jit_promote(struct jit_vcpu *, struct jit_block *); /* makes tier 1 code, if it can */
 void jit_kill(struct jit_vcpu *, struct jit_block *);
 unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off);
 
@@ -223,6 +225,8 @@ void jit_chain(struct jit_vcpu *, const struct jit_block *b); /* the checks of i
 /* Which immediates of `now`, about to be translated there, have changed before. */
 uint64_t jit_live_bytes(const struct jit_vcpu *, uint64_t pc, ram_off_t off, const uint8_t *now,
                         unsigned avail);
+/* How often a new translation there is run by tier 0 first. */
+unsigned jit_trial(const struct jit_vcpu *, uint64_t pc, ram_off_t off);
 /* Makes room for `b`, about to be entered: older ones that it stands for, or too many. */
 void jit_drop_versions(struct jit_vcpu *, const struct jit_block *b);
 

@@ -219,6 +219,9 @@ static void run(struct jit_vcpu *jv)
             why = RT_EXIT_JUMP;
             continue;
         }
+        if (b->trial && --b->trial == 0 && jv->tier) {
+            jit_promote(jv, b);
+        }
         if (b->code.entry && why == RT_EXIT_JUMP && !jv->lockstep && !log_on(LOG_EXEC)) {
             cache_jump(jv, b);
         }
