@@ -193,6 +193,54 @@ static uint64_t jit_append(unsigned long n)
     return x;
 }
 
+/* mov eax, edi, then eight operations that differ from one function to the next; ret */
+static void emit_fresh(uint8_t *at, uint32_t seed)
+{
+    static const uint8_t ops[8][3] = {{0x83, 0xc0, 0x11}, {0x83, 0xf0, 0x22}, {0xc1, 0xc0, 5},
+                                      {0x8d, 0x04, 0x78}, {0x6b, 0xc0, 0x07}, {0x0f, 0xaf, 0xc7},
+                                      {0x83, 0xe8, 0x33}, {0x0f, 0xc8, 0x90}};
+    at[0] = 0x89, at[1] = 0xf8;
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(at + 2 + 3 * i, ops[seed >> 3 * i & 7], 3);
+    }
+    at[26] = 0xc3;
+}
+
+/* As jit_append, but no two functions have the same instructions. */
+static uint64_t jit_fresh(unsigned long n)
+{
+    const size_t size = 256 * 1024;
+    uint8_t *code = map(size, PROT_READ | PROT_WRITE | PROT_EXEC);
+    uint32_t x = 0;
+    size_t at = 0;
+    while (n--) {
+        emit_fresh(code + at, (uint32_t)n * 2654435769u >> 8);
+        for (int i = 0; i < 4; i++) {
+            x = call(code + at, x);
+        }
+        at = (at + 64) % size;
+    }
+    munmap(code, size);
+    return x;
+}
+
+/* A jump that is a nop every other time, as in code that is switched on and off. */
+static uint64_t jit_toggle(unsigned long n)
+{
+    uint8_t *code = map(4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+    uint32_t x = 0;
+    memcpy(code, "\x66\x90\x83\xc7\x07\x8d\x47\x01\xc3",
+           9); /* nop; add edi, 7; lea eax, [rdi + 1] */
+    while (n--) {
+        *(volatile uint16_t *)(void *)code = n & 1 ? 0x9066 : 0x03eb; /* jmp over the add */
+        for (int i = 0; i < 4; i++) {
+            x = call(code, x);
+        }
+    }
+    munmap(code, 4096);
+    return x;
+}
+
 const struct kernel system_kernels[] = {{"getppid", "system", parent, 2000000},
                                         {"read-zero", "system", read_zero, 150000},
                                         {"page-fault", "system", page_fault, 250},
@@ -203,4 +251,6 @@ const struct kernel system_kernels[] = {{"getppid", "system", parent, 2000000},
                                         {"fork-exec", "system", fork_exec, 150},
                                         {"jit-rewrite", "guest-jit", jit_rewrite, 50000},
                                         {"jit-append", "guest-jit", jit_append, 50000},
+                                        {"jit-fresh", "guest-jit", jit_fresh, 20000},
+                                        {"jit-toggle", "guest-jit", jit_toggle, 100000},
                                         {0}};

@@ -22,6 +22,9 @@ struct tr_ctx {
     unsigned avail;      /* of them in the first page */
     unsigned avail2;     /* more from the next page; 0 when it was not fetched */
     unsigned max_insns;
+    bool after_store;     /* end behind an instruction that stores */
+    uint64_t live;        /* bits: of the first 64 bytes, those that immediates should rather be */
+    const uint8_t *where; /* ... read from at run time: host address of the bytes in guest RAM */
     const struct vcpu *vcpu; /* for its model's features only: never its state */
 };
 

@@ -38,6 +38,8 @@ void ir_begin(struct ir_block *b, const struct ir_guest *guest, uint64_t pc, uin
     b->bytes = 0;
     b->flags = IR_NONE;
     b->full = b->uses_vec = false;
+    b->imms = b->live = 0;
+    b->check = NULL;
 }
 
 ir_ref ir_emit(struct ir_block *b, struct ir_op op)
@@ -76,6 +78,15 @@ void ir_insn(struct ir_block *b, uint64_t pc, unsigned len)
 ir_ref ir_const(struct ir_block *b, uint64_t k)
 {
     return ir_emit(b, (struct ir_op){.op = IR_const, .type = IR_I64, .k = k});
+}
+
+ir_ref ir_fetch(struct ir_block *b, const uint8_t *host, enum ir_type from, bool sign)
+{
+    return ir_emit(b, (struct ir_op){.op = IR_fetch,
+                                     .type = IR_I64,
+                                     .aux = (uint16_t)from,
+                                     .imm = sign,
+                                     .k = (uint64_t)(uintptr_t)host});
 }
 
 static ir_ref emit4(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux,

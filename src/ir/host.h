@@ -61,6 +61,7 @@ struct ir_code {
     const void *sites;      /* in cold code: what settle() needs */
     uint16_t nlinks, nsites;
     uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
+    uint8_t *other;  /* block with a check: rel32 of the jump for when it fails */
     uint8_t stop_op; /* the op that was not lowered then */
     bool flags_dead; /* the block does not look at the flags it is entered with */
 };
@@ -91,6 +92,9 @@ struct ir_host {
     /* Makes the link go to `to` (while the low half of env->epoch is `epoch`, if cross_page). */
     void (*link)(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to, uint32_t epoch);
     void (*unlink)(struct ir_host_ctx *, struct ir_link *);
+    /* Where to go when the check at the entry of `code` fails: to `to`, which has the same key;
+     * NULL: leave with RT_EXIT_JUMP. */
+    void (*chain)(struct ir_host_ctx *, const struct ir_code *code, const struct ir_code *to);
     /* Makes every entry of a block that dies leave with RT_EXIT_JUMP at `pc`. */
     void (*kill)(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
     enum rt_exit (*enter)(struct ir_host_ctx *, struct rt_env *, const void *entry);

@@ -404,10 +404,28 @@ static bool faulting(struct frame *f, const struct ir_op *op, uint64_t *out)
     }
 }
 
+static uint64_t fetch(const struct ir_op *op)
+{
+    const uint8_t *p = (const uint8_t *)(uintptr_t)op->k;
+    switch (op->aux) {
+    case IR_I8: return op->imm ? (uint64_t) * (const int8_t *)p : *p;
+    case IR_I16: {
+        uint16_t v = (uint16_t)load_bytes(p, 2);
+        return op->imm ? (uint64_t)(int16_t)v : v;
+    }
+    case IR_I32: {
+        uint32_t v = (uint32_t)load_bytes(p, 4);
+        return op->imm ? (uint64_t)(int32_t)v : v;
+    }
+    default: return load_bytes(p, 8);
+    }
+}
+
 static uint64_t value_op(struct frame *f, const struct ir_op *op)
 {
     switch (op->op) {
     case IR_const: return op->k;
+    case IR_fetch: return fetch(op);
     case IR_getreg: return get_reg(f->env, op);
     case IR_getflags: return rt_flags_unpack(f->env->flags);
     case IR_lea: return address(f, op);

@@ -219,6 +219,17 @@ struct ir_guest {
     uint32_t mxcsr_off;
 };
 
+/*
+ * A block that looks at its own bytes when it is entered (jit/checked.c): they are in one or two
+ * pieces of guest RAM and must be what they were when it was translated.
+ */
+struct ir_self {
+    const uint8_t *at[2]; /* host addresses */
+    unsigned n[2];
+    const uint8_t *was; /* n[0] + n[1] bytes */
+    uint64_t live;      /* bytes that are read by `fetch` instead of being compared */
+};
+
 struct ir_block {
     const struct ir_guest *guest;
     uint64_t pc;   /* of the first instruction */
@@ -228,6 +239,9 @@ struct ir_block {
     ir_ref flags;   /* builder: current flags value or IR_NONE */
     bool full;      /* builder: an array ran over; the block must not be used */
     bool uses_vec;  /* has hostvec ops */
+    uint64_t imms;  /* which of its first 64 bytes could be read at run time (tr_ctx.live) */
+    uint64_t live;  /* which of them are */
+    const struct ir_self *check; /* to be compared at entry, or NULL */
     struct ir_op *op;
     uint64_t *target;
     struct ir_vec *vec;

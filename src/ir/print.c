@@ -26,7 +26,7 @@ static void print_op(struct strbuf *sb, const struct ir_block *b, unsigned i)
     const struct ir_op_info *info = &ir_op_info[op->op];
     strbuf_add(sb, info->result == 'N' ? "        " : "%%%-5u = ", i);
     strbuf_add(sb, "%s.%s", info->name, type_names[op->type]);
-    if (op->op == IR_const) {
+    if (op->op == IR_const || op->op == IR_fetch) {
         strbuf_add(sb, " 0x%llx\n", (unsigned long long)op->k);
         return;
     }

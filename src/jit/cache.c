@@ -23,7 +23,7 @@
 
 #define MAX_INSNS 64
 
-static unsigned hash_of(uint64_t pc, uint32_t mode, ram_off_t off)
+unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off)
 {
     uint64_t h = (pc ^ off << 1 ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull;
     return (unsigned)(h >> (64 - JIT_HASH_BITS));
@@ -74,11 +74,21 @@ static uint64_t mask_granules(unsigned first, unsigned last)
     return ~0ull << (first >> 6) & ~0ull >> (63 - (last >> 6));
 }
 
+/* Which of a block's lists is that of this page. */
+static unsigned list_of(const struct jit_block *b, ram_off_t page)
+{
+    return page_of(b->off) == page ? 0 : 1;
+}
+
 static void link_page(struct jit_vcpu *jv, struct jit_block *b, unsigned which)
 {
     ram_off_t off = which ? b->off2 : b->off;
     struct jit_block **head = &jv->pages[off >> RT_PAGE_BITS];
     b->page_next[which] = *head;
+    b->page_prev[which] = head;
+    if (*head) {
+        (*head)->page_prev[list_of(*head, page_of(off))] = &b->page_next[which];
+    }
     *head = b;
     unsigned first = (unsigned)(off & (RT_PAGE_SIZE - 1)), end = first + b->bytes - 1u;
     if (b->off2 != RAM_OFF_NONE) { /* one instruction over two pages */
@@ -97,24 +107,22 @@ bool jit_write_misses_code(const struct jit_vcpu *jv, const struct ram *ram, ram
            !(jv->granules[off >> RT_PAGE_BITS] & mask_granules(at, at + size - 1));
 }
 
-static struct jit_block **next_in_page(struct jit_block *b, ram_off_t page)
-{
-    return &b->page_next[page_of(b->off) == page ? 0 : 1];
-}
-
 static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page)
 {
-    struct jit_block **p = &jv->pages[page >> RT_PAGE_BITS];
-    while (*p != b) {
-        p = next_in_page(*p, page);
+    unsigned which = list_of(b, page);
+    struct jit_block *next = b->page_next[which];
+    *b->page_prev[which] = next;
+    if (next) {
+        next->page_prev[list_of(next, page)] = b->page_prev[which];
     }
-    *p = *next_in_page(b, page);
     if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
         struct ram *ram = ram_at(jv, page);
+        uint8_t bit = (uint8_t)(1u << jv->v->index);
         jv->granules[page >> RT_PAGE_BITS] = 0;
-        atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS],
-                         (uint8_t) ~(1u << jv->v->index));
-        jit_tlb_unprotected(jv, page);
+        if (atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~bit) &
+            bit) {
+            jit_tlb_unprotected(jv, page);
+        }
     }
 }
 
@@ -157,13 +165,18 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
     jv->host->kill(jv->ctx, &b->code, b->pc);
 }
 
-static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
+static void leave_hash(struct jit_vcpu *jv, struct jit_block *b)
 {
-    struct jit_block **p = &jv->hash[hash_of(b->pc, b->mode, b->off)];
+    struct jit_block **p = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
     while (*p != b) {
         p = &(*p)->hash_next;
     }
     *p = b->hash_next;
+}
+
+void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
+{
+    leave_hash(jv, b);
     unlink_page(jv, b, page_of(b->off));
     if (in_two_pages(b)) {
         unlink_page(jv, b, b->off2);
@@ -173,14 +186,20 @@ static void kill_block(struct jit_vcpu *jv, struct jit_block *b)
         unlink_code(jv, b);
         codemem_end_write(&jv->mem);
     }
+    if (b->check) {
+        jit_chain(jv, b);
+        free(b->check); /* its code has all of it */
+        b->check = NULL;
+    }
     b->dead = true;
     b->hash_next = jv->zombies;
     jv->zombies = b;
 }
 
-static void free_block(struct jit_vcpu *jv, struct jit_block *b)
+void jit_free_block(struct jit_vcpu *jv, struct jit_block *b)
 {
     free(b->ir);
+    free(b->check);
     pool_give(&jv->blocks, b);
 }
 
@@ -191,7 +210,7 @@ void jit_free_zombies(struct jit_vcpu *jv)
         struct jit_block *b = jv->zombies;
         jv->zombies = b->hash_next;
         if (!b->code.entry) {
-            free_block(jv, b);
+            jit_free_block(jv, b);
         }
     }
 }
@@ -200,8 +219,9 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
 {
     ram_off_t last = off + len - 1;
     for (ram_off_t page = page_of(off); page <= last; page += RT_PAGE_SIZE) {
+        uint64_t dropped = jv->stats.invalidated;
         for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
-            next = *next_in_page(b, page);
+            next = b->page_next[list_of(b, page)];
             bool first = page_of(b->off) == page;
             unsigned in_first = RT_PAGE_SIZE - (b->off & (RT_PAGE_SIZE - 1));
             ram_off_t lo = first ? b->off : b->off2;
@@ -209,16 +229,17 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
                          : first                 ? in_first
                                                  : b->bytes - in_first;
             bool folded = b->off2 != RAM_OFF_NONE && !in_two_pages(b);
-            if (folded || (lo <= last && off <= lo + n - 1)) {
+            if (!b->check && (folded || (lo <= last && off <= lo + n - 1))) {
                 jv->stats.invalidated++;
                 jv->v->env->code_changed = true;
                 if (log_at(LOG_SMC, b->pc)) {
                     log_put(LOG_SMC, "cpu %u write to %llx drops block %llx\n", jv->v->index,
                             (unsigned long long)off, (unsigned long long)b->pc);
                 }
-                kill_block(jv, b);
+                jit_kill(jv, b);
             }
         }
+        jit_heat(jv, page, jv->stats.invalidated != dropped);
     }
 }
 
@@ -250,7 +271,7 @@ void jit_drop_all(struct jit_vcpu *jv)
 {
     for (unsigned i = 0; jv->stats.blocks && i < ARRAY_LEN(jv->hash); i++) {
         while (jv->hash[i]) {
-            kill_block(jv, jv->hash[i]);
+            jit_kill(jv, jv->hash[i]);
         }
     }
     jit_free_zombies(jv);
@@ -262,7 +283,7 @@ void jit_drop_breaks(struct jit_vcpu *jv)
         for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
             next = b->hash_next;
             if (b->cut || b->special || jit_has_break(jv, b)) {
-                kill_block(jv, b);
+                jit_kill(jv, b);
             }
         }
     }
@@ -270,16 +291,20 @@ void jit_drop_breaks(struct jit_vcpu *jv)
 
 void jit_free_all(struct jit_vcpu *jv)
 {
-    bool ir = jv->lockstep || jv->stats.blocks != jv->stats.emitted; /* blocks have some */
+    bool ir = jv->lockstep || jv->stats.blocks != jv->stats.emitted || jv->stats.checked_blocks;
     jit_free_zombies(jv);
     for (unsigned i = 0; ir && i < ARRAY_LEN(jv->hash); i++) {
         for (struct jit_block *b = jv->hash[i]; b; b = b->hash_next) {
-            free(b->code.entry ? NULL : b->ir);
+            if (!b->code.entry) {
+                free(b->ir);
+                free(b->check);
+            }
         }
     }
     for (unsigned a = 0; jv->arenas && a < jv->mem.narenas; a++) {
         for (unsigned i = 0; ir && i < jv->arenas[a].count; i++) {
             free(jv->arenas[a].block[i]->ir);
+            free(jv->arenas[a].block[i]->check);
         }
         free(jv->arenas[a].block);
     }
@@ -287,52 +312,15 @@ void jit_free_all(struct jit_vcpu *jv)
     pool_free(&jv->blocks);
 }
 
-static void forget_jumps(struct rt_env *env)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {
-        env->jump[i] = (struct rt_jump_entry){0};
-    }
-}
-
-static void free_arena(struct jit_vcpu *jv, struct jit_arena *a)
-{
-    for (unsigned i = 0; i < a->count; i++) {
-        free_block(jv, a->block[i]);
-    }
-    a->count = 0;
-}
-
-/* Everything in the arena that comes next dies; its memory is then used again. */
-static void evict_arena(struct jit_vcpu *jv)
-{
-    jit_limit_plan(jv);
-    unsigned a = codemem_next(&jv->mem);
-    for (unsigned i = 0; i < jv->arenas[a].count; i++) {
-        struct jit_block *b = jv->arenas[a].block[i];
-        if (!b->dead) {
-            jit_limit_dropped(jv, b);
-            kill_block(jv, b);
-            jv->stats.evicted++;
-        }
-        struct jit_block **z = &jv->zombies;
-        while (*z && *z != b) {
-            z = &(*z)->hash_next;
-        }
-        if (*z) {
-            *z = b->hash_next;
-        }
-    }
-    free_arena(jv, &jv->arenas[a]);
-    codemem_advance(&jv->mem);
-    forget_jumps(jv->v->env);
-    jit_forget_frames(jv);
-}
-
 struct source {
     const struct jit_itlb *first;
     ram_off_t off, off2;
     const uint8_t *code;
     unsigned avail;
+    bool checked;
+    unsigned trial;
+    uint64_t live;
+    const uint8_t *where[2]; /* in guest RAM: the first byte, those in the second page */
 };
 
 static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigned max,
@@ -344,6 +332,9 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
                        .code = s->code,
                        .avail = s->avail,
                        .max_insns = max,
+                       .after_store = s->checked,
+                       .live = s->live,
+                       .where = s->where[0],
                        .vcpu = jv->v};
     s->off2 = RAM_OFF_NONE;
     if (jv->v->isa->translate(b, &t) == TR_NEED_PAGE) {
@@ -352,7 +343,11 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
         if (!next) {
             return NULL;
         }
-        claim_page(jv, next->ram, next->off);
+        s->checked |= jit_page_checked(jv, next->off);
+        if (!s->checked) {
+            claim_page(jv, next->ram, next->off);
+        }
+        s->where[1] = next->host;
         memcpy(jv->cross + s->avail, next->host, 16);
         t.code = s->code = jv->cross;
         t.avail2 = 16;
@@ -364,6 +359,9 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
     }
     if (log_at(LOG_IN_ASM | LOG_OP, pc)) {
         trace_block(jv, b, s->code);
+    }
+    if (s->trial) {
+        return b; /* it is not worth that yet */
     }
     ir_optimize(b);
     if (log_at(LOG_OP_OPT, pc)) {
@@ -382,6 +380,10 @@ static bool open_source(struct jit_vcpu *jv, gva_t va, struct source *s)
     s->off = s->first->off + in_page;
     s->code = s->first->host + in_page;
     s->avail = RT_PAGE_SIZE - in_page;
+    s->checked = false;
+    s->trial = 0;
+    s->live = 0;
+    s->where[0] = s->code;
     return true;
 }
 
@@ -391,84 +393,6 @@ static uint64_t clock_thread_ns(void)
     struct timespec ts;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static unsigned scattered_index(uint64_t pc)
-{
-    return (unsigned)(pc ^ pc >> 8) % JIT_SCATTERED;
-}
-
-/* What is known of the block at pc; of another one there, perhaps: it costs speed only. */
-static uint64_t known_scattered(const struct jit_vcpu *jv, uint64_t pc)
-{
-    unsigned n = scattered_index(pc);
-    return jv->scattered[n].pc == pc ? jv->scattered[n].bits : 0;
-}
-
-static void arena_add(struct jit_arena *a, struct jit_block *b)
-{
-    if (a->count == a->room) {
-        a->room = a->room ? a->room * 2 : 64;
-        a->block = alloc_resize(a->block, a->room, sizeof(*a->block));
-    }
-    a->block[a->count++] = b;
-}
-
-/* The last block of the arena that begins at or before an address of the same kind, hot or cold. */
-struct jit_block *jit_block_at(const struct jit_vcpu *jv, uint64_t host_addr)
-{
-    const uint8_t *at = (const uint8_t *)(uintptr_t)host_addr - jv->mem.cur.to_rx;
-    const struct jit_arena *a = &jv->arenas[codemem_arena_of(&jv->mem, at)];
-    unsigned lo = 0, hi = a->count;
-    bool cold = (size_t)(at - jv->mem.rw) % CODEMEM_ARENA >= CODEMEM_HOT;
-    while (hi - lo > 1) {
-        unsigned mid = (lo + hi) / 2;
-        const struct ir_code *c = &a->block[mid]->code;
-        if ((cold ? c->cold : c->hot) <= at) {
-            lo = mid;
-        } else {
-            hi = mid;
-        }
-    }
-    return a->block[lo];
-}
-
-/* Before the new block's pages are claimed: eviction gives back pages whose last block dies (C2).
- */
-static void make_room(struct jit_vcpu *jv)
-{
-    if (jv->tier && (!codemem_has_room(&jv->mem) || inject(&jv->inject, INJECT_EVICT))) {
-        evict_arena(jv);
-    }
-}
-
-static void emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir,
-                 enum ir_form form)
-{
-    codemem_begin_write(&jv->mem);
-    b->code.form = form;
-    b->code.scattered = known_scattered(jv, b->pc);
-    b->code.heat = (uint16_t)(hash_of(b->pc, b->mode, b->off) % RT_HEAT);
-    jv->v->env->heat[b->code.heat] = RT_HEAT_COLD;
-    if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {
-        arena_add(&jv->arenas[jv->mem.arena], b);
-        jv->stats.emitted++;
-        jv->stats.hot_bytes += b->code.hot_size;
-        jv->stats.cold_bytes += b->code.cold_size;
-        jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
-        for (unsigned i = 0; i < b->code.nlinks; i++) {
-            b->code.links[i]->from = b;
-        }
-        if (log_at(LOG_OUT_ASM, b->pc)) {
-            trace_code(jv, b);
-        }
-        if (jv->jm->perfmap) {
-            trace_perfmap_add(jv, b);
-        }
-    } else {
-        b->code = (struct ir_code){0};
-    }
-    codemem_end_write(&jv->mem);
 }
 
 static void verify(const struct ir_block *ir)
@@ -482,12 +406,74 @@ static void verify(const struct ir_block *ir)
     }
 }
 
+/* Makes sure that changes of the bytes are noticed from now on: they are copied (C3), or C2. */
+static void begin_source(struct jit_vcpu *jv, uint64_t pc, struct source *s)
+{
+    s->checked = jit_page_checked(jv, s->off);
+    if (!s->checked) {
+        claim_page(jv, s->first->ram, s->off);
+        return;
+    }
+    s->avail = s->avail < sizeof(jv->snapshot) ? s->avail : sizeof(jv->snapshot);
+    memcpy(jv->snapshot, s->code, s->avail);
+    s->code = jv->snapshot;
+    s->live = jit_live_bytes(jv, pc, s->off, s->code, s->avail);
+    s->trial = s->live ? 0 : jit_trial(jv, pc, s->off);
+}
+
+/* What the block compares at its entry. */
+static void add_check(struct jit_block *b, struct ir_block *ir, const struct source *s)
+{
+    struct jit_check *c = alloc_zero(sizeof(*c));
+    bool one = b->off2 == RAM_OFF_NONE;
+    memcpy(c->was, s->code, b->bytes);
+    c->imms = ir->imms;
+    c->self = (struct ir_self){.at = {s->where[0], one ? NULL : s->where[1]},
+                               .n = {one ? b->bytes : s->avail, one ? 0 : b->bytes - s->avail},
+                               .was = c->was,
+                               .live = ir->live};
+    b->check = c;
+    ir->check = &c->self;
+}
+
+/* Behind those of its key, so that the first one stays what links lead to; on trial: in front. */
+static void enter_hash(struct jit_vcpu *jv, struct jit_block *b)
+{
+    struct jit_block **at = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
+    if (b->check) {
+        jit_drop_versions(jv, b);
+        for (struct jit_block **p = at; *p && !b->trial; p = &(*p)->hash_next) {
+            at = jit_same_key(*p, b) ? &(*p)->hash_next : at;
+        }
+    }
+    b->hash_next = *at;
+    *at = b;
+}
+
+void jit_promote(struct jit_vcpu *jv, struct jit_block *b)
+{
+    ir_optimize(b->ir);
+    jit_make_room(jv);
+    jit_emit(jv, b, b->ir, jit_first_form(jv, b->pc));
+    leave_hash(jv, b);
+    enter_hash(jv, b);
+    if (!b->code.entry) {
+        return;
+    }
+    jit_chain(jv, b);
+    if (!jv->lockstep) {
+        free(b->ir);
+        b->ir = NULL;
+    }
+}
+
 static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s, gva_t va,
-                              enum ir_form form)
+                              enum ir_form form, bool plain)
 {
     uint64_t start = jv->jm->opt.stats ? clock_thread_ns() : 0;
-    make_room(jv);
-    claim_page(jv, s->first->ram, s->off);
+    jit_free_zombies(jv);
+    jit_make_room(jv);
+    begin_source(jv, pc, s);
     struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
     if (!ir) {
         return NULL;
@@ -508,21 +494,28 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     b->bytes = (uint16_t)ir->bytes;
     b->off = s->off;
     b->off2 = s->off2;
+    b->plain = plain;
     jit_limit_made(jv, b);
-    if (jv->tier && !b->special) {
-        emit(jv, b, ir, form);
+    if (s->checked) {
+        add_check(b, ir, s);
+        b->trial = (uint8_t)(form == IR_FORM_LOOP ? 0 : s->trial); /* a hot one had its trial */
+        jv->stats.checked_blocks++;
+        jv->stats.live_blocks += ir->live != 0;
+    }
+    if (jv->tier && !b->special && !b->trial) {
+        jit_emit(jv, b, ir, form);
     }
     if (!b->code.entry || jv->lockstep) {
         b->ir = ir_block_copy(ir);
     }
-    struct jit_block **head = &jv->hash[hash_of(pc, b->mode, b->off)];
-    b->hash_next = *head;
-    *head = b;
-    claim_page(jv, ram_at(jv, b->off), b->off); /* again: emit() may have dropped its last block */
+    enter_hash(jv, b);
     link_page(jv, b, 0);
     if (in_two_pages(b)) {
         claim_page(jv, ram_at(jv, b->off2), b->off2);
         link_page(jv, b, 1);
+    }
+    if (b->check && b->code.entry) {
+        jit_chain(jv, b);
     }
     jv->stats.blocks++;
     jv->stats.guest_insns += ir->ninsns;
@@ -533,33 +526,6 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     return b;
 }
 
-/* Lockstep compares single passes: no block may leave to become hot, or go round by itself. */
-static enum ir_form first_form(const struct jit_vcpu *jv, uint64_t pc)
-{
-    enum ir_form form = jv->jm->opt.form;
-    if (jv->lockstep) {
-        return form == IR_FORM_PLAIN || (form == IR_FORM_FIRST && (pc & 2)) ? IR_FORM_PLAIN
-                                                                            : IR_FORM_WARM;
-    }
-    return form == IR_FORM_FIRST && known_scattered(jv, pc) ? IR_FORM_LOOP : form;
-}
-
-static bool is_hot(const struct jit_vcpu *jv, const struct jit_block *b)
-{
-    return b->code.entry && b->code.form == IR_FORM_FIRST && !jv->v->env->heat[b->code.heat];
-}
-
-void jit_note_scattered(struct jit_vcpu *jv, struct jit_block *b, uint64_t pc)
-{
-    unsigned n = scattered_index(b->pc);
-    jv->scattered[n].pc = b->pc;
-    jv->scattered[n].bits = b->code.scattered | 1ull << ((pc - b->pc) & 63);
-    jv->stats.scattered++;
-    if (!b->dead) {
-        kill_block(jv, b);
-    }
-}
-
 static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
 {
     gva_t va = jv->v->isa->fetch_address(jv->v, pc);
@@ -567,8 +533,12 @@ static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
     if (!open_source(jv, va, &s)) {
         return NULL;
     }
-    for (struct jit_block *b = jv->hash[hash_of(pc, jv->mode, s.off)]; b; b = b->hash_next) {
+    for (struct jit_block *b = jv->hash[jit_hash(pc, jv->mode, s.off)]; b; b = b->hash_next) {
         if (b->pc != pc || b->mode != jv->mode || b->off != s.off || b->plain != plain) {
+            continue;
+        }
+        if (b->check && !jit_matches(b)) { /* before its second page is asked for */
+            jv->stats.mismatches++;
             continue;
         }
         if (b->off2 != RAM_OFF_NONE) {
@@ -580,18 +550,14 @@ static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
                 continue;
             }
         }
-        if (is_hot(jv, b)) {
-            kill_block(jv, b);
+        if (jit_is_hot(jv, b)) {
+            jit_kill(jv, b);
             jv->stats.warmed++;
-            return make(jv, pc, &s, va, IR_FORM_LOOP);
+            return make(jv, pc, &s, va, IR_FORM_LOOP, plain);
         }
         return b;
     }
-    struct jit_block *b = make(jv, pc, &s, va, plain ? IR_FORM_PLAIN : first_form(jv, pc));
-    if (b) {
-        b->plain = plain;
-    }
-    return b;
+    return make(jv, pc, &s, va, plain ? IR_FORM_PLAIN : jit_first_form(jv, pc), plain);
 }
 
 struct jit_block *jit_find(struct jit_vcpu *jv, uint64_t pc)

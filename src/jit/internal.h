@@ -22,6 +22,7 @@ struct machine;
 #define JIT_SCATTERED 256
 #define JIT_LARGE 2048
 #define JIT_ITLB_BITS 8
+#define JIT_CHECK_BYTES 64 /* of a block in a checked page */
 #define RAM_OFF_NONE (~(ram_off_t)0)
 
 /* A page walk's result and where it leads: behind the soft TLB and the instruction TLB. */
@@ -47,6 +48,13 @@ struct jit_itlb {
     struct ram *ram;
 };
 
+/* What a block of a checked page was made from (checked.c). */
+struct jit_check {
+    struct ir_self self;
+    uint64_t imms; /* bytes that could be read at run time instead */
+    uint8_t was[JIT_CHECK_BYTES + 16];
+};
+
 /*
  * One translation. Key: pc, mode word, RAM offset of its first byte (and of the second page for an
  * instruction that crosses). Lists: hash chain; blocks of each RAM page it has bytes in.
@@ -55,6 +63,7 @@ struct jit_block {
     uint64_t pc;
     uint32_t mode;
     bool plain : 1;      /* in compact code for good: where a warm block's group failed */
+    uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
     uint16_t bytes;      /* of guest code */
     bool dead : 1;       /* freed at the next safepoint */
     bool cut : 1;        /* ends before a breakpoint */
@@ -62,9 +71,11 @@ struct jit_block {
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
-    struct ir_block *ir;            /* tier 0 */
-    struct ir_code code;            /* tier 1: code.entry is NULL when there is none */
+    struct jit_block **page_prev[2];
+    struct ir_block *ir; /* tier 0 */
+    struct ir_code code; /* tier 1: code.entry is NULL when there is none */
     struct ir_link *incoming;
+    struct jit_check *check; /* NULL: writes to its pages are noticed */
 };
 
 /* The blocks in one arena of code memory, in the order of their addresses. */
@@ -158,6 +169,7 @@ struct jit_vcpu {
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
+    uint16_t *heat;           /* by RAM page: checked.c */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct pool blocks;
     struct jit_block *zombies;
@@ -167,7 +179,8 @@ struct jit_vcpu {
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
     struct ir_buf buf;
-    uint8_t cross[32]; /* bytes of an instruction that crosses pages */
+    uint8_t cross[32];                 /* bytes of an instruction that crosses pages */
+    uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
     struct jit_mail *mail;
     size_t mail_count, mail_room;
@@ -241,11 +254,9 @@ void jit_space_flush_page(struct jit_vcpu *, gva_t va);
 void jit_space_forget(struct jit_vcpu *, unsigned asid); /* one that does not run */
 
 /* cache.c */
-struct jit_block *jit_block_at(const struct jit_vcpu *, uint64_t host_addr);
 void jit_drop_breaks(struct jit_vcpu *);                    /* the set of breakpoints changed */
 struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
 struct jit_block *jit_find_plain(struct jit_vcpu *, uint64_t pc); /* the same, in compact form */
-void jit_note_scattered(struct jit_vcpu *, struct jit_block *, uint64_t pc); /* drops the block */
 struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
 void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
@@ -263,6 +274,37 @@ void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
 void jit_limit_dropped(struct jit_vcpu *, const struct jit_block *);
 void jit_limit_made(struct jit_vcpu *, const struct jit_block *);
 void jit_limit_plan(struct jit_vcpu *);
+void jit_promote(struct jit_vcpu *, struct jit_block *); /* makes tier 1 code, if it can */
+void jit_kill(struct jit_vcpu *, struct jit_block *);
+unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off);
+
+void jit_free_block(struct jit_vcpu *, struct jit_block *);
+
+/* emit.c */
+struct jit_block *jit_block_at(const struct jit_vcpu *, uint64_t host_addr);
+void jit_note_scattered(struct jit_vcpu *, struct jit_block *, uint64_t pc); /* drops the block */
+void jit_make_room(struct jit_vcpu *); /* for jit_emit(); may drop blocks */
+void jit_emit(struct jit_vcpu *, struct jit_block *, const struct ir_block *, enum ir_form);
+enum ir_form jit_first_form(const struct jit_vcpu *, uint64_t pc);
+bool jit_is_hot(const struct jit_vcpu *, const struct jit_block *);
+
+/* checked.c */
+bool jit_page_checked(const struct jit_vcpu *, ram_off_t off);
+/* A write to a page with translations was slow, or dropped some (`hit`). True: it is checked now,
+ * and the running block, if any, is to be left behind its instruction. */
+bool jit_heat(struct jit_vcpu *, ram_off_t off, bool hit);
+bool jit_same_key(const struct jit_block *, const struct jit_block *);
+bool jit_matches(const struct jit_block *); /* its bytes are what they were */
+/* The block to come in by where `b` is wanted: the first of its key. */
+struct jit_block *jit_head(const struct jit_vcpu *, struct jit_block *b);
+void jit_chain(struct jit_vcpu *, const struct jit_block *b); /* the checks of its key */
+/* Which immediates of `now`, about to be translated there, have changed before. */
+uint64_t jit_live_bytes(const struct jit_vcpu *, uint64_t pc, ram_off_t off, const uint8_t *now,
+                        unsigned avail);
+/* How often a new translation there is run by tier 0 first. */
+unsigned jit_trial(const struct jit_vcpu *, uint64_t pc, ram_off_t off);
+/* Makes room for `b`, about to be entered: older ones that it stands for, or too many. */
+void jit_drop_versions(struct jit_vcpu *, const struct jit_block *b);
 
 /* smp.c */
 void jit_enter_run(struct jit_vcpu *);

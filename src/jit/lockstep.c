@@ -433,7 +433,7 @@ static bool flags_live_at(const struct ir_block *b, uint64_t pc)
     }
     for (unsigned i = at; i < b->nops; i++) {
         const struct ir_op *op = &b->op[i];
-        bool uses = op->op != IR_const && last != IR_NONE &&
+        bool uses = op->op != IR_const && op->op != IR_fetch && last != IR_NONE &&
                     ((op->op != IR_setflags && op->a == last) || op->c == last || op->d == last);
         if (op->op == IR_getflags || uses || (ir_op_info[op->op].props & IR_EXIT)) {
             return true;

@@ -110,17 +110,21 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     struct rt_env *env = jv->v->env;
     struct ir_link *l = (struct ir_link *)(uintptr_t)env->link_site;
     struct jit_block *from = l->from;
-    struct jit_block *to = jit_find(jv, env->pc); /* may drop `from`, which then says so (pool.h) */
+    unsigned arena = jv->mem.arena;
+    struct jit_block *found = jit_find(jv, env->pc), *to = found ? jit_head(jv, found) : NULL;
+    if (jv->mem.arena != arena) {
+        return found; /* `from` and its links may be gone */
+    }
     if (!to || !to->code.entry || from->dead || from->mode != to->mode || (l->to && l->to != to) ||
         l->pc != env->pc || log_on(LOG_EXEC)) {
-        return to;
+        return found;
     }
     if (inject(&jv->inject, INJECT_LINK)) {
         jit_unlink_all(jv, to);
-        return to;
+        return found;
     }
     if (to->off2 != RAM_OFF_NONE && !l->cross_page) {
-        return to; /* its second page may be mapped anew, and only links across pages notice */
+        return found; /* its second page may be mapped anew, and only links across pages notice */
     }
     codemem_begin_write(&jv->mem);
     jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
@@ -132,7 +136,7 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     }
     if (l->to) {
         jv->stats.links_stale++;
-        return to; /* only its epoch was old */
+        return found; /* only its epoch was old */
     }
     l->to = to;
     l->next = to->incoming;
@@ -141,7 +145,7 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
         l->next->prev = &l->next;
     }
     to->incoming = l;
-    return to;
+    return found;
 }
 
 /* Counts of look-ups that missed are of the last few milliseconds. */
@@ -158,12 +162,12 @@ static void forget_scatter(struct jit_vcpu *jv)
     }
 }
 
-static void cache_jump(struct jit_vcpu *jv, const struct jit_block *b)
+static void cache_jump(struct jit_vcpu *jv, struct jit_block *b)
 {
     struct rt_env *env = jv->v->env;
     struct rt_jump_entry *e = rt_jump_slot(env, b->pc);
     e->key = b->pc ^ env->jump_salt;
-    e->code = (void *)(uintptr_t)b->code.entry;
+    e->code = (void *)(uintptr_t)jit_head(jv, b)->code.entry;
 }
 
 /* False: the thread ends. Sleeps while the vCPU is halted. */
@@ -253,6 +257,9 @@ static void run(struct jit_vcpu *jv)
             why = RT_EXIT_JUMP;
             continue;
         }
+        if (b->trial && --b->trial == 0 && jv->tier) {
+            jit_promote(jv, b);
+        }
         if (b->code.entry && why == RT_EXIT_JUMP && !jv->lockstep && !log_on(LOG_EXEC)) {
             cache_jump(jv, b);
         }
@@ -335,6 +342,11 @@ static size_t granules_size(const struct jit_machine *jm)
     return ((jm->ram_end >> RT_PAGE_BITS) + 1) * sizeof(uint64_t);
 }
 
+static size_t heat_size(const struct jit_machine *jm)
+{
+    return ((jm->ram_end >> RT_PAGE_BITS) + 1) * sizeof(uint16_t);
+}
+
 /* Tier 1 where the host has a back end and grants executable memory; else the interpreter. */
 static int open_host(struct jit_vcpu *jv, struct err *err)
 {
@@ -397,6 +409,7 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     pthread_mutex_init(&jv->mail_lock, NULL);
     jv->pages = big_zero(pages_size(jm));
     jv->granules = big_zero(granules_size(jm));
+    jv->heat = big_zero(heat_size(jm));
     if (getrandom(&jv->salt_secret, 8, 0) != 8) {
         jv->salt_secret = (uint64_t)(uintptr_t)jv;
     }
@@ -477,6 +490,7 @@ static void free_vcpu(struct jit_vcpu *jv)
     munmap(v->env, v->isa->env_size);
     munmap(jv->pages, pages_size(jv->jm));
     munmap(jv->granules, granules_size(jv->jm));
+    munmap(jv->heat, heat_size(jv->jm));
     munmap(jv, sizeof(*jv));
     free(v);
 }

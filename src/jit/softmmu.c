@@ -92,6 +92,9 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned s
     } else {
         jv->stats.slow_code++;
     }
+    if ((access & RT_WRITE) && k->writable && jit_has_code(k) && jit_heat(jv, k->off, false)) {
+        *host = NULL; /* the block that runs was made for a page that is not checked */
+    }
     return true;
 }
 

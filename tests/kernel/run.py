@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a test kernel and judges it by what it writes.  usage: run.py LODGE ELF MODE [--smp N] [--reset]
+"""Runs a test kernel and judges it by what it writes.  usage: run.py LODGE ELF MODE [--smp N] [--reset] [--device NAME]
 
 MODE    t0 or t1 (Lodge's tiers), qemu (the installed one, TCG)
 --reset the kernel ends by a triple fault, at which the emulator must leave (-no-reboot)
@@ -16,9 +16,11 @@ DEBUG_EXIT = ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4']
 
 def command(a):
     common = ['-m', '64', '-cpu', 'max', '-smp', str(a.smp), '-nographic', '-no-reboot', '-kernel', a.elf] + DEBUG_EXIT
+    common += ['-device', a.device] if a.device else []
     if a.mode == 'qemu':
         qemu = shutil.which('qemu-system-x86_64')
-        return qemu and [qemu, '-M', 'microvm', '-accel', 'tcg', '-nodefaults', '-serial', 'stdio', '-monitor', 'none'] + common
+        return qemu and [qemu, '-M', 'microvm', '-accel', 'tcg', '-nodefaults', '-serial', 'stdio', '-monitor', 'none',
+                         '-global', 'virtio-mmio.force-legacy=false'] + common
     options = ['jit', 'tier=0' if a.mode == 't0' else '', os.environ.get('LODGE_ACCEL', '')]
     return [a.lodge, '-accel', ','.join(o for o in options if o)] + common
 
@@ -48,6 +50,7 @@ def main():
     p.add_argument('mode', choices=('t0', 't1', 'qemu'))
     p.add_argument('--smp', type=int, default=1)
     p.add_argument('--reset', action='store_true')
+    p.add_argument('--device')
     a = p.parse_args()
     cmd = command(a)
     if not cmd:

@@ -184,6 +184,28 @@ CASE(cross_modified)
         check_eq("value", ap_value, i + 1);
     }
 }
+/* The same with other instructions each time, and both run them: each has its own translations. */
+CASE(cross_modified_versions)
+{
+    static const uint8_t v[5][8] = {
+        {0xb8, 10, 0, 0, 0, 0xc3},          /* mov $10, %eax */
+        {0x31, 0xc0, 0x83, 0xc0, 11, 0xc3}, /* xor %eax, %eax; add $11, %eax */
+        {0x6a, 12, 0x58, 0xc3},             /* push $12; pop %rax */
+        {0x31, 0xc0, 0x0c, 13, 0xc3},       /* xor %eax, %eax; or $13, %al */
+        {0x66, 0x90, 0xb0, 14, 0xc3},       /* nop; mov $14, %al: the rest is 0 from before */
+    };
+    for (uint32_t i = 0; i < 1500 && ap_up(); i++) {
+        unsigned n = i < 500 ? i & 1 : i * 7 % 5;
+        memcpy(shared_code, v[n], 8);
+        if (i % 3 && (ap_call(shared_code) & 0xff) != 10 + n) {
+            check_eq("own value", n, ~0u);
+        }
+        if (!other(RUN_CODE)) {
+            return;
+        }
+        check_eq("value", ap_value & 0xff, 10 + n);
+    }
+}
 /* One byte of an immediate changes while the other one runs the code: old or new, and at last new.
  */
 CASE_NOT_QEMU(cross_modified_running, "Vol. 3A 8.1.3: TCG at times goes on with the old code")

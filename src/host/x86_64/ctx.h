@@ -101,6 +101,7 @@ bool t1_emit(struct ir_host_ctx *, const struct ir_block *, struct ir_codebuf *,
 struct t1 *t1_new(void);
 void link_make(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to, uint32_t epoch);
 void link_break(struct ir_host_ctx *, struct ir_link *);
+void block_chain(struct ir_host_ctx *, const struct ir_code *, const struct ir_code *to);
 void block_kill(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
 enum rt_exit site_settle(const struct ir_host_ctx *, struct rt_env *, const struct ir_code *,
                          enum rt_exit why);

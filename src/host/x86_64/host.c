@@ -135,6 +135,7 @@ static const struct ir_host x86_64_host = {
     .emit = t1_emit,
     .link = link_make,
     .unlink = link_break,
+    .chain = block_chain,
     .kill = block_kill,
     .enter = ctx_enter,
     .settle = site_settle,

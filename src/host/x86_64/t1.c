@@ -475,7 +475,7 @@ static void strip(struct t1 *t, const struct ir_codebuf *buf)
 {
     uint8_t *away[MAX_STREAMS + 2];
     struct mark m = mark_of(t);
-    if (t->form != IR_FORM_LOOP || !t->plan.loop || !t1_plan_strip(t)) {
+    if (t->form != IR_FORM_LOOP || t->b->check || !t->plan.loop || !t1_plan_strip(t)) {
         return;
     }
     unsigned n = t1_strip_head(t, away);
@@ -559,6 +559,9 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     t->base[0] = buf->hot;
     t->base[1] = buf->cold;
     head(t, out);
+    if (b->check) {
+        t1_check(t, out);
+    }
     start(t);
     if (t->warm) {
         t1_plan(t);
@@ -566,7 +569,7 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     }
     out->ninsns = emit_ops(t, buf);
     out->stop_op = t->i < b->nops ? b->op[t->i].op : IR_nop;
-    out->flags_dead = !t->flags_seen;
+    out->flags_dead = !t->flags_seen && !b->check; /* others may come after a check */
     tables(t, out);
     out->hot_size = (uint32_t)(t->hot.p - buf->hot);
     out->cold_size = (uint32_t)(t->cold.p - buf->cold);

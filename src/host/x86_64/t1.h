@@ -200,7 +200,10 @@ void t1_plan(struct t1 *);
 bool t1_plan_strip(struct t1 *);
 unsigned t1_strip_head(struct t1 *, uint8_t *away[MAX_STREAMS + 2]);
 struct x_rm t1_in_line(const struct t1 *, unsigned line, size_t field);
-void t1_make_live(struct t1 *);                           /* guest vectors into host registers */
+void t1_make_live(struct t1 *); /* guest vectors into host registers */
+/* t1_check.c: blocks that look at their own bytes */
+void t1_check(struct t1 *, struct ir_code *);
+bool t1_fetch(struct t1 *, const struct ir_op *);
 void t1_store_pc(struct t1 *, struct enc *, uint64_t pc); /* may use rax */
 void t1_step_exit(struct t1 *);
 void t1_site(struct t1 *, bool cold); /* a stub was called just now */

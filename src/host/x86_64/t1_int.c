@@ -598,6 +598,7 @@ bool t1_int_op(struct t1 *t, const struct ir_op *op)
     case IR_zext:
     case IR_sext:
     case IR_trunc: return extend_op(t, op);
+    case IR_fetch: return t1_fetch(t, op);
     case IR_lea: return lea_op(t, op);
     case IR_seteq:
     case IR_setltu:

@@ -261,6 +261,7 @@ static bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags)
 static bool take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o, unsigned size)
 {
     int64_t value = 0;
+    const uint8_t *start = d->p;
     o->kind = X86_OPND_IMM;
     switch (size) {
     case X86_SIZE_B: value = *d->p++; break;
@@ -283,8 +284,11 @@ static bool take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *
     }
     if (o > insn->opnd && o[-1].kind == X86_OPND_IMM) {
         insn->imm2 = value;
+        insn->imm_len = 0;
     } else {
         insn->imm = value;
+        insn->imm_len = d->p - start;
+        insn->imm_signed = size != X86_SIZE_B && size != X86_SIZE_W;
     }
     return true;
 }

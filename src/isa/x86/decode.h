@@ -76,7 +76,9 @@ struct x86_insn {
     uint8_t base, index, scale;
     uint8_t nopnd;
     int32_t disp;
-    int64_t imm;  /* sign-extended where the instruction does so, else zero-extended */
+    int64_t imm;     /* sign-extended where the instruction does so, else zero-extended */
+    uint8_t imm_len; /* bytes of the only immediate operand, at the end; 0: none, or two */
+    bool imm_signed;
     int64_t imm2; /* selector of a far pointer, nesting level of enter */
     struct x86_opnd opnd[4];
 };

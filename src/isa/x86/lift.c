@@ -109,6 +109,27 @@ void lift_set_gpr(struct lift *l, unsigned reg, unsigned bytes, ir_ref v)
     ir_setreg(l->b, lift_type(bytes), reg, v);
 }
 
+/* The immediate: a constant, or read from the code when the instruction is run. */
+static ir_ref immediate(struct lift *l)
+{
+    const struct x86_insn *in = l->in;
+    unsigned at = l->off + in->len - in->imm_len;
+    if (l->imm != IR_NONE) {
+        return l->imm;
+    }
+    if (!in->imm_len || at + in->imm_len > 64) {
+        return ir_const(l->b, (uint64_t)in->imm);
+    }
+    uint64_t bytes = mask_low(in->imm_len) << at;
+    l->b->imms |= bytes;
+    if (!(l->t->live & bytes)) {
+        return ir_const(l->b, (uint64_t)in->imm);
+    }
+    l->b->live |= bytes;
+    l->imm = ir_fetch(l->b, l->t->where + at, lift_type(in->imm_len), in->imm_signed);
+    return l->imm;
+}
+
 ir_ref lift_read(struct lift *l, unsigned n)
 {
     const struct x86_opnd *o = opnd(l, n);
@@ -116,7 +137,7 @@ ir_ref lift_read(struct lift *l, unsigned n)
     case X86_OPND_GPR: return ir_getreg(l->b, o->high ? IR_H8 : lift_type(o->size), o->reg);
     case X86_OPND_MEM: return ir_ld(l->b, lift_type(o->size), lift_mem(l, o->size, RT_READ));
     case X86_OPND_MOFFS: return ir_ld(l->b, lift_type(o->size), moffs(l, o->size, RT_READ));
-    default: return ir_const(l->b, (uint64_t)l->in->imm);
+    default: return immediate(l);
     }
 }
 
@@ -278,10 +299,23 @@ static bool available(const struct vcpu *v, struct x86_insn *in)
     return false;
 }
 
+/* Has one of the ops from `from` on changed memory? */
+static bool has_stored(const struct ir_block *b, unsigned from)
+{
+    for (unsigned i = from; i < b->nops; i++) {
+        const struct ir_op *op = &b->op[i];
+        if (op->op == IR_st || op->op == IR_rmw || op->op == IR_cmpxchg ||
+            (op->op == IR_hostvec && b->vec[op->imm].store)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
 {
     struct x86_insn in;
-    struct lift l = {.b = b, .in = &in, .mode = t->mode, .pc = t->pc};
+    struct lift l = {.b = b, .in = &in, .mode = t->mode, .pc = t->pc, .t = t};
     unsigned off = 0, max = t->mode & MODE_STEP ? 1 : t->max_insns;
     ir_begin(b, &x86_guest, t->pc, t->mode);
     for (bool first = true;; first = false) {
@@ -303,6 +337,8 @@ enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
         unsigned len = status == X86_DECODE_OK ? in.len : 1;
         ir_insn(b, l.pc, len);
         l.next = wrap(t->mode, l.pc + len);
+        l.off = off;
+        l.imm = IR_NONE;
         unsigned nops = b->nops;
         ir_ref flags = b->flags;
         bool known = status == X86_DECODE_OK && available(t->vcpu, &in);
@@ -314,7 +350,8 @@ enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
         }
         off += len;
         l.pc = l.next;
-        if (first && off > t->avail) { /* crossed the page: a block of its own (engine rule 10) */
+        /* crossed the page: a block of its own (engine rule 10) */
+        if ((first && off > t->avail) || (t->after_store && has_stored(b, nops))) {
             ir_jump(b, l.pc);
             return TR_DONE;
         }

@@ -17,6 +17,9 @@ struct lift {
     uint64_t pc, next; /* of this instruction and behind it, wrapped to the code size */
     uint32_t mode;
     bool end; /* the instruction ended the block */
+    const struct tr_ctx *t;
+    unsigned off; /* of the instruction in the block's bytes */
+    ir_ref imm;   /* its immediate, when it was read already */
 };
 
 /* Returns false when the instruction is #UD here (mode, feature, operand form). */

@@ -1,0 +1,198 @@
+/*
+ * Checked pages: pages whose code changes often, or that are written often beside it.
+ *
+ * Such a page is not protected: to this vCPU's bit in ram->code_pages[] it has no translations, so
+ * stores to it, anybody's, run at full speed and nobody is told. Instead its blocks look at their
+ * own bytes: each has a copy of the bytes it was made from and compares it with guest RAM at every
+ * entry. Bytes of immediates that changed before are not compared but read when they are used.
+ *
+ * C3: a block of a checked page (b->check) is translated from a copy, never from guest RAM, and
+ *     runs guest instructions only after a compare of RAM with that copy at its entry: links, the
+ *     jump cache and the run loop all lead to the entry, and return sites (behind a call) lead to
+ *     the entry of the next block. It ends behind every instruction that stores, so that what it
+ *     changes in itself is seen by its next instruction. So stores of this vCPU are seen by
+ *     the next instruction, those of others and of devices at the next block.
+ * C4: blocks of one key (pc, mode, RAM offsets) stand next to one another in their hash chain and
+ *     a check that fails leads to the next of them: code that goes back and forth between a few
+ *     versions is not translated again. Everything comes in by the first one.
+ *
+ * C5: a place where as many versions as are kept did not match has code that comes and goes: the
+ *     next one runs in tier 0 first (b->trial) and gets tier 1 code when it has stayed for a while.
+ *     There is one of these of a key, in front of those with code and in nobody's way.
+ *
+ * A page becomes checked between blocks only: a block that was made while writes were noticed must
+ * not go on when they are not.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "jit/internal.h"
+
+#define HEAT_CHECKED 0xffff
+#define HEAT_LIMIT 1024
+#define VERSIONS 4 /* blocks of one key */
+#define TRIAL 8    /* runs of one more in tier 0 */
+
+bool jit_page_checked(const struct jit_vcpu *jv, ram_off_t off)
+{
+    return jv->heat[off >> RT_PAGE_BITS] == HEAT_CHECKED;
+}
+
+static void begin_checks(struct jit_vcpu *jv, ram_off_t off)
+{
+    ram_off_t page = off & ~(ram_off_t)(RT_PAGE_SIZE - 1);
+    jv->heat[off >> RT_PAGE_BITS] = HEAT_CHECKED;
+    jv->stats.checked_pages++;
+    log_put(LOG_SMC, "cpu %u page %llx is checked\n", jv->v->index, (unsigned long long)page);
+    for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
+        next = b->page_next[(b->off & ~(ram_off_t)(RT_PAGE_SIZE - 1)) == page ? 0 : 1];
+        if (!b->check) {
+            jit_kill(jv, b);
+        }
+    }
+    jv->v->env->code_changed = true;
+}
+
+/*
+ * What a slow write counts. A kernel that patches itself does so once, all over its pages, and its
+ * code should run unchecked for ever after; user mode that writes beside its code is a compiler.
+ */
+static unsigned weight(const struct jit_vcpu *jv, bool hit)
+{
+    return (hit ? 16 : 1) * (jit_is_user(jv->mode & 3) ? 16 : 1);
+}
+
+bool jit_heat(struct jit_vcpu *jv, ram_off_t off, bool hit)
+{
+    uint16_t *heat = &jv->heat[off >> RT_PAGE_BITS];
+    if (*heat == HEAT_CHECKED || (!hit && !jv->pages[off >> RT_PAGE_BITS])) {
+        return false;
+    }
+    *heat = (uint16_t)(*heat + weight(jv, hit));
+    if (*heat < HEAT_LIMIT) {
+        return false;
+    }
+    begin_checks(jv, off);
+    return true;
+}
+
+bool jit_same_key(const struct jit_block *a, const struct jit_block *b)
+{
+    return a->pc == b->pc && a->mode == b->mode && a->off == b->off && a->off2 == b->off2 &&
+           a->plain == b->plain;
+}
+
+static bool same_bytes(const uint8_t *at, const uint8_t *was, unsigned n, uint64_t live)
+{
+    if (!live) {
+        return memcmp(at, was, n) == 0;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (at[i] != was[i] && !(live >> i & 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool jit_matches(const struct jit_block *b)
+{
+    const struct ir_self *s = &b->check->self;
+    return same_bytes(s->at[0], s->was, s->n[0], s->live) &&
+           (!s->n[1] || same_bytes(s->at[1], s->was + s->n[0], s->n[1], 0));
+}
+
+static bool in_chain(const struct jit_block *x, const struct jit_block *b)
+{
+    return x->check && x->code.entry && jit_same_key(x, b);
+}
+
+struct jit_block *jit_head(const struct jit_vcpu *jv, struct jit_block *b)
+{
+    struct jit_block *x = b->check ? jv->hash[jit_hash(b->pc, b->mode, b->off)] : b;
+    while (x != b && !in_chain(x, b)) {
+        x = x->hash_next;
+    }
+    return x;
+}
+
+void jit_chain(struct jit_vcpu *jv, const struct jit_block *b)
+{
+    const struct jit_block *last = NULL;
+    codemem_begin_write(&jv->mem);
+    for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)]; x; x = x->hash_next) {
+        if (in_chain(x, b)) {
+            if (last) {
+                jv->host->chain(jv->ctx, &last->code, &x->code);
+            }
+            last = x;
+        }
+    }
+    if (last) {
+        jv->host->chain(jv->ctx, &last->code, NULL);
+    }
+    codemem_end_write(&jv->mem);
+}
+
+/* Bytes in which `now` differs from what x was made from; all if that cannot be told. */
+static uint64_t difference(const struct jit_block *x, const uint8_t *now, unsigned avail)
+{
+    uint64_t diff = 0;
+    if (x->bytes > avail) {
+        return ~0ull;
+    }
+    for (unsigned i = 0; i < x->bytes; i++) {
+        diff |= (uint64_t)(x->check->was[i] != now[i]) << i;
+    }
+    return diff;
+}
+
+uint64_t jit_live_bytes(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off, const uint8_t *now,
+                        unsigned avail)
+{
+    for (struct jit_block *x = jv->hash[jit_hash(pc, jv->mode, off)]; x; x = x->hash_next) {
+        if (x->check && x->pc == pc && x->mode == jv->mode && x->off == off &&
+            x->off2 == RAM_OFF_NONE && !(difference(x, now, avail) & ~x->check->imms)) {
+            return difference(x, now, avail) | x->check->self.live;
+        }
+    }
+    return 0;
+}
+
+unsigned jit_trial(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off)
+{
+    unsigned n = 0;
+    for (struct jit_block *x = jv->hash[jit_hash(pc, jv->mode, off)]; x; x = x->hash_next) {
+        n += x->check && x->code.entry && x->pc == pc && x->mode == jv->mode && x->off == off;
+    }
+    return jv->tier && n >= VERSIONS ? TRIAL : 0;
+}
+
+/* Does b stand for x too? */
+static bool covers(const struct jit_block *b, const struct jit_block *x)
+{
+    return b->bytes == x->bytes &&
+           !(difference(x, b->check->was, b->bytes) & ~b->check->self.live) &&
+           !(x->check->self.live & ~b->check->self.live);
+}
+
+void jit_drop_versions(struct jit_vcpu *jv, const struct jit_block *b)
+{
+    unsigned n = 0;
+    struct jit_block *oldest = NULL;
+    for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)], *next; x; x = next) {
+        next = x->hash_next;
+        if (x->check && jit_same_key(x, b)) {
+            if (x->trial || (b->check->self.live && covers(b, x))) {
+                jit_kill(jv, x);
+                continue;
+            }
+            oldest = oldest ? oldest : x;
+            n++;
+        }
+    }
+    if (n >= VERSIONS && !b->trial) {
+        jit_kill(jv, oldest);
+    }
+}
