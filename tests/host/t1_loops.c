@@ -114,7 +114,7 @@ static void init(struct machine *m, uint64_t seed)
     struct gen g = {.rng = seed | 1};
     t1_init_state(m, seed);
     for (unsigned i = 0; i < sizeof(bases); i++) {
-        unsigned page = 1 + t1_below(&g, 3);
+        unsigned page = 1 + t1_below(&g, 5); /* 5 is read-only */
         m->cpu->env.reg[bases[i]] = MEM_BASE + page * RT_PAGE_SIZE + t1_below(&g, RT_PAGE_SIZE);
     }
     m->cpu->env.reg[1] = t1_below(&g, 64);

@@ -30,7 +30,8 @@
 struct diff_state {
     uint64_t gpr[16], pc, flags;
     uint32_t mxcsr;
-    int fault; /* exception vector, or DIFF_NO_FAULT */
+    int fault;           /* exception vector, or DIFF_NO_FAULT */
+    uint64_t fault_addr; /* engines: of a page fault */
     uint8_t fx[DIFF_FX];
     uint8_t vec[16][32];
     uint8_t mem[DIFF_MEM_SIZE];

@@ -228,6 +228,7 @@ void diff_guest_run(struct diff_guest *g, const struct diff_engine *e, const str
             }
         }
         out->fault = exit == RT_EXIT_FAULT ? fault_vector(&g->cpu->rt.fault) : DIFF_NO_FAULT;
+        out->fault_addr = g->cpu->rt.fault.addr;
         g->block = &g->buf.block;
     }
     store(g, out);
