@@ -77,10 +77,11 @@ class Apps:
         return subprocess.run(["unshare", "--mount", *user, "sh", "-c", inside], stdin=subprocess.DEVNULL, check=True,
                               capture_output=True, text=True).stdout
 
-    def round(self, pair):
-        results = {"native": emulators.native_marks(self.script(self.names))}
-        for e in pair:
-            results[e.name], _ = e.run(SCRIPT + self.names, self.initrd, self.disk)
+    def round(self, pair, turn):
+        results = {"native": emulators.native_marks(self.script(self.names)), "lodge": {}, "qemu": {}}
+        for name, marks in emulators.alternate(pair, SCRIPT + self.names, self.initrd, self.disk, turn):
+            for who, mark in marks.items():
+                results[who][name] = mark
         return results
 
 
@@ -95,7 +96,7 @@ def measure(args, work):
     rounds = []
     for r in range(args.rounds):
         print(f"round {r + 1} of {args.rounds}", file=sys.stderr)
-        rounds.append(apps.round(pair[::-1] if r % 2 else pair))
+        rounds.append(apps.round(pair, r))
     rows = figures.rows(apps.group_of, rounds)
     return {"about": emulators.versions(args, RAM_MIB), "apps": rows, "groups": figures.groups(rows)}
 

@@ -11,17 +11,26 @@ What follows SUM is the program's own (the native CPU time in microseconds, or f
 """
 import base64
 import collections
+import contextlib
 import gzip
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def cpuinfo(key):
+    with open("/proc/cpuinfo") as f:
+        return [line.split(":")[1].strip() for line in f if line.startswith(key)][0]
+
+
 # Both emulators pass the host's TSC through. On a loaded host the kernel's calibration of it fails under
 # TCG and the boot stands still, so the kernel is told.
-TSC_KHZ = int(float([l for l in open("/proc/cpuinfo") if l.startswith("cpu MHz")][0].split(":")[1]) * 1000)
+TSC_KHZ = int(float(cpuinfo("cpu MHz")) * 1000)
 APPEND = f"console=ttyS0 quiet mitigations=off tsc_early_khz={TSC_KHZ}"
 
 # cpu: of the emulator; wall: both in seconds; sum: what must agree; more: the words after it.
@@ -60,10 +69,13 @@ class Emulator:
                      "-append", APPEND + " lodge.run=" + base64.b64encode(script.encode()).decode()]
         return args + list(more)
 
+    def session(self, script, initrd, more=()):
+        command = self.command(f"{self.guest}/vmlinux", f"{script} && poweroff -f; sleep 100", initrd, more)
+        return Session(command, self.timeout, self.ram_mib)
+
     def run(self, script, initrd, more=()):
         """Boots, runs the script, answers its marks: {name: Mark}, and own memory at the first mark."""
-        command = self.command(f"{self.guest}/vmlinux", f"{script} && poweroff -f; sleep 100", initrd, more)
-        with Session(command, self.timeout, self.ram_mib) as session:
+        with self.session(script, initrd, more) as session:
             return session.follow()
 
 
@@ -89,10 +101,7 @@ class Session:
         self.proc.stdin.flush()
 
     def begin(self, name):
-        if self.pid is None:
-            self.pid = int(open(f"/proc/{self.proc.pid}/task/{self.proc.pid}/children").read().split()[0])
-            self.memory = own_memory(self.pid, self.ram_mib)
-        time.sleep(0.02)
+        time.sleep(0.01)
         self.running = name
         self.wall, self.cpu = time.perf_counter(), cpu_seconds(self.pid)
         self.answer()
@@ -109,23 +118,53 @@ class Session:
         print(f"  {self.name} {name} {self.cpu:.3f}", file=sys.stderr)
         self.running = None
 
-    def follow(self):
+    def find(self):
+        self.pid = int(open(f"/proc/{self.proc.pid}/task/{self.proc.pid}/children").read().split()[0])
+        self.memory = own_memory(self.pid, self.ram_mib)
+
+    def marks(self):
+        """Each name at its beginning; the guest waits there until the next one is asked for."""
         for line in self.proc.stdout:
             text = line.decode("utf-8", "replace").strip()
             self.log.append(text)
             words = text.split()
             if words[:2] == ["MARK", "begin"]:
+                if self.pid is None:
+                    self.find()
+                yield words[2]
                 self.begin(words[2])
             elif words[:2] == ["MARK", "end"]:
                 self.end(words[2], words[3:])
             elif words[:2] == ["MARK", "sum"]:
                 self.sum(words[2], words[3:])
+        self.finish()
+
+    def follow(self):
+        for _ in self.marks():
+            pass
+        return self.results, self.memory
+
+    def finish(self):
         status = self.proc.wait()
         if status or self.running or not self.results:
             print(f"{self.name}: status {status} in {self.running}: {self.log[-6:]}", file=sys.stderr)
             if self.running:
                 self.results[self.running] = Mark(None, None, "hangs" if status == 124 else "fails", [])
-        return self.results, self.memory
+
+
+def alternate(pair, script, initrd, more=(), turn=0):
+    """Boots both emulators and lets them run the script's parts in turn: (name, {emulator: Mark}) of each.
+
+    One stands at its mark while the other works, so that what else the host does meets both."""
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(e.session(script, initrd, more)) for e in pair]
+        steps = [s.marks() for s in sessions]
+        names = [next(step, None) for step in steps]
+        while any(names):
+            turn, now = turn + 1, names[:]
+            for i in (0, 1) if turn % 2 else (1, 0):
+                names[i] = next(steps[i], None)
+            yield now[0] or now[1], {e.name: s.results[n] for e, s, n in zip(pair, sessions, now) if n}
 
 
 def native_marks(text):
@@ -163,17 +202,23 @@ def add_arguments(parser, timeout):
     parser.add_argument("--markdown")
 
 
+def skip(why):
+    print(f"not measured: {why}")
+    sys.exit(77)  # to meson's tests: skipped
+
+
 def parse(parser, rounds):
     args = parser.parse_args()
     args.rounds = args.rounds or rounds
     if not os.path.exists(f"{args.guest}/initrd.gz"):
-        sys.exit("no guest: run tools/guest.py first")
+        skip("no guest; tools/guest.py makes it")
+    if not shutil.which(args.qemu):
+        skip(f"no {args.qemu} to compare with; it is in Debian's package qemu-system-x86")
     return args
 
 
 def host():
-    model = [l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")]
-    return f"{model[0] if model else '?'}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+    return f"{cpuinfo('model name')}, {os.cpu_count()} CPUs, Linux {platform.release()}"
 
 
 def versions(args, ram_mib):

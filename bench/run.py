@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Measures Lodge beside QEMU's TCG: the same guest under both, alternately, by process CPU time.
 
-usage: run.py [--quick] [--rounds N] [--only NAME,...] [--lodge FILE] [--qemu FILE] [--guest DIR]
-              [--qemu-cpu best|max|qemu64] [--json FILE] [--markdown FILE] [--gate FILE]
+usage: run.py [--quick] [--gate FILE [--handicap PERCENT]] [--record FILE] [--rounds N] [--only NAME,...]
+              [--lodge FILE] [--qemu FILE] [--guest DIR] [--qemu-cpu best|max|qemu64] [--json FILE] [--markdown FILE]
 
 The guest (tools/guest.py makes it) runs the kernels of bench/kernels. At each mark the guest waits
 for a line, so that the emulator stands still while its CPU clock (all threads) is read. The native
 column is the same program run directly. What is compared is medians, their ratio, and geometric
-means of the ratios per group; wall time is used only for exec to guest exit. --gate fails when a
-group's geometric mean is more than 10 % under that of a stored result.
+means of the ratios per group; wall time is used only for exec to guest exit. --quick is less than a
+minute and a half, for tests: --gate FILE compares it with a record, --record FILE writes one (gate.py).
 """
 import argparse
 import json
@@ -21,12 +21,12 @@ import time
 
 import emulators
 import figures
+import gate
 from emulators import Emulator
 
 HERE = emulators.HERE
 RAM_MIB = 512
-QUICK = ["sha256", "hash", "interp-switch", "virtual", "memcpy-8m", "strlen", "nbody", "x87", "saxpy-sse",
-         "getppid", "page-fault", "fork-exec", "jit-rewrite"]
+RECORD_RUNS = 6
 
 
 def build_kernels(out):
@@ -80,15 +80,15 @@ class Kernels:
         make_exit_elf(self.elf)
         out = subprocess.run([self.program, "-l"], capture_output=True, text=True).stdout
         self.group_of = dict(reversed(l.split()) for l in out.splitlines() if not l.startswith("MARK"))
-        self.names = args.only.split(",") if args.only else QUICK if args.quick else []
+        self.names = args.only.split(",") if args.only else []
         self.rounds, self.machine = [], {"boot-elf": {}, "boot-bzimage": {}, "exit-ms": {}, "memory-mib": {}}
 
     def under(self, emulator):
         return emulator.run(f"/kernels -w {' '.join(self.names)}", self.initrd)
 
-    def native(self):
-        out = subprocess.run([self.program] + self.names, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                             check=True).stdout
+    def native(self, names=None, percent=100):
+        command = [self.program, "-s", str(percent), *(self.names if names is None else names)]
+        out = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
         return emulators.native_marks(out)
 
     def note(self, what, emulator, value):
@@ -130,9 +130,9 @@ def measure(args, work):
         print(f"round {r + 1} of {args.rounds}", file=sys.stderr)
         kernels.round(pair)
         if not args.only:
-            kernels.boots(pair * (1 if args.quick else 2))
+            kernels.boots(pair * 2)
     if not args.only:
-        kernels.exits(pair, 10 if args.quick else 50)
+        kernels.exits(pair, 50)
     return summary(kernels, {"qemu cpu": cpu, "qemu64/max time": cpu_ratio})
 
 
@@ -157,17 +157,31 @@ def markdown(result):
     return "\n".join(lines + [""] + figures.table(["machine", "Lodge", "TCG", "TCG / Lodge"], machine)) + "\n"
 
 
-def gate(result, stored):
-    """Groups whose mean fell against the stored result, over the kernels both have."""
+def quick(args, work):
+    """Measures a few kernels and does what --gate and --record ask; the result, and sentences about what fell."""
+    kernels = Kernels(args, work)
+    pair = [Emulator("lodge", args.lodge, args), Emulator("qemu", args.qemu, args, args.qemu_cpu)]
+    native = {n: m for percent, names in gate.PARTS.items() for n, m in kernels.native(names, percent).items()}
+    about, rounds = emulators.versions(args, RAM_MIB), []
+
+    def table(measured):
+        return figures.rows(kernels.group_of, [dict(r, native=native) for r in measured])
+
+    def attempt():
+        rounds.extend(gate.passes(pair, kernels.initrd, 1 + args.handicap / 100))
+        return table(rounds)
+
     bad = []
-    for group in result["groups"]:
-        both = [(k["speed"], stored["kernels"][n]["speed"]) for n, k in result["kernels"].items()
-                if n in stored["kernels"] and group in (k["group"], "all") and k["speed"]
-                and stored["kernels"][n]["speed"]]
-        now, then = figures.geometric([b[0] for b in both]), figures.geometric([b[1] for b in both])
-        if both and now < 0.9 * then:
-            bad.append(f"{group}: {now:.2f}, was {then:.2f}")
-    return bad
+    if args.record:
+        tables = [table(gate.passes(pair, kernels.initrd)) for _ in range(RECORD_RUNS)]
+        with open(args.record, "w") as f:
+            f.write(json.dumps(gate.record(tables, about), indent=1) + "\n")
+        rows = tables[-1]
+    elif args.gate:
+        rows, bad = gate.check(attempt, args.gate)
+    else:
+        rows = attempt()
+    return {"about": about, "kernels": rows, "groups": figures.groups(rows), "machine": {}}, bad
 
 
 def main():
@@ -176,14 +190,19 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--qemu-cpu", default="max")
     parser.add_argument("--gate")
+    parser.add_argument("--record")
+    parser.add_argument("--handicap", type=float, default=0, help="count so many percent more for Lodge: tries the gate")
     args = emulators.parse(parser, rounds=5)
+    bad = []
     with tempfile.TemporaryDirectory() as work:
-        result = measure(args, work)
-    result["about"].update(emulators.versions(args, RAM_MIB))
+        if args.quick or args.gate or args.record:
+            result, bad = quick(args, work)
+        else:
+            result = measure(args, work)
+            result["about"].update(emulators.versions(args, RAM_MIB))
     figures.write(result, markdown(result), args)
-    fallen = gate(result, json.load(open(args.gate))) if args.gate else []
-    if fallen:
-        sys.exit("fallen: " + "; ".join(fallen))
+    if bad:
+        sys.exit("fallen: " + "; ".join(bad))
     figures.end(figures.wrong(result["kernels"]))
 
 
