@@ -142,6 +142,9 @@ static bool look_around(struct jit_vcpu *jv)
         atomic_store(&v->env->exit, 0);
         jit_safepoint(jv);
         jit_free_zombies(jv);
+        if (jv->checked_count) {
+            jit_cool(jv);
+        }
         if (jv->stop) {
             return false;
         }
@@ -447,6 +450,7 @@ static void free_vcpu(struct jit_vcpu *jv)
     }
     lockstep_free(jv->lockstep);
     free(jv->arenas);
+    free(jv->checked);
     free(jv->mail);
     v->isa->cpu_fini(v);
     vcpu_fini(v);

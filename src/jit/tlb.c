@@ -3,7 +3,7 @@
  * with translations, and what flushes mean for jump targets, links and return stacks.
  *
  * M1: a write tag is valid only for a page of RAM that is writable, dirty, and has no translations
- *     of any vCPU.
+ *     of any vCPU but such as look at their own bytes (checked.c).
  * M2: only the owner of a table writes it.
  * M3: what a flush of non-global pages leaves (entries of the tables, links, jump targets of
  *     kernel modes) was found through global pages only.
