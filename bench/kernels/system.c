@@ -224,6 +224,31 @@ static uint64_t jit_fresh(unsigned long n)
     return x;
 }
 
+/* 300 functions are written, then one of them runs for long: a loop with loads and stores. */
+static uint64_t jit_hot(unsigned long n)
+{
+    static const uint8_t loop[] = {0x31, 0xc0, 0x03, 0x06, 0x89, 0x06, 0x83, 0xc0, 0x05, 0x89,
+                                   0x46, 0x04, 0x03, 0x46, 0x04, 0xff, 0xcf, 0x75, 0xef, 0xc3};
+    uint8_t *code = map(65536, PROT_READ | PROT_WRITE | PROT_EXEC);
+    uint32_t x = 0, cell[2] = {1, 2};
+    for (unsigned i = 0; i < 300; i++) {
+        emit(code + 64 * i, i);
+        x = call(code + 64 * i, x);
+    }
+    memcpy(code + 64 * 100, loop, sizeof(loop));
+    while (n--) {
+        uint32_t r, count = 1000000;
+        uint32_t *at = cell;
+        __asm__ volatile("call *%3"
+                         : "=a"(r), "+D"(count), "+S"(at)
+                         : "r"(code + 64 * 100)
+                         : "memory", "cc", "rcx", "rdx", "r8", "r9", "r10", "r11");
+        x += r;
+    }
+    munmap(code, 65536);
+    return x;
+}
+
 /* A jump that is a nop every other time, as in code that is switched on and off. */
 static uint64_t jit_toggle(unsigned long n)
 {
@@ -252,5 +277,6 @@ const struct kernel system_kernels[] = {{"getppid", "system", parent, 2000000},
                                         {"jit-rewrite", "guest-jit", jit_rewrite, 50000},
                                         {"jit-append", "guest-jit", jit_append, 50000},
                                         {"jit-fresh", "guest-jit", jit_fresh, 20000},
+                                        {"jit-hot", "guest-jit", jit_hot, 500},
                                         {"jit-toggle", "guest-jit", jit_toggle, 100000},
                                         {0}};

@@ -20,37 +20,69 @@
  *     next one runs in tier 0 first (b->trial) and gets tier 1 code when it has stayed for a while.
  *     There is one of these of a key, in front of those with code and in nobody's way.
  *
+ * A page whose code was not translated for a while is protected again: what runs there then is as
+ * fast as other code.
+ *
  * A page becomes checked between blocks only: a block that was made while writes were noticed must
  * not go on when they are not.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "jit/internal.h"
 
-#define HEAT_CHECKED 0xffff
+/* Values of jv->heat[]; below them it counts. */
+#define HEAT_CHANGED 0xffff /* checked, and code was translated since the last look */
+#define HEAT_CHECKED 0xfffe
+#define COOL_MS 500 /* a page whose code did not change for so long is protected again */
 #define HEAT_LIMIT 1024
 #define VERSIONS 4 /* blocks of one key */
 #define TRIAL 8    /* runs of one more in tier 0 */
 
 bool jit_page_checked(const struct jit_vcpu *jv, ram_off_t off)
 {
-    return jv->heat[off >> RT_PAGE_BITS] == HEAT_CHECKED;
+    return jv->heat[off >> RT_PAGE_BITS] >= HEAT_CHECKED;
+}
+
+void jit_page_changed(struct jit_vcpu *jv, ram_off_t off)
+{
+    jv->heat[off >> RT_PAGE_BITS] = HEAT_CHANGED;
+}
+
+/* All blocks of a page; `checked`: those that are, too. */
+static void kill_page(struct jit_vcpu *jv, ram_off_t page, bool checked)
+{
+    for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
+        next = b->page_next[jit_page_of(b->off) == page ? 0 : 1];
+        if (checked || !b->check) {
+            jit_kill(jv, b);
+        }
+    }
+}
+
+static void note_page(struct jit_vcpu *jv, ram_off_t page)
+{
+    if (jv->checked_count == jv->checked_room) {
+        jv->checked_room = jv->checked_room ? jv->checked_room * 2 : 64;
+        jv->checked = realloc(jv->checked, jv->checked_room * sizeof(*jv->checked));
+        if (!jv->checked) {
+            abort();
+        }
+    }
+    jv->checked[jv->checked_count++] = page;
 }
 
 static void begin_checks(struct jit_vcpu *jv, ram_off_t off)
 {
-    ram_off_t page = off & ~(ram_off_t)(RT_PAGE_SIZE - 1);
-    jv->heat[off >> RT_PAGE_BITS] = HEAT_CHECKED;
+    ram_off_t page = jit_page_of(off);
     jv->stats.checked_pages++;
     log_put(LOG_SMC, "cpu %u page %llx is checked\n", jv->v->index, (unsigned long long)page);
-    for (struct jit_block *b = jv->pages[page >> RT_PAGE_BITS], *next; b; b = next) {
-        next = b->page_next[(b->off & ~(ram_off_t)(RT_PAGE_SIZE - 1)) == page ? 0 : 1];
-        if (!b->check) {
-            jit_kill(jv, b);
-        }
-    }
+    kill_page(jv, page, false);
+    jit_unclaim(jv, page); /* blocks that begin or end in another page may be left */
+    jit_page_changed(jv, off);
+    note_page(jv, page);
     jv->v->env->code_changed = true;
 }
 
@@ -66,7 +98,7 @@ static unsigned weight(const struct jit_vcpu *jv, bool hit)
 bool jit_heat(struct jit_vcpu *jv, ram_off_t off, bool hit)
 {
     uint16_t *heat = &jv->heat[off >> RT_PAGE_BITS];
-    if (*heat == HEAT_CHECKED || (!hit && !jv->pages[off >> RT_PAGE_BITS])) {
+    if (*heat >= HEAT_CHECKED || (!hit && !jv->pages[off >> RT_PAGE_BITS])) {
         return false;
     }
     *heat = (uint16_t)(*heat + weight(jv, hit));
@@ -75,6 +107,29 @@ bool jit_heat(struct jit_vcpu *jv, ram_off_t off, bool hit)
     }
     begin_checks(jv, off);
     return true;
+}
+
+void jit_cool(struct jit_vcpu *jv)
+{
+    struct timespec ts;
+    size_t kept = 0;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    uint64_t now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    if (now < jv->cool_at) {
+        return;
+    }
+    jv->cool_at = now + COOL_MS;
+    for (size_t i = 0; i < jv->checked_count; i++) {
+        ram_off_t page = jv->checked[i];
+        if (jv->heat[page >> RT_PAGE_BITS]-- == HEAT_CHANGED) {
+            jv->checked[kept++] = page;
+            continue;
+        }
+        kill_page(jv, page, true);
+        jv->heat[page >> RT_PAGE_BITS] = 0;
+        jv->stats.cooled_pages++;
+    }
+    jv->checked_count = kept;
 }
 
 bool jit_same_key(const struct jit_block *a, const struct jit_block *b)
@@ -120,6 +175,9 @@ struct jit_block *jit_head(const struct jit_vcpu *jv, struct jit_block *b)
 void jit_chain(struct jit_vcpu *jv, const struct jit_block *b)
 {
     const struct jit_block *last = NULL;
+    if (!jv->host) {
+        return;
+    }
     codemem_begin_write(&jv->mem);
     for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)]; x; x = x->hash_next) {
         if (in_chain(x, b)) {

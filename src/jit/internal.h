@@ -170,6 +170,9 @@ struct jit_vcpu {
     struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
     uint16_t *heat;           /* by RAM page: checked.c */
+    ram_off_t *checked;       /* pages that are */
+    size_t checked_count, checked_room;
+    uint64_t cool_at;   /* when to look at them next, in ms */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct pool blocks;
     struct jit_block *zombies;
@@ -225,6 +228,11 @@ static inline bool jit_is_user(unsigned mmu_idx)
     return mmu_idx == 1;
 }
 
+static inline ram_off_t jit_page_of(ram_off_t off)
+{
+    return off & ~(ram_off_t)(RT_PAGE_SIZE - 1);
+}
+
 /* softmmu.c */
 extern const struct rt_mem_ops jit_mem_ops;
 /* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
@@ -254,10 +262,7 @@ void jit_space_flush_page(struct jit_vcpu *, gva_t va);
 void jit_space_forget(struct jit_vcpu *, unsigned asid); /* one that does not run */
 
 /* cache.c */
-void jit_drop_breaks(struct jit_vcpu *);                    /* the set of breakpoints changed */
-struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc); /* NULL: env->fault is filled */
-struct jit_block *jit_find_plain(struct jit_vcpu *, uint64_t pc); /* the same, in compact form */
-struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
+void jit_drop_breaks(struct jit_vcpu *); /* the set of breakpoints changed */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
 void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
 void jit_free_zombies(struct jit_vcpu *);
@@ -274,9 +279,6 @@ void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
 void jit_limit_dropped(struct jit_vcpu *, const struct jit_block *);
 void jit_limit_made(struct jit_vcpu *, const struct jit_block *);
 void jit_limit_plan(struct jit_vcpu *);
-void jit_promote(struct jit_vcpu *, struct jit_block *); /* makes tier 1 code, if it can */
-void jit_kill(struct jit_vcpu *, struct jit_block *);
-unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off);
 
 void jit_free_block(struct jit_vcpu *, struct jit_block *);
 
@@ -287,9 +289,24 @@ void jit_make_room(struct jit_vcpu *); /* for jit_emit(); may drop blocks */
 void jit_emit(struct jit_vcpu *, struct jit_block *, const struct ir_block *, enum ir_form);
 enum ir_form jit_first_form(const struct jit_vcpu *, uint64_t pc);
 bool jit_is_hot(const struct jit_vcpu *, const struct jit_block *);
+void jit_unclaim(struct jit_vcpu *, ram_off_t page); /* writes to it need not be noticed */
+void jit_kill(struct jit_vcpu *, struct jit_block *);
+unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off);
+
+void jit_enter_hash(struct jit_vcpu *, struct jit_block *);
+void jit_leave_hash(struct jit_vcpu *, struct jit_block *);
+void jit_link_pages(struct jit_vcpu *, struct jit_block *);
+
+/* make.c */
+struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc);       /* NULL: env->fault is filled */
+struct jit_block *jit_find_plain(struct jit_vcpu *, uint64_t pc); /* the same, in compact form */
+struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
+void jit_promote(struct jit_vcpu *, struct jit_block *);       /* makes tier 1 code, if it can */
 
 /* checked.c */
 bool jit_page_checked(const struct jit_vcpu *, ram_off_t off);
+void jit_page_changed(struct jit_vcpu *, ram_off_t off); /* new code in a checked page */
+void jit_cool(struct jit_vcpu *); /* between blocks: pages that need not be checked any more */
 /* A write to a page with translations was slow, or dropped some (`hit`). True: it is checked now,
  * and the running block, if any, is to be left behind its instruction. */
 bool jit_heat(struct jit_vcpu *, ram_off_t off, bool hit);

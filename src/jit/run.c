@@ -179,6 +179,9 @@ static bool look_around(struct jit_vcpu *jv)
         jit_safepoint(jv);
         jit_free_zombies(jv);
         forget_scatter(jv);
+        if (jv->checked_count) {
+            jit_cool(jv);
+        }
         if (jv->stop) {
             return false;
         }
@@ -484,6 +487,7 @@ static void free_vcpu(struct jit_vcpu *jv)
         codemem_close(&jv->mem);
     }
     lockstep_free(jv->lockstep);
+    free(jv->checked);
     free(jv->mail);
     v->isa->cpu_fini(v);
     vcpu_fini(v);

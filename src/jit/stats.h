@@ -16,7 +16,7 @@ struct jit_options;
     X(slow_code) X(slow_cross) X(walks) X(refills) X(flushes) X(flushes_nonglobal)         \
     X(switches) X(switches_kept) X(flushes_page) X(flushes_code) X(invalidated) X(evicted) \
     X(translated_again) X(slow_reads) X(slow_writes) X(warmed) X(scattered)               \
-    X(checked_pages) X(checked_blocks) X(live_blocks) X(mismatches)
+    X(checked_pages) X(cooled_pages) X(checked_blocks) X(live_blocks) X(mismatches)
 /* clang-format on */
 
 struct jit_stats {

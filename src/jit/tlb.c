@@ -3,7 +3,7 @@
  * with translations. What flushes mean beyond the tables is in space.c.
  *
  * M1: a write tag is valid only for a page of RAM that is writable, dirty, and has no translations
- *     of any vCPU.
+ *     of any vCPU but such as look at their own bytes (checked.c).
  * M2: only the owner of a table writes it.
  * M3, M4: space.c. Tables hold one address space and global pages: a change of address space
  *     empties them of all others, and walks of spaces in use fill them again.
