@@ -51,7 +51,10 @@ static void move(struct gen *g)
     if (t1_below(g, 12) == 0) {
         old = ir_bin(g->b, IR_and, IR_I64, old, ir_const(g->b, ~1ull));
     }
-    ir_setreg(g->b, IR_I64, reg, ir_bin(g->b, IR_add, IR_I64, old, ir_const(g->b, (uint64_t)by)));
+    enum ir_type w = t1_below(g, 8) ? IR_I64 : IR_I32;
+    bool less = t1_below(g, 2);
+    ir_ref k = ir_const(g->b, (uint64_t)(less ? -by : by));
+    ir_setreg(g->b, w, reg, ir_bin(g->b, less ? IR_sub : IR_add, w, old, k));
 }
 
 static void body(struct gen *g)
