@@ -174,6 +174,9 @@ struct jit_block *jit_head(const struct jit_vcpu *jv, struct jit_block *b)
 void jit_chain(struct jit_vcpu *jv, const struct jit_block *b)
 {
     const struct jit_block *last = NULL;
+    if (!jv->host) {
+        return;
+    }
     codemem_begin_write(&jv->mem);
     for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)]; x; x = x->hash_next) {
         if (in_chain(x, b)) {

@@ -502,6 +502,9 @@ enum rt_exit lockstep_run(struct lockstep *l, const struct jit_block *block)
     memcpy(l->before, env, HEAD);
     memcpy(l->before + HEAD, (char *)env + sizeof(struct rt_env), l->tail);
     enum rt_exit first = interpret(l, b, 0);
+    if (block->dead) { /* its page has become a checked one */
+        return RT_EXIT_JUMP;
+    }
     if (l->device) {
         l->skipped_device++;
         return jv->host->enter(jv->ctx, env, block->code.entry);

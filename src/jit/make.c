@@ -80,6 +80,7 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
         memcpy(jv->cross + s->avail, next->host, 16);
         t.code = s->code = jv->cross;
         t.avail2 = 16;
+        t.live = 0;
         s->off2 = next->off;
         jv->v->isa->translate(b, &t);
         if (b->bytes <= s->avail) { /* all in the first page after all */
