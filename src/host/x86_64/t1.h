@@ -48,7 +48,7 @@ enum access_kind {
 };
 struct access {
     uint8_t kind, line;
-    uint8_t strip_kind; /* in the strip of a loop: t1_loop.c */
+    uint8_t strip_kind, strip_line; /* in the strip of a loop: t1_loop.c */
     uint8_t scale, size;
     bool write, in_stream;
     uint16_t base[2]; /* the address: base values, the second times scale; 0: not known */

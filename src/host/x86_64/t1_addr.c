@@ -225,11 +225,16 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     return found(t, x_mx(temps[0], temps[1], 0, k));
 }
 
+static unsigned line_here(const struct t1 *t, const struct access *a)
+{
+    return t->strip_top ? a->strip_line : a->line;
+}
+
 /* Flags stay. */
 static struct x_rm by_group(struct t1 *t, struct x_rm ea, const unsigned temps[2],
                             const struct access *a)
 {
-    struct x_rm delta = t1_in_line(t, a->line, offsetof(struct rt_base, delta));
+    struct x_rm delta = t1_in_line(t, line_here(t, a), offsetof(struct rt_base, delta));
     unsigned reg = ea.reg != X_NONE ? ea.reg : ea.index;
     if (t->aligned) {
         load_address(t, temps[0], ea); /* its low bits are looked at */
@@ -250,7 +255,8 @@ static struct x_rm by_stream(struct t1 *t, struct x_rm ea, const unsigned temps[
                              const struct access *a)
 {
     load_address(t, temps[0], ea);
-    x_mov_r_rm(&t->hot, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
+    x_mov_r_rm(&t->hot, IR_I64, temps[1],
+               t1_in_line(t, line_here(t, a), offsetof(struct rt_base, delta)));
     return found(t, x_mx(temps[0], temps[1], 0, 0));
 }
 

@@ -52,7 +52,7 @@ static bool line_taken(const struct plan *p, unsigned line)
     return false;
 }
 
-static bool join(struct plan *p, const struct access *a)
+static bool join(struct plan *p, struct access *a)
 {
     for (unsigned k = 0; k < p->nstreams; k++) {
         struct stream *s = &p->stream[k];
@@ -65,6 +65,7 @@ static bool join(struct plan *p, const struct access *a)
             s->lo = lo;
             s->hi = hi;
             s->write |= a->write;
+            a->strip_line = s->line; /* through a copy of the register it has another one */
             return true;
         }
     }
@@ -79,6 +80,7 @@ static bool join(struct plan *p, const struct access *a)
                                                .step = step,
                                                .lo = a->off,
                                                .hi = a->off + a->size};
+    a->strip_line = a->line;
     return true;
 }
 
@@ -91,6 +93,7 @@ bool t1_plan_strip(struct t1 *t)
     for (unsigned i = 0; i < t->b->nops; i++) {
         struct access *a = &p->access[i];
         a->strip_kind = a->kind;
+        a->strip_line = a->line;
         if ((a->kind == ACCESS_BASE || a->kind == ACCESS_MEMBER) && a->base[0] && join(p, a)) {
             a->strip_kind = a->base[1] ? ACCESS_STREAM : ACCESS_MEMBER;
             a->in_stream = true;
