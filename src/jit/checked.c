@@ -36,7 +36,7 @@
 /* Values of jv->heat[]; below them it counts. */
 #define HEAT_CHANGED 0xffff /* checked, and code was translated since the last look */
 #define HEAT_CHECKED 0xfffe
-#define COOL_MS 500 /* a page whose code did not change for so long is protected again */
+#define COOL_MS 100 /* a page whose code did not change for so long is protected again */
 #define HEAT_LIMIT 1024
 #define VERSIONS 4 /* blocks of one key */
 #define TRIAL 8    /* runs of one more in tier 0 */

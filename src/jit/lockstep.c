@@ -366,10 +366,12 @@ static bool stores_agree(struct lockstep *l)
     return true;
 }
 
-/* Which flags the manual defines after a setflags, of those it did before. */
-static uint16_t defined_by(const struct ir_block *b, const struct ir_op *set, uint16_t before)
+/* Which flags the manual defines in a flags value, of those it did before. */
+static uint16_t defined_in(const struct ir_block *b, const struct ir_op *f, uint16_t before)
 {
-    const struct ir_op *f = &b->op[set->a];
+    if (f->op == IR_flags && f->c != IR_NONE && b->op[f->c].op == IR_flags) {
+        before = defined_in(b, &b->op[f->c], before); /* those it keeps, whose setflags is gone */
+    }
     switch (f->op == IR_flags ? f->aux : IR_FL_ADD) {
     case IR_FL_LOGIC:
     case IR_FL_AND:
@@ -410,7 +412,7 @@ static uint16_t flags_mask(const struct ir_block *b, uint64_t pc, bool inside)
             return here;
         }
         if (op->op == IR_setflags) {
-            here = defined_by(b, op, here);
+            here = defined_in(b, &b->op[op->a], here);
         } else if ((op->op == IR_brcc || op->op == IR_brz || op->op == IR_brnz) &&
                    b->target[op->imm] == pc) {
             mask &= here;
