@@ -42,6 +42,13 @@ struct rt_jump_entry {
 struct rt_base {
     uint64_t tag_r, tag_w, delta;
 };
+/* The compact code to go on with where a group's range crosses a page: by its stub's return
+ * address. */
+struct rt_plain {
+    uint64_t site;
+    const void *code;
+};
+#define RT_PLAINS 2048
 #define RT_BASES 19
 #define RT_BASE_INVALID (1ull << 63) /* engine rule 1 */
 #define RT_SCATTER 1024              /* counters of look-ups through lines that missed */
@@ -108,9 +115,10 @@ struct rt_env {
     uint64_t site;       /* return address of the access that failed: ir_host.settle(); 0: none */
     uint64_t base_guard; /* delta of an invalid line; set by the back end's attach() */
     struct rt_base base[RT_MODES][RT_BASES];
-    uint16_t scatter[RT_SCATTER]; /* by return address; at 0 the access better use the table */
-    uint8_t heat[RT_HEAT];        /* by block, several may share one: runs left in its first form */
-    void *jump_empty; /* code of cleared entries of `jump`; set by the back end's attach() */
+    uint16_t scatter[RT_SCATTER];     /* by return address; at 0 the access better use the table */
+    struct rt_plain plain[RT_PLAINS]; /* slot: site >> 3, modulo */
+    uint8_t heat[RT_HEAT]; /* by block, several may share one: runs left in its first form */
+    void *jump_empty;      /* code of cleared entries of `jump`; set by the back end's attach() */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };

@@ -17,6 +17,7 @@ static void forget_jumps(struct rt_env *env)
     for (unsigned i = 0; i < ARRAY_LEN(env->jump); i++) {
         env->jump[i] = (struct rt_jump_entry){0};
     }
+    memset(env->plain, 0, sizeof(env->plain));
 }
 
 static void free_arena(struct jit_vcpu *jv, struct jit_arena *a)

@@ -17,7 +17,7 @@
 
 struct machine;
 
-#define JIT_HASH_BITS 15
+#define JIT_HASH_BITS 17
 #define JIT_FILL_LOG 256
 #define JIT_SCATTERED 256
 #define JIT_LARGE 2048
@@ -197,6 +197,7 @@ struct jit_vcpu {
     struct {
         uint64_t pc, bits; /* ir_code.scattered of the block there */
     } scattered[JIT_SCATTERED];
+    uint64_t plain_site;    /* of the last exit from a place in generated code */
     uint64_t scatter_since; /* when env->scatter was filled up last, monotonic ns */
     struct jit_stats stats;
 };

@@ -1,6 +1,6 @@
 /*
- * How much code memory a vCPU uses: FIRST_ARENAS, and more of its reserve only while most of what
- * it translates is what it dropped before. What was dropped is remembered as bits by hash.
+ * How much code memory a vCPU uses: FIRST_ARENAS, and more of its reserve while an eighth of what
+ * it translates or more is what it dropped before. What was dropped is remembered as bits by hash.
  */
 #include <string.h>
 
@@ -36,7 +36,7 @@ void jit_limit_plan(struct jit_vcpu *jv)
 {
     struct jit_limit *l = &jv->limit;
     jv->stats.translated_again += l->back;
-    if (l->back * 2 > l->made) {
+    if (l->back * 8 > l->made) {
         codemem_grow(&jv->mem);
     }
     if (codemem_next(&jv->mem) == 0) { /* bits are of one round only */

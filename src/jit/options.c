@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "jit/inject.h"
 
-#define CODE_MB 64
+#define CODE_MB 256
 #define INJECT_RATE 50
 
 static int on_off(const char *key, const char *val, bool *out, struct err *err)

@@ -67,6 +67,7 @@ enum rt_exit jit_enter_code(struct jit_vcpu *jv, const void *entry)
     enum rt_exit why = jv->host->enter(jv->ctx, env, entry);
     if (env->site) {
         struct jit_block *b = jit_block_at(jv, env->site);
+        jv->plain_site = env->site;
         why = jv->host->settle(jv->ctx, env, &b->code, why);
         if (why == RT_EXIT_SCATTER) {
             jit_note_scattered(jv, b, env->pc);
@@ -162,6 +163,17 @@ static void forget_scatter(struct jit_vcpu *jv)
     }
 }
 
+/* The next time generated code goes there by itself. Not into a block with a second page, which may
+ * be mapped anew, nor one that compares its bytes: others have the same key. */
+static void cache_plain(struct jit_vcpu *jv, const struct jit_block *b)
+{
+    struct rt_env *env = jv->v->env;
+    if (b->code.entry && b->off2 == RAM_OFF_NONE && !b->check && !b->special && !log_on(LOG_EXEC)) {
+        env->plain[jv->plain_site >> 3 & (RT_PLAINS - 1)] =
+            (struct rt_plain){jv->plain_site, b->code.entry};
+    }
+}
+
 static void cache_jump(struct jit_vcpu *jv, struct jit_block *b)
 {
     struct rt_env *env = jv->v->env;
@@ -254,6 +266,9 @@ static void run(struct jit_vcpu *jv)
             jit_deliver(jv);
             why = RT_EXIT_JUMP;
             continue;
+        }
+        if (why == RT_EXIT_PLAIN) {
+            cache_plain(jv, b);
         }
         if (b->special) {
             jit_debug_step(jv, false);

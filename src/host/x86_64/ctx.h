@@ -45,6 +45,7 @@ struct ir_host_ctx {
     uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS];      /* TLB miss: [MMU index][write][t][u] */
     uint8_t *base_miss[RT_MODES][2][NTEMPS][NTEMPS]; /* of a look-up through a line */
     uint8_t *base_slow[NTEMPS][NTEMPS], *base_alone[NTEMPS][NTEMPS];
+    uint8_t *base_group[NTEMPS][NTEMPS];
     uint8_t *guard_exit;              /* executable view: the host faulted on base_guard */
     uint8_t *miss_at[NTEMPS][NTEMPS]; /* the same, the address being whole in t */
     uint8_t *probe[RT_MODES][2][PROBE_SIZES][NTEMPS][NTEMPS]; /* address to host address in t */

@@ -206,8 +206,14 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
     x_patch_here(e, often);
     x_mov_r_i64(e, X_R11, RT_EXIT_SCATTER);
     leave_site(e, c->exit_pinned);
+    x_patch_here(e, slow[1]); /* the page is there, the range crosses */
+    x_test_rm_i(e, IR_I32, x_m(X_RSP, 24), PARAM_GROUP);
+    uint8_t *single = x_jcc(e, IR_CC_E);
+    x_pop_r(e, X_RDX);
+    x_pop_r(e, X_RCX);
+    jump(e, c->base_group[ti][ui]);
+    x_patch_here(e, single);
     x_patch_here(e, slow[0]);
-    x_patch_here(e, slow[1]);
     x_pop_r(e, X_RDX);
     x_pop_r(e, X_RCX);
     x_mov_r_i64(e, u, write ? RT_WRITE : RT_READ);
@@ -219,6 +225,26 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
     x_pop_r(e, X_RDX);
     x_pop_r(e, X_RCX);
     jump(e, c->base_alone[ti][ui]);
+}
+
+/* On with compact code, through the table of places where that happened before. */
+static void emit_plain(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
+{
+    unsigned t = temp_regs[ti], u = temp_regs[ui];
+    int32_t table = (int32_t)offsetof(struct rt_env, plain) - RT_BIAS;
+    c->base_group[ti][ui] = e->p;
+    x_mov_r_rm(e, IR_I64, u, x_m(X_RSP, 0));
+    x_mov_r_rm(e, IR_I32, t, x_r(u));
+    x_shift_rm_i(e, X_SHR, IR_I32, x_r(t), 3);
+    x_alu_rm_i(e, X_AND, IR_I32, x_r(t), RT_PLAINS - 1);
+    x_shift_rm_i(e, X_SHL, IR_I32, x_r(t), 4);
+    x_alu_r_rm(e, X_CMP, IR_I64, u, x_mx(X_ENV, t, 0, table));
+    uint8_t *unknown = x_jcc(e, IR_CC_NE);
+    x_alu_rm_i(e, X_ADD, IR_I64, x_r(X_RSP), 16);
+    x_jmp_rm(e, x_mx(X_ENV, t, 0, table + (int32_t)offsetof(struct rt_plain, code)));
+    x_patch_here(e, unknown);
+    x_mov_r_i64(e, X_R11, RT_EXIT_PLAIN);
+    leave_site(e, c->exit_pinned);
 }
 
 /*
@@ -271,8 +297,7 @@ static void emit_base_slow(struct ir_host_ctx *c, struct enc *e, unsigned ti, un
     x_alu_r_rm(e, X_SUB, IR_I64, u, x_r(t));
     x_ret_pop(e, 8);
     x_patch_here(e, group);
-    x_mov_r_i64(e, X_R11, RT_EXIT_PLAIN);
-    leave_site(e, c->exit_pinned);
+    emit_plain(c, e, ti, ui);
 }
 
 static void emit_base_misses(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
