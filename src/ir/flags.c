@@ -169,6 +169,12 @@ static uint32_t replace(uint32_t old, uint32_t bit, bool set)
     return (old & ~bit) | (set ? bit : 0);
 }
 
+static bool carry_out(const struct fl *f, bool in)
+{
+    uint64_t sum = (f->a + f->b + in) & f->mask;
+    return sum < f->a || (in && sum == f->a);
+}
+
 uint32_t ir_flags_value(enum ir_flags_kind kind, enum ir_type type, uint64_t a, uint64_t b,
                         uint32_t old, uint64_t d)
 {
@@ -205,6 +211,8 @@ uint32_t ir_flags_value(enum ir_flags_kind kind, enum ir_type type, uint64_t a, 
     case IR_FL_ZF: return replace(old, FLAG_ZF, a & 0xff);
     case IR_FL_IMAGE: return (uint32_t)a & FLAG_ALL;
     case IR_FL_LOGICC: return result_flags(&f, a) | (b & 0xff ? FLAG_CF : 0);
+    case IR_FL_ADCX: return replace(old, FLAG_CF, carry_out(&f, old & FLAG_CF));
+    case IR_FL_ADOX: return replace(old, FLAG_OF, carry_out(&f, old & FLAG_OF));
     case IR_FLAGS_KINDS: break;
     }
     return old;

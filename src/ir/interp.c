@@ -306,7 +306,9 @@ static uint64_t pure(const struct ir_op *op, uint64_t x, uint64_t y, uint64_t z)
     case IR_and: return x & y;
     case IR_or: return x | y;
     case IR_xor: return x ^ y;
-    case IR_adc: return x + y + (z & FLAG_CF);
+    case IR_adc:
+    case IR_adcx: return x + y + (z & FLAG_CF);
+    case IR_adox: return x + y + !!(z & FLAG_OF);
     case IR_sbb: return x - y - (z & FLAG_CF);
     case IR_not: return ~x;
     case IR_neg: return 0 - x;

@@ -113,6 +113,8 @@ enum ir_flags_kind {
     IR_FL_ZF,     /* ZF: a != 0 (an i8), the rest of C (CMPXCHG8B ...) */
     IR_FL_IMAGE,  /* a is an EFLAGS image */
     IR_FL_LOGICC, /* as LOGIC of a, but CF: b != 0 (an i8) (BLSR, BZHI ...) */
+    IR_FL_ADCX,   /* CF: carry out of a + b + CF of C, the rest of C */
+    IR_FL_ADOX,   /* OF: carry out of a + b + OF of C, the rest of C */
     IR_FLAGS_KINDS
 };
 

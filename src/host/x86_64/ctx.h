@@ -35,7 +35,7 @@ struct ir_host_ctx {
     uint8_t pin[MAX_GUEST_REGS]; /* host register of a guest register, or X_NONE */
     uint8_t pinned[16];          /* guest registers that have one */
     unsigned npinned;
-    bool avx, bmi2, lzcnt, tzcnt, popcnt;
+    bool avx, adx, bmi2, lzcnt, tzcnt, popcnt;
     /* stubs, writable view: calls and jumps are relative, both views keep the same distances */
     uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
     uint8_t *exit_stored; /* leave with the reason in r11d, guest registers are in env already */

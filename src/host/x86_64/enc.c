@@ -333,6 +333,11 @@ void x_bsf(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m)
     op_rm(e, M0F | 0xbc, w, reg, m, 0);
 }
 
+void x_adx(struct enc *e, bool of, enum ir_type w, unsigned reg, struct x_rm m)
+{
+    op_rm(e, (of ? PF3 : P66) | M38 | 0xf6, w, reg, m, 0);
+}
+
 void x_crc32(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m)
 {
     op_rm(e, PF2 | M38 | (w == IR_I8 ? 0xf0 : 0xf1), w, reg, m, w == IR_I8 ? BYTE_RM : 0);

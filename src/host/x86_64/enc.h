@@ -113,6 +113,7 @@ void x_lzcnt(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
 void x_tzcnt(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
 void x_bsr(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
 void x_bsf(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
+void x_adx(struct enc *, bool of, enum ir_type w, unsigned reg, struct x_rm); /* ADCX, ADOX */
 void x_crc32(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
 /* BMI2, none of which touches flags */
 void x_rorx(struct enc *, enum ir_type w, unsigned reg, struct x_rm, unsigned n);

@@ -24,6 +24,7 @@ static void probe(struct ir_host_ctx *c)
     }
     if (__get_cpuid_count(7, 0, &a, &b, &x, &d)) {
         c->bmi2 = b & bit_BMI2;
+        c->adx = b & bit_ADX;
         c->tzcnt = b & bit_BMI;
     }
     if (__get_cpuid(0x80000001, &a, &b, &x, &d)) {

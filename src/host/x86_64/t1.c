@@ -46,6 +46,8 @@ static bool matches_value(const struct t1 *t, const struct ir_op *f, const struc
     switch (f->aux) {
     case IR_FL_ADD: return v->op == IR_add && same_ab(f, v);
     case IR_FL_ADC: return v->op == IR_adc && same_ab(f, v) && f->c == v->c;
+    case IR_FL_ADCX: return v->op == IR_adcx && same_ab(f, v) && f->c == v->c;
+    case IR_FL_ADOX: return v->op == IR_adox && same_ab(f, v) && f->c == v->c;
     case IR_FL_SUB:
         return (v->op == IR_sub && same_ab(f, v)) ||
                (v->op == IR_neg && is_zero(t, f->a) && v->a == f->b);

@@ -187,6 +187,7 @@ void t1_flagbits(struct t1 *, const struct ir_op *);
 /* t1_int.c, t1_mem.c, t1_ctl.c, t1_vec.c: false: not lowered */
 bool t1_int_op(struct t1 *, const struct ir_op *);
 bool t1_muldiv_op(struct t1 *, const struct ir_op *);
+bool t1_adx_op(struct t1 *, const struct ir_op *);
 bool t1_mem_op(struct t1 *, const struct ir_op *);
 bool t1_vec_op(struct t1 *, const struct ir_op *);
 bool t1_ctl_op(struct t1 *, const struct ir_op *);

@@ -258,6 +258,13 @@ static void alu_for_flags(struct t1 *t, const struct ir_op *op, enum x_alu alu)
     }
 }
 
+static void adx_for_flags(struct t1 *t, const struct ir_op *op)
+{
+    unsigned reg = t1_temp(t);
+    t1_copy_to(t, op->type, reg, op->a);
+    x_adx(&t->hot, op->aux == IR_FL_ADOX, op->type, reg, t1_rm(t, op->b));
+}
+
 static bool bit_test(struct t1 *t, const struct ir_op *op)
 {
     uint64_t k;
@@ -420,6 +427,12 @@ void t1_flags_op(struct t1 *t, const struct ir_op *op)
         ok = t1_flags_host(t, op->c);
         t1_save(t, false);
         inc_dec(t, op);
+        break;
+    case IR_FL_ADCX:
+    case IR_FL_ADOX:
+        ok = t->c->adx && t1_flags_host(t, op->c);
+        t1_save(t, false);
+        adx_for_flags(t, op);
         break;
     case IR_FL_ADC:
     case IR_FL_SBB:

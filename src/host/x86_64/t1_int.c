@@ -577,6 +577,8 @@ bool t1_int_op(struct t1 *t, const struct ir_op *op)
     case IR_xor: return alu_op(t, op, X_XOR);
     case IR_adc: return alu_op(t, op, X_ADC);
     case IR_sbb: return alu_op(t, op, X_SBB);
+    case IR_adcx:
+    case IR_adox: return t1_adx_op(t, op);
     case IR_not:
     case IR_neg: return unary(t, op);
     case IR_shl: return shift_op(t, op, X_SHL);

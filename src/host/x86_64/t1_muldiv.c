@@ -159,3 +159,20 @@ bool t1_muldiv_op(struct t1 *t, const struct ir_op *op)
     default: return false;
     }
 }
+
+/* ADCX and ADOX change one flag: the others stay where they are, in host flags. */
+bool t1_adx_op(struct t1 *t, const struct ir_op *op)
+{
+    ir_ref f = t1_wanted_flags(t, (ir_ref)t->i);
+    if (!t->c->adx || !t1_flags_host(t, op->c)) {
+        return false;
+    }
+    t1_save(t, false);
+    struct x_rm b = t1_rm(t, op->b);
+    unsigned d = t1_dest(t, op->a, op->b, IR_NONE);
+    t1_copy_to(t, op->type, d, op->a);
+    x_adx(&t->hot, op->op == IR_adox, op->type, d, b);
+    t1_bind(t, d, op->type == IR_I32 ? 32 : 64);
+    t1_set_host(t, f);
+    return !t->fail;
+}

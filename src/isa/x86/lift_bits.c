@@ -290,11 +290,8 @@ static bool lift_adx(struct lift *l)
     enum ir_type t = type_of(l, 0);
     bool of = l->in->op == X86_ADOX;
     ir_ref old = ir_get_flags(l->b), a = lift_read(l, 0), b = lift_read(l, 1);
-    ir_ref in = ir_ext(l->b, IR_zext, t, IR_I8, ir_setcc(l->b, of ? IR_CC_O : IR_CC_B, old));
-    ir_ref sum = ir_bin(l->b, IR_add, t, a, b), r = ir_bin(l->b, IR_add, t, sum, in);
-    ir_ref c1 = ir_bin(l->b, IR_setltu, t, sum, a), c2 = ir_bin(l->b, IR_setltu, t, r, sum);
-    ir_ref out = ir_bin(l->b, IR_or, IR_I8, c1, c2);
-    ir_ref f = ir_flags(l->b, of ? IR_FL_OVER : IR_FL_CARRY, IR_I8, out, IR_NONE, old, IR_NONE);
+    ir_ref r = ir_tri(l->b, of ? IR_adox : IR_adcx, t, a, b, old);
+    ir_ref f = ir_flags(l->b, of ? IR_FL_ADOX : IR_FL_ADCX, t, a, b, old, IR_NONE);
     lift_write(l, 0, r);
     ir_set_flags(l->b, f);
     return true;
