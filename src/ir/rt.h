@@ -113,6 +113,7 @@ struct rt_env {
     struct ir_host_ctx *host;       /* back end's context of this vCPU */
     uint64_t host_save[4];          /* its stubs' */
     uint64_t site;       /* return address of the access that failed: ir_host.settle(); 0: none */
+    uint8_t bounce[64];  /* what a load over two pages reads */
     uint64_t base_guard; /* delta of an invalid line; set by the back end's attach() */
     struct rt_base base[RT_MODES][RT_BASES];
     uint16_t scatter[RT_SCATTER];     /* by return address; at 0 the access better use the table */
@@ -170,10 +171,11 @@ static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx,
  * faults; nothing was changed then. Addresses may cross a page; sizes are 1 to 64.
  *
  * resolve: checks the whole access (both pages). When all of it lies in one plain RAM page,
- * *host is its host address and the caller makes the access; otherwise *host is NULL and the
- * caller uses slow_read and slow_write, which cannot fault after that.
- * lock_begin .. lock_end: no other vCPU runs between them (a locked access that crosses a page).
- * vec: runs one hostvec op on the guest's vector file; mem is its memory operand's bytes.
+ * *host is its host address and the caller makes the access; for a load over two such pages it may
+ * be that of a copy, good until the next call. Otherwise *host is NULL and the caller uses
+ * slow_read and slow_write, which cannot fault after that. lock_begin .. lock_end: no other vCPU
+ * runs between them (a locked access that crosses a page). vec: runs one hostvec op on the guest's
+ * vector file; mem is its memory operand's bytes.
  */
 enum rt_access { RT_READ = 1, RT_WRITE = 2, RT_EXEC = 4 };
 struct ir_vec;

@@ -17,7 +17,7 @@
 
 struct machine;
 
-#define JIT_HASH_BITS 17
+#define JIT_HASH_BITS 16
 #define JIT_FILL_LOG 256
 #define JIT_SCATTERED 256
 #define JIT_LARGE 2048

@@ -36,7 +36,7 @@ void jit_limit_plan(struct jit_vcpu *jv)
 {
     struct jit_limit *l = &jv->limit;
     jv->stats.translated_again += l->back;
-    if (l->back * 8 > l->made) {
+    if (l->back * 4 > l->made) {
         codemem_grow(&jv->mem);
     }
     if (codemem_next(&jv->mem) == 0) { /* bits are of one round only */

@@ -109,10 +109,18 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
     if (size <= left) {
         return resolve_page(jv, idx, va, size, access, host);
     }
+    void *second = NULL;
     bool ok = resolve_page(jv, idx, va, left, access, host) &&
-              resolve_page(jv, idx, va + left, size - left, access, host);
+              resolve_page(jv, idx, va + left, size - left, access, &second);
     jv->stats.slow_cross += ok;
-    *host = NULL;
+    if (ok && access == RT_READ && *host && second &&
+        size <= sizeof(env->bounce)) { /* a copy does for a load */
+        memcpy(env->bounce, *host, left);
+        memcpy(env->bounce + left, second, size - left);
+        *host = env->bounce;
+    } else {
+        *host = NULL;
+    }
     return ok;
 }
 
