@@ -173,9 +173,11 @@ static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx,
  * resolve: checks the whole access (both pages). When all of it lies in one plain RAM page,
  * *host is its host address and the caller makes the access; for a load over two such pages it may
  * be that of a copy, good until the next call. Otherwise *host is NULL and the caller uses
- * slow_read and slow_write, which cannot fault after that. lock_begin .. lock_end: no other vCPU
- * runs between them (a locked access that crosses a page). vec: runs one hostvec op on the guest's
- * vector file; mem is its memory operand's bytes.
+ * slow_read and slow_write, which cannot fault after that.
+ *
+ * lock_begin .. lock_end: no other vCPU runs between them (a locked access that crosses a page).
+ *
+ * vec: runs one hostvec op on the guest's vector file; mem is its memory operand's bytes.
  */
 enum rt_access { RT_READ = 1, RT_WRITE = 2, RT_EXEC = 4 };
 struct ir_vec;
