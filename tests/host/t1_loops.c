@@ -100,6 +100,15 @@ static void way_back(struct gen *g)
     ir_setreg(g->b, IR_I64, COUNTER, left);
     ir_set_flags(g->b, f);
     ir_brcc(g->b, IR_CC_NE, f, CODE_PC);
+}
+
+/* Behind the loop, in the same block: a store, perhaps through a base that the loop only reads by.
+ */
+static void tail(struct gen *g)
+{
+    if (t1_below(g, 2)) {
+        ir_st(g->b, IR_I32, place(g), ir_const(g->b, 7));
+    }
     ir_jump(g->b, OUT_PC);
 }
 
@@ -110,11 +119,13 @@ static void loop(struct ir_block *b, uint64_t seed, unsigned from)
     unsigned n = 2 + t1_below(&g, MAX_BODY - 2);
     g.k = 2 + (unsigned)(seed >> 1) % (unsigned)(sizeof(bases) - 1);
     ir_begin(b, &t1_guest, CODE_PC + from, 1);
-    for (unsigned k = from; k <= n; k++) {
+    for (unsigned k = from; k <= n + 1; k++) {
         g.rng = seed * 0x9e3779b97f4a7c15ull + k * 0xd1342543de82ef95ull + 1;
         t1_rnd(&g);
         ir_insn(b, CODE_PC + k, 1);
-        if (k == n) {
+        if (k == n + 1) {
+            tail(&g);
+        } else if (k == n) {
             way_back(&g);
         } else {
             body(&g);
