@@ -112,11 +112,33 @@ static void tail(struct gen *g)
     ir_jump(g->b, OUT_PC);
 }
 
+/*
+ * Seed 0: rbx + 8 rcx, once 2 GiB above and once 2 GiB below what it is at entry: two accesses that
+ * 32 bits cannot tell apart. Both are in memory.
+ */
+enum { FAR_BODY = 6, FAR_STEP = 0x0ffffff0 };
+
+static void far_body(struct gen *g, unsigned k)
+{
+    static const int32_t move[FAR_BODY] = {FAR_STEP, 0, -FAR_STEP, -FAR_STEP, 0, FAR_STEP + 1};
+    ir_ref rcx = ir_getreg(g->b, IR_I64, 1);
+    struct ir_addr m = {.base = ir_getreg(g->b, IR_I64, 3), .index = rcx, .scale = 3};
+    if (k == 1) {
+        m.disp = 0x100;
+        ir_st(g->b, IR_I32, m, ir_const(g->b, 7));
+    } else if (k == 4) {
+        ir_setreg(g->b, IR_I64, 0, ir_ld(g->b, IR_I64, m));
+    } else {
+        ir_ref by = ir_const(g->b, (uint64_t)(int64_t)move[k]);
+        ir_setreg(g->b, IR_I64, 1, ir_bin(g->b, IR_add, IR_I64, rcx, by));
+    }
+}
+
 /* The loop of a seed from instruction `from` on. */
 static void loop(struct ir_block *b, uint64_t seed, unsigned from)
 {
     struct gen g = {.b = b, .rng = seed | 1};
-    unsigned n = 2 + t1_below(&g, MAX_BODY - 2);
+    unsigned n = seed ? 2 + t1_below(&g, MAX_BODY - 2) : FAR_BODY;
     g.k = 2 + (unsigned)(seed >> 1) % (unsigned)(sizeof(bases) - 1);
     ir_begin(b, &t1_guest, CODE_PC + from, 1);
     for (unsigned k = from; k <= n + 1; k++) {
@@ -127,11 +149,20 @@ static void loop(struct ir_block *b, uint64_t seed, unsigned from)
             tail(&g);
         } else if (k == n) {
             way_back(&g);
+        } else if (!seed) {
+            far_body(&g, k);
         } else {
             body(&g);
         }
     }
     ir_optimize(b);
+}
+
+static void init_far(struct machine *m)
+{
+    m->cpu->env.reg[3] = MEM_BASE + RT_PAGE_SIZE + 8ull * FAR_STEP;
+    m->cpu->env.reg[1] = 0;
+    m->cpu->extra[COUNTER - 16] = 400;
 }
 
 static void init(struct machine *m, uint64_t seed)
@@ -211,6 +242,10 @@ static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64
 {
     init(m0, seed * 77 + 5);
     init(m1, seed * 77 + 5);
+    if (!seed) {
+        init_far(m0);
+        init_far(m1);
+    }
     enum rt_exit e0 = run_t0(bn, m0, seed);
     enum rt_exit e1 = run_t1(bn, m1, seed);
     bn->loops++;
@@ -245,7 +280,7 @@ static struct bench *new_bench(struct machine *m1)
 
 int main(int argc, char **argv)
 {
-    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
+    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
     uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 4000;
     if (!ir_host_native()) {
         return 77;

@@ -49,16 +49,21 @@ const struct ir_guest t1_guest = {
 struct machine *t1_running;
 struct t1_trouble t1_trouble;
 
+static uint64_t page_of(uint64_t va)
+{
+    return ((va & ~(1ull << 32)) - MEM_BASE) >> RT_PAGE_BITS;
+}
+
 /* Neighbours in guest memory are none in the host's. */
 static uint8_t *byte_at(uint64_t va)
 {
-    uint64_t page = (va - MEM_BASE) >> RT_PAGE_BITS;
+    uint64_t page = page_of(va);
     return t1_running->mem + page * 3 % PAGES * RT_PAGE_SIZE + (va & (RT_PAGE_SIZE - 1));
 }
 
 static bool allowed(uint64_t va, unsigned access)
 {
-    uint64_t page = (va - MEM_BASE) >> RT_PAGE_BITS;
+    uint64_t page = page_of(va);
     return page < PAGES && page != 6 && !(page == 5 && (access & RT_WRITE));
 }
 

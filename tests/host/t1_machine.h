@@ -17,7 +17,7 @@ struct cpu {
 
 extern const struct ir_guest t1_guest;
 
-/* PAGES pages at MEM_BASE; page 5 read-only, page 6 absent. */
+/* PAGES pages at MEM_BASE, and the same ones 4 GiB above; page 5 read-only, page 6 absent. */
 struct machine {
     struct cpu *cpu;
     uint8_t *mem;

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define GROUP_SPAN 256
-#define FAR (1 << 28) /* offsets beyond are not followed */
+#define FAR (1 << 28) /* offsets beyond are not followed: sums of a few fit in 32 bits */
 
 static unsigned line_of(unsigned guest)
 {
@@ -186,10 +186,13 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
         return;
     }
     if (x != IR_NONE && y != IR_NONE && p->base[x] && p->base[y] && sum > -FAR && sum < FAR) {
-        a->base[0] = p->base[x];
-        a->base[1] = p->base[y];
-        a->scale = op->aux & IR_AUX_SCALE;
-        a->off = a->lo = p->off[x] + p->off[y] * (1 << a->scale) + (int32_t)sum;
+        int64_t off = p->off[x] + p->off[y] * (1ll << (op->aux & IR_AUX_SCALE)) + sum;
+        if (off > -FAR && off < FAR) {
+            a->base[0] = p->base[x];
+            a->base[1] = p->base[y];
+            a->scale = op->aux & IR_AUX_SCALE;
+            a->off = a->lo = (int32_t)off;
+        }
     }
     alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0, size);
 }
