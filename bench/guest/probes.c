@@ -17,11 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "../kernels/cpu.h"
 
 enum { BLOCK = 4096, READS = 12000, SLEEPS = 1500, MAX_THREADS = 8 };
 
@@ -45,18 +46,6 @@ static uint64_t next_random(uint64_t *x)
     *x ^= *x >> 7;
     *x ^= *x << 17;
     return *x;
-}
-
-static long cpu_us(void)
-{
-    long sum = 0;
-    for (int who = RUSAGE_CHILDREN; who <= RUSAGE_SELF; who++) {
-        struct rusage r;
-        getrusage(who, &r);
-        sum += (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 + r.ru_utime.tv_usec +
-               r.ru_stime.tv_usec;
-    }
-    return sum;
 }
 
 static int64_t now_ns(void)

@@ -8,28 +8,16 @@
  * checksum and the CPU time of the program and its children in microseconds, as its own kernel
  * counts it: right natively, not in an emulator.
  */
+#include "cpu.h"
 #include "kernels.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <termios.h>
 #include <unistd.h>
 
 static const struct kernel *const groups[] = {integer_kernels, call_kernels, memory_kernels,
                                               float_kernels,   simd_kernels, system_kernels};
-
-static long cpu_us(void)
-{
-    long sum = 0;
-    for (int who = RUSAGE_CHILDREN; who <= RUSAGE_SELF; who++) {
-        struct rusage r;
-        getrusage(who, &r);
-        sum += (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 + r.ru_utime.tv_usec +
-               r.ru_stime.tv_usec;
-    }
-    return sum;
-}
 
 static int can_run(const struct kernel *k)
 {

@@ -175,24 +175,6 @@ static uint64_t jit_rewrite(unsigned long n)
     return x;
 }
 
-/* One function after another, each called four times, in 256 KiB used again and again. */
-static uint64_t jit_append(unsigned long n)
-{
-    const size_t size = 256 * 1024;
-    uint8_t *code = map(size, PROT_READ | PROT_WRITE | PROT_EXEC);
-    uint32_t x = 0;
-    size_t at = 0;
-    while (n--) {
-        emit(code + at, (uint32_t)n * 3);
-        for (int i = 0; i < 4; i++) {
-            x = call(code + at, x);
-        }
-        at = (at + 64) % size;
-    }
-    munmap(code, size);
-    return x;
-}
-
 /* mov eax, edi, then eight operations that differ from one function to the next; ret */
 static void emit_fresh(uint8_t *at, uint32_t seed)
 {
@@ -206,15 +188,15 @@ static void emit_fresh(uint8_t *at, uint32_t seed)
     at[26] = 0xc3;
 }
 
-/* As jit_append, but no two functions have the same instructions. */
-static uint64_t jit_fresh(unsigned long n)
+/* One function after another, each called four times, in 256 KiB used again and again. */
+static uint64_t append(unsigned long n, void (*write)(uint8_t *at, uint32_t n))
 {
     const size_t size = 256 * 1024;
     uint8_t *code = map(size, PROT_READ | PROT_WRITE | PROT_EXEC);
     uint32_t x = 0;
     size_t at = 0;
     while (n--) {
-        emit_fresh(code + at, (uint32_t)n * 2654435769u >> 8);
+        write(code + at, (uint32_t)n);
         for (int i = 0; i < 4; i++) {
             x = call(code + at, x);
         }
@@ -222,6 +204,27 @@ static uint64_t jit_fresh(unsigned long n)
     }
     munmap(code, size);
     return x;
+}
+
+static void write_alike(uint8_t *at, uint32_t n)
+{
+    emit(at, n * 3);
+}
+
+static uint64_t jit_append(unsigned long n)
+{
+    return append(n, write_alike);
+}
+
+/* No two functions have the same instructions. */
+static void write_fresh(uint8_t *at, uint32_t n)
+{
+    emit_fresh(at, n * 2654435769u >> 8);
+}
+
+static uint64_t jit_fresh(unsigned long n)
+{
+    return append(n, write_fresh);
 }
 
 /* 300 functions are written, then one of them runs for long: a loop with loads and stores. */

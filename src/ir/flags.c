@@ -207,7 +207,6 @@ uint32_t ir_flags_value(enum ir_flags_kind kind, enum ir_type type, uint64_t a, 
     case IR_FL_POPCNT: return f.a == 0 ? FLAG_ZF : 0;
     case IR_FL_BT: return replace(old, FLAG_CF, f.a >> (b & (bits - 1)) & 1);
     case IR_FL_CARRY: return replace(old, FLAG_CF, a & 0xff);
-    case IR_FL_OVER: return replace(old, FLAG_OF, a & 0xff);
     case IR_FL_ZF: return replace(old, FLAG_ZF, a & 0xff);
     case IR_FL_IMAGE: return (uint32_t)a & FLAG_ALL;
     case IR_FL_LOGICC: return result_flags(&f, a) | (b & 0xff ? FLAG_CF : 0);

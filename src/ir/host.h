@@ -95,8 +95,8 @@ struct ir_host {
     /* Where to go when the check at the entry of `code` fails: to `to`, which has the same key;
      * NULL: leave with RT_EXIT_JUMP. */
     void (*chain)(struct ir_host_ctx *, const struct ir_code *code, const struct ir_code *to);
-    /* Makes every entry of a block that dies leave with RT_EXIT_JUMP at `pc`. */
-    void (*kill)(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
+    /* Makes every entry of a block that dies leave with RT_EXIT_JUMP at its pc. */
+    void (*kill)(struct ir_host_ctx *, const struct ir_code *);
     enum rt_exit (*enter)(struct ir_host_ctx *, struct rt_env *, const void *entry);
     /* After an exit with env->site set, `code` being the one the site lies in (hot or cold): sets
      * env->pc to the instruction's, clears env->site and gives the reason to go by. */

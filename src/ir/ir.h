@@ -109,7 +109,6 @@ enum ir_flags_kind {
     IR_FL_POPCNT, /* ZF: a == 0, rest clear */
     IR_FL_BT,     /* CF: bit b modulo w of a, the rest of C */
     IR_FL_CARRY,  /* CF: a != 0 (an i8), the rest of C */
-    IR_FL_OVER,   /* OF: a != 0 (an i8), the rest of C (ADOX) */
     IR_FL_ZF,     /* ZF: a != 0 (an i8), the rest of C (CMPXCHG8B ...) */
     IR_FL_IMAGE,  /* a is an EFLAGS image */
     IR_FL_LOGICC, /* as LOGIC of a, but CF: b != 0 (an i8) (BLSR, BZHI ...) */

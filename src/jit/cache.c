@@ -141,7 +141,7 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
             l->to = NULL;
         }
     }
-    jv->host->kill(jv->ctx, &b->code, b->pc);
+    jv->host->kill(jv->ctx, &b->code);
 }
 
 /* Behind those of its key, so that the first one stays what links lead to; on trial: in front. */

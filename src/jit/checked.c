@@ -28,8 +28,8 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/alloc.h"
 #include "base/log.h"
 #include "jit/internal.h"
 
@@ -66,10 +66,7 @@ static void note_page(struct jit_vcpu *jv, ram_off_t page)
 {
     if (jv->checked_count == jv->checked_room) {
         jv->checked_room = jv->checked_room ? jv->checked_room * 2 : 64;
-        jv->checked = realloc(jv->checked, jv->checked_room * sizeof(*jv->checked));
-        if (!jv->checked) {
-            abort();
-        }
+        jv->checked = alloc_resize(jv->checked, jv->checked_room, sizeof(*jv->checked));
     }
     jv->checked[jv->checked_count++] = page;
 }
@@ -109,16 +106,13 @@ bool jit_heat(struct jit_vcpu *jv, ram_off_t off, bool hit)
     return true;
 }
 
-void jit_cool(struct jit_vcpu *jv)
+void jit_cool(struct jit_vcpu *jv, uint64_t now_ms)
 {
-    struct timespec ts;
     size_t kept = 0;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    uint64_t now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-    if (now < jv->cool_at) {
+    if (!jv->checked_count || now_ms < jv->cool_at) {
         return;
     }
-    jv->cool_at = now + COOL_MS;
+    jv->cool_at = now_ms + COOL_MS;
     for (size_t i = 0; i < jv->checked_count; i++) {
         ram_off_t page = jv->checked[i];
         if (jv->heat[page >> RT_PAGE_BITS]-- == HEAT_CHANGED) {

@@ -198,7 +198,7 @@ struct jit_vcpu {
         uint64_t pc, bits; /* ir_code.scattered of the block there */
     } scattered[JIT_SCATTERED];
     uint64_t plain_site;    /* of the last exit from a place in generated code */
-    uint64_t scatter_since; /* when env->scatter was filled up last, monotonic ns */
+    uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_stats stats;
 };
 
@@ -307,7 +307,8 @@ void jit_promote(struct jit_vcpu *, struct jit_block *);       /* makes tier 1 c
 /* checked.c */
 bool jit_page_checked(const struct jit_vcpu *, ram_off_t off);
 void jit_page_changed(struct jit_vcpu *, ram_off_t off); /* new code in a checked page */
-void jit_cool(struct jit_vcpu *); /* between blocks: pages that need not be checked any more */
+void jit_cool(struct jit_vcpu *,
+              uint64_t now_ms); /* between blocks: pages that need not be checked any more */
 /* A write to a page with translations was slow, or dropped some (`hit`). True: it is checked now,
  * and the running block, if any, is to be left behind its instruction. */
 bool jit_heat(struct jit_vcpu *, ram_off_t off, bool hit);

@@ -1,6 +1,7 @@
 /*
- * How much code memory a vCPU uses: FIRST_ARENAS, and more of its reserve while an eighth of what
- * it translates or more is what it dropped before. What was dropped is remembered as bits by hash.
+ * How much code memory a vCPU uses: CODEMEM_FIRST arenas, and more of its reserve while a quarter
+ * of what it translates or more is what it dropped before. What was dropped is remembered as bits
+ * by hash.
  */
 #include <string.h>
 

@@ -393,8 +393,7 @@ static uint16_t defined_in(const struct ir_block *b, const struct ir_op *f, uint
     case IR_FL_BT: return (before & 0x4000) | 0x0100;
     case IR_FL_ADCX:
     case IR_FL_CARRY: return before | 0x0100;
-    case IR_FL_ADOX:
-    case IR_FL_OVER: return before | 0x0001;
+    case IR_FL_ADOX: return before | 0x0001;
     case IR_FL_ZF: return before | 0x4000;
     case IR_FL_ZCNT: return 0x4100;
     default: return 0xffff;

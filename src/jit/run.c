@@ -30,7 +30,7 @@
 
 /* An access that misses its line so often in this time is better off with the table: a miss that
  * the soft TLB answers costs some 10 ns. */
-enum { SCATTER_MISSES = 20000, SCATTER_NS = 4000000 };
+enum { SCATTER_MISSES = 20000, SCATTER_MS = 4 };
 
 void jit_deliver(struct jit_vcpu *jv)
 {
@@ -149,14 +149,18 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     return found;
 }
 
-/* Counts of look-ups that missed are of the last few milliseconds. */
-static void forget_scatter(struct jit_vcpu *jv)
+static uint64_t coarse_ms(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    uint64_t now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-    if (now - jv->scatter_since >= SCATTER_NS) {
-        jv->scatter_since = now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* Counts of look-ups that missed are of the last few milliseconds. */
+static void forget_scatter(struct jit_vcpu *jv, uint64_t now_ms)
+{
+    if (now_ms - jv->scatter_since >= SCATTER_MS) {
+        jv->scatter_since = now_ms;
         for (unsigned i = 0; i < RT_SCATTER; i++) {
             jv->v->env->scatter[i] = SCATTER_MISSES;
         }
@@ -190,10 +194,9 @@ static bool look_around(struct jit_vcpu *jv)
         atomic_store(&v->env->exit, 0);
         jit_safepoint(jv);
         jit_free_zombies(jv);
-        forget_scatter(jv);
-        if (jv->checked_count) {
-            jit_cool(jv);
-        }
+        uint64_t now = coarse_ms();
+        forget_scatter(jv, now);
+        jit_cool(jv, now);
         if (jv->stop) {
             return false;
         }

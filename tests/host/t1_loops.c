@@ -178,11 +178,7 @@ static void init(struct machine *m, uint64_t seed)
 }
 
 struct bench {
-    struct codemem cm;
-    const struct ir_host *host;
-    struct ir_host_ctx *ctx;
-    struct ir_buf buf;
-    struct ir_block *block;
+    struct t1_bench t;
     unsigned long enters[2], rounds[2], loops; /* [1]: the way back was linked */
 };
 
@@ -195,9 +191,9 @@ static enum rt_exit run_t0(struct bench *bn, struct machine *m, uint64_t seed)
 {
     enum rt_exit e;
     t1_running = m;
-    loop(bn->block, seed, 0);
+    loop(bn->t.block, seed, 0);
     do {
-        e = ir_interp(&m->cpu->env, bn->block);
+        e = ir_interp(&m->cpu->env, bn->t.block);
         bn->rounds[seed & 1]++;
     } while (goes_on(&m->cpu->env, e));
     return e;
@@ -206,8 +202,8 @@ static enum rt_exit run_t0(struct bench *bn, struct machine *m, uint64_t seed)
 /* The rest of an iteration that T1 could not finish. */
 static enum rt_exit finish(struct bench *bn, struct machine *m, uint64_t seed)
 {
-    loop(bn->block, seed, (unsigned)(m->cpu->env.pc - CODE_PC));
-    return ir_interp(&m->cpu->env, bn->block);
+    loop(bn->t.block, seed, (unsigned)(m->cpu->env.pc - CODE_PC));
+    return ir_interp(&m->cpu->env, bn->t.block);
 }
 
 static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed)
@@ -216,19 +212,16 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed)
     struct ir_code code = {.form = IR_FORM_LOOP};
     enum rt_exit e;
     t1_running = m;
-    loop(bn->block, seed, 0);
-    if (!codemem_has_room(&bn->cm)) {
-        codemem_advance(&bn->cm);
-    }
-    assert(bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, &code));
+    loop(bn->t.block, seed, 0);
+    t1_emit_into(&bn->t, &code);
     do {
-        e = bn->host->enter(bn->ctx, env, code.entry);
+        e = bn->t.host->enter(bn->t.ctx, env, code.entry);
         bn->enters[seed & 1]++;
         if (env->site) {
-            e = bn->host->settle(bn->ctx, env, &code, e);
+            e = bn->t.host->settle(bn->t.ctx, env, &code, e);
         }
         if (e == RT_EXIT_LINK && env->pc == CODE_PC && (seed & 1)) {
-            bn->host->link(bn->ctx, (struct ir_link *)(uintptr_t)env->link_site, &code, 0);
+            bn->t.host->link(bn->t.ctx, (struct ir_link *)(uintptr_t)env->link_site, &code, 0);
         }
         if (e == RT_EXIT_STEP || e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER) {
             e = finish(bn, m, seed);
@@ -257,41 +250,24 @@ static void report(struct bench *bn, struct machine *m0, struct machine *m1, uin
     struct strbuf sb = {0};
     printf("seed %lu:\n", seed);
     one(bn, m0, m1, seed, true);
-    loop(bn->block, seed, 0);
-    ir_print(&sb, bn->block);
+    loop(bn->t.block, seed, 0);
+    ir_print(&sb, bn->t.block);
     printf("%s\n", strbuf_text(&sb));
-}
-
-static struct bench *new_bench(struct machine *m1)
-{
-    struct bench *bn = calloc(1, sizeof(*bn));
-    struct err err;
-    bn->block = ir_buf_init(&bn->buf);
-    bn->host = ir_host_native();
-    assert(codemem_open(&bn->cm, 4 * CODEMEM_ARENA, &err) == 0);
-    struct ir_host_config cfg = {
-        .guest = &t1_guest, .code_lo = bn->cm.rx, .code_hi = bn->cm.rx + bn->cm.size};
-    bn->ctx = bn->host->open(&cfg, &bn->cm.cur, &err);
-    assert(bn->ctx);
-    codemem_keep(&bn->cm);
-    assert(ir_host_signals(&err) == 0 && bn->host->attach(bn->ctx, &m1->cpu->env, &err) == 0);
-    return bn;
 }
 
 int main(int argc, char **argv)
 {
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
     uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 4000;
-    if (!ir_host_native()) {
+    struct bench *bn = calloc(1, sizeof(*bn));
+    if (!t1_open(&bn->t)) {
         return 77;
     }
-    struct machine m0 = t1_new_machine(), m1 = t1_new_machine();
-    struct bench *bn = new_bench(&m1);
-    m0.cpu->env.host = bn->ctx;
+    struct machine *m0 = &bn->t.m[0], *m1 = &bn->t.m[1];
     unsigned bad = 0;
     for (uint64_t s = first; s < first + count && bad < 3; s++) {
-        if (one(bn, &m0, &m1, s, false)) {
-            report(bn, &m0, &m1, s);
+        if (one(bn, m0, m1, s, false)) {
+            report(bn, m0, m1, s);
             bad++;
         }
     }
@@ -299,5 +275,7 @@ int main(int argc, char **argv)
     printf("%lu loops; %lu rounds, %lu enters; linked: %lu rounds, %lu enters\n", bn->loops,
            bn->rounds[0], bn->enters[0], bn->rounds[1], bn->enters[1]);
     bool strips = bn->enters[0] < bn->rounds[0] / 6 * 5 && bn->enters[1] < bn->rounds[1] / 4;
+    t1_close(&bn->t);
+    free(bn);
     return bad || !strips;
 }

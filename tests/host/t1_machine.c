@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/err.h"
+
 static const struct ir_reg regs[NREGS] = {
 #define R(i, name, aff)                                                                            \
     {                                                                                              \
@@ -221,7 +223,7 @@ bool t1_differ(const struct machine *a, const struct machine *b, enum rt_exit ea
     return bad;
 }
 
-struct machine t1_new_machine(void)
+static struct machine new_machine(void)
 {
     size_t size = (sizeof(struct cpu) + 63) & ~63ul;
     struct machine m = {.cpu = aligned_alloc(64, size),
@@ -229,4 +231,44 @@ struct machine t1_new_machine(void)
     assert(m.cpu && m.mem);
     memset(m.cpu, 0, size);
     return m;
+}
+
+bool t1_open(struct t1_bench *bn)
+{
+    struct err err;
+    bn->block = ir_buf_init(&bn->buf);
+    bn->host = ir_host_native();
+    if (!bn->host) {
+        return false;
+    }
+    assert(codemem_open(&bn->cm, 4 * CODEMEM_ARENA, &err) == 0);
+    struct ir_host_config cfg = {
+        .guest = &t1_guest, .code_lo = bn->cm.rx, .code_hi = bn->cm.rx + bn->cm.size};
+    bn->ctx = bn->host->open(&cfg, &bn->cm.cur, &err);
+    assert(bn->ctx);
+    codemem_keep(&bn->cm);
+    bn->m[0] = new_machine();
+    bn->m[1] = new_machine();
+    assert(ir_host_signals(&err) == 0 && bn->host->attach(bn->ctx, &bn->m[1].cpu->env, &err) == 0);
+    bn->m[0].cpu->env.host = bn->ctx;
+    return true;
+}
+
+void t1_close(struct t1_bench *bn)
+{
+    bn->host->detach(bn->ctx);
+    bn->host->close(bn->ctx);
+    codemem_close(&bn->cm);
+    for (unsigned i = 0; i < 2; i++) {
+        free(bn->m[i].cpu);
+        free(bn->m[i].mem);
+    }
+}
+
+void t1_emit_into(struct t1_bench *bn, struct ir_code *out)
+{
+    if (!codemem_has_room(&bn->cm)) {
+        codemem_advance(&bn->cm);
+    }
+    assert(bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, out));
 }

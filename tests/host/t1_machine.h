@@ -6,6 +6,7 @@
 #define TESTS_HOST_T1_MACHINE_H
 
 #include "ir/host.h"
+#include "jit/codemem.h"
 #include "tests/host/t1_gen.h"
 
 struct cpu {
@@ -31,7 +32,18 @@ struct t1_trouble {
 };
 extern struct t1_trouble t1_trouble;
 
-struct machine t1_new_machine(void);
+/* A back end's context and two machines: m[0] for the interpreter, m[1] for T1. */
+struct t1_bench {
+    struct codemem cm;
+    const struct ir_host *host;
+    struct ir_host_ctx *ctx;
+    struct ir_buf buf;
+    struct ir_block *block;
+    struct machine m[2];
+};
+bool t1_open(struct t1_bench *); /* false: no back end for this host */
+void t1_close(struct t1_bench *);
+void t1_emit_into(struct t1_bench *, struct ir_code *); /* the block's code, in out->form */
 void t1_init_state(struct machine *, uint64_t seed);
 /* After the interpreter (a) and T1 (b) left for the reasons ea and eb. */
 bool t1_differ(const struct machine *a, const struct machine *b, enum rt_exit ea, enum rt_exit eb,

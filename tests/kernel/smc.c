@@ -5,25 +5,10 @@
  * instruction on every processor since the P6.
  */
 #include "page.h"
+#include "patch.h"
 
 /* A page of code to write into, executable and writable. */
 static uint8_t code[3 * 4096] __attribute__((aligned(4096)));
-
-static word call(const void *at)
-{
-    word r;
-    __asm__ volatile("call *%1"
-                     : "=a"(r)
-                     : "r"(at)
-                     : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
-    return r;
-}
-static void put_ret(uint8_t *p, uint32_t v) /* mov $v, %eax; ret */
-{
-    p[0] = 0xb8;
-    memcpy(p + 1, &v, 4);
-    p[5] = 0xc3;
-}
 
 CASE(rewritten_function)
 {
@@ -65,20 +50,7 @@ CASE(next_instruction)
 /* A loop that patches its own immediate and adds it up. */
 CASE(loop_own_immediate)
 {
-    word want = 0;
-    for (unsigned i = 0, imm = 0; i < 10000; i++, imm = (imm + 1) & 0x7f) {
-        want += imm;
-    }
-    static const uint8_t body[] = {0x31, 0xc0,                               /* xor %eax, %eax */
-                                   0xb9, 0x10, 0x27, 0,    0,                /* mov $10000, %ecx */
-                                   0x05, 0,    0,    0,    0,                /* 7: add $0, %eax */
-                                   0xfe, 0x05, 0xf6, 0xff, 0xff, 0xff,       /* incb 8(code) */
-                                   0x80, 0x25, 0xef, 0xff, 0xff, 0xff, 0x7f, /* andb $7f, 8(code) */
-                                   0xff, 0xc9,                               /* dec %ecx */
-                                   0x75, 0xea,                               /* jnz 7 */
-                                   0xc3};
-    memcpy(code, body, sizeof(body));
-    check_eq("sum", call(code), want);
+    check_own_immediate(code);
 }
 
 /* The same store, from another page of code into this one and back: two pages that write each

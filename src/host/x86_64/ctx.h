@@ -22,6 +22,16 @@
 
 extern const uint8_t temp_regs[NTEMPS];
 
+/* Parameter of a miss of a line, pushed before the call: the line, then from these bits on the
+ * access' distance from the lowest address of its range, the range's span, the access' size. */
+#define PARAM_LINE 31
+#define PARAM_K_SHIFT 5
+#define PARAM_K 511
+#define PARAM_SPAN_SHIFT 14
+#define PARAM_SPAN 1023
+#define PARAM_SIZE_SHIFT 24
+#define PARAM_GROUP (1 << 30) /* the range is that of a group */
+
 #define PROBE_SIZES 6 /* accesses of 1, 2, 4 ... 32 bytes */
 #define THUNK_BYTES 32
 #define THUNKS 2048
@@ -103,7 +113,7 @@ struct t1 *t1_new(void);
 void link_make(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to, uint32_t epoch);
 void link_break(struct ir_host_ctx *, struct ir_link *);
 void block_chain(struct ir_host_ctx *, const struct ir_code *, const struct ir_code *to);
-void block_kill(struct ir_host_ctx *, const struct ir_code *, uint64_t pc);
+void block_kill(struct ir_host_ctx *, const struct ir_code *);
 enum rt_exit site_settle(const struct ir_host_ctx *, struct rt_env *, const struct ir_code *,
                          enum rt_exit why);
 bool vec_run(struct rt_env *, const struct ir_vec *, void *mem, uint64_t in, uint64_t *result);

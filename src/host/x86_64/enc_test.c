@@ -100,6 +100,12 @@ static void others(void **state)
     expect("f3 48 0f b8 c7");
     x_crc32(&e, IR_I8, X_RAX, x_r(X_RSI));
     expect("f2 40 0f 38 f0 c6");
+    x_adx(&e, false, IR_I64, X_R11, x_r(X_R13));
+    expect("66 4d 0f 38 f6 dd");
+    x_adx(&e, true, IR_I32, X_RAX, x_m(X_RDI, 0));
+    expect("f3 0f 38 f6 07");
+    x_push_i32(&e, 0x12345678);
+    expect("68 78 56 34 12");
     x_jmp_rm(&e, x_mx(X_R15, X_R14, 0, 0x100));
     expect("43 ff a4 37 00 01 00 00");
     x_unary_rm(&e, X_DIV, IR_I64, x_r(X_R11));

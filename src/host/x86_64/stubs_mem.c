@@ -16,12 +16,46 @@ static void jump(struct enc *e, const uint8_t *to)
     x_patch(x_jmp(e), to);
 }
 
-static void call_resolve(struct enc *e)
+/* Jumps to where C's answer is no: the guest faults; there is no host address. */
+struct failed {
+    uint8_t *fault, *step;
+};
+
+/*
+ * Calls resolve() for the address in rsi, size in edx, access in ecx; guest registers and vectors
+ * are in env, whether the latter were live is in ebp. The host address goes to host_save[1], guest
+ * registers and vectors are where they were.
+ */
+static struct failed ask_c(struct ir_host_ctx *c, struct enc *e)
 {
+    struct failed f;
+    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
+    x_lea(e, IR_I64, X_R8, ENV(host_save[1]));
     stub_to_c_stack(e);
     x_mov_r_rm(e, IR_I64, X_RAX, ENV(mem));
     x_call_rm(e, x_m(X_RAX, offsetof(struct rt_mem_ops, resolve)));
     stub_from_c_stack(e);
+    x_test_rm_r(e, IR_I8, x_r(X_RAX), X_RAX);
+    f.fault = x_jcc(e, IR_CC_E);
+    x_alu_rm_i(e, X_CMP, IR_I64, ENV(host_save[1]), 0);
+    f.step = x_jcc(e, IR_CC_E);
+    x_test_rm_r(e, IR_I32, x_r(X_RBP), X_RBP);
+    uint8_t *dead = x_jcc(e, IR_CC_E);
+    x_patch(x_call(e), c->load_vec);
+    x_patch_here(e, dead);
+    stub_load_pins(c, e);
+    return f;
+}
+
+/* The reason in r11d. */
+static void failed_here(struct enc *e, const struct failed *f)
+{
+    x_patch_here(e, f->step);
+    x_mov_r_i64(e, X_R11, RT_EXIT_STEP);
+    uint8_t *out = x_jmp(e);
+    x_patch_here(e, f->fault);
+    x_mov_r_i64(e, X_R11, RT_EXIT_FAULT);
+    x_patch_here(e, out);
 }
 
 /* Operand: the tag of the TLB entry at offset u, or with `host` its host address. */
@@ -72,28 +106,12 @@ static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigne
     x_mov_r_rm(e, IR_I32, X_RCX, x_r(X_RDX));
     x_shift_rm_i(e, X_SHR, IR_I32, x_r(X_RDX), 2);
     x_alu_rm_i(e, X_AND, IR_I32, x_r(X_RCX), 3);
-    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
-    x_lea(e, IR_I64, X_R8, ENV(host_save[1]));
-    call_resolve(e);
-    x_test_rm_r(e, IR_I8, x_r(X_RAX), X_RAX);
-    uint8_t *fault = x_jcc(e, IR_CC_E);
-    x_alu_rm_i(e, X_CMP, IR_I64, ENV(host_save[1]), 0);
-    uint8_t *step = x_jcc(e, IR_CC_E);
-    x_test_rm_r(e, IR_I32, x_r(X_RBP), X_RBP);
-    uint8_t *dead = x_jcc(e, IR_CC_E);
-    x_patch(x_call(e), c->load_vec);
-    x_patch_here(e, dead);
-    stub_load_pins(c, e);
+    struct failed failed = ask_c(c, e);
     x_mov_r_rm(e, IR_I64, t, ENV(host_save[1]));
     x_alu_r_rm(e, X_XOR, IR_I32, u, x_r(u));
     x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
     x_ret_pop(e, 8);
-    x_patch_here(e, step);
-    x_mov_r_i64(e, X_R11, RT_EXIT_STEP);
-    uint8_t *out = x_jmp(e);
-    x_patch_here(e, fault);
-    x_mov_r_i64(e, X_R11, RT_EXIT_FAULT);
-    x_patch_here(e, out);
+    failed_here(e, &failed);
     leave_site(e, c->exit_stored);
 }
 
@@ -114,15 +132,6 @@ static void emit_probe(struct ir_host_ctx *c, struct enc *e, unsigned idx, bool 
     x_mov_rm_i(e, IR_I64, x_m(X_RSP, 8), (int32_t)(size << 2 | (write ? RT_WRITE : RT_READ)));
     jump(e, c->miss[idx][write][ti][ui]);
 }
-
-/* Parameter of a base miss, pushed before the call: t1_addr.c packs it. */
-#define PARAM_LINE 31
-#define PARAM_K_SHIFT 5
-#define PARAM_K 511
-#define PARAM_SPAN_SHIFT 14
-#define PARAM_SPAN 1023
-#define PARAM_SIZE_SHIFT 24
-#define PARAM_GROUP (1 << 30)
 
 static struct x_rm line_field(unsigned idx, size_t field)
 {
@@ -266,27 +275,11 @@ static void emit_base_slow(struct ir_host_ctx *c, struct enc *e, unsigned ti, un
     x_alu_r_rm(e, X_ADD, IR_I64, X_RSI, x_r(t));
     stub_save_vec_if_live(c, e);
     field_of_param(e, X_RDX, PARAM_SIZE_SHIFT, 63, 16);
-    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
-    x_lea(e, IR_I64, X_R8, ENV(host_save[1]));
-    call_resolve(e);
-    x_test_rm_r(e, IR_I8, x_r(X_RAX), X_RAX);
-    uint8_t *fault = x_jcc(e, IR_CC_E);
-    x_alu_rm_i(e, X_CMP, IR_I64, ENV(host_save[1]), 0);
-    uint8_t *step = x_jcc(e, IR_CC_E);
-    x_test_rm_r(e, IR_I32, x_r(X_RBP), X_RBP);
-    uint8_t *dead = x_jcc(e, IR_CC_E);
-    x_patch(x_call(e), c->load_vec);
-    x_patch_here(e, dead);
-    stub_load_pins(c, e);
+    struct failed failed = ask_c(c, e);
     x_mov_r_rm(e, IR_I64, t, ENV(host_save[2]));
     x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
     x_ret(e);
-    x_patch_here(e, step);
-    x_mov_r_i64(e, X_R11, RT_EXIT_STEP);
-    uint8_t *out = x_jmp(e);
-    x_patch_here(e, fault);
-    x_mov_r_i64(e, X_R11, RT_EXIT_FAULT);
-    x_patch_here(e, out);
+    failed_here(e, &failed);
     x_pop_r(e, X_RAX);
     leave_site(e, c->exit_stored);
 

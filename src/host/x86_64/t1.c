@@ -510,8 +510,8 @@ static void head(struct t1 *t, struct ir_code *out)
 {
     t1_store_pc(t, &t->cold, t->b->pc);
     x_patch(x_jmp(&t->cold), t->c->exit[RT_EXIT_JUMP]);
-    if (!touches_memory(t->b)) {
-        out->form = out->form == IR_FORM_LOOP ? IR_FORM_LOOP : IR_FORM_WARM;
+    if (out->form != IR_FORM_LOOP && !touches_memory(t->b)) {
+        out->form = IR_FORM_WARM;
     }
     t->form = out->form;
     t->warm = t->form == IR_FORM_WARM || t->form == IR_FORM_LOOP;

@@ -195,15 +195,16 @@ static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2
     return x_m(temps[1], in_page);
 }
 
-/* For the stub: see emit_base_miss(). */
-static uint32_t packed(const struct access *a, unsigned size)
+/* The parameter of emit_base_miss(). */
+static uint32_t packed(const struct access *a)
 {
-    return a->line | (uint32_t)(a->off - a->lo) << 5 | (uint32_t)a->span << 14 | size << 24 |
-           (uint32_t)a->group << 30;
+    return a->line | (uint32_t)(a->off - a->lo) << PARAM_K_SHIFT |
+           (uint32_t)a->span << PARAM_SPAN_SHIFT | (uint32_t)a->size << PARAM_SIZE_SHIFT |
+           (a->group ? PARAM_GROUP : 0);
 }
 
 static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2],
-                           const struct access *a, unsigned size, unsigned access)
+                           const struct access *a, unsigned access)
 {
     struct enc *e = &t->hot, *cold = &t->cold;
     bool write = access & RT_WRITE;
@@ -217,7 +218,7 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
     x_patch_here(cold, miss);
-    x_push_i32(cold, (int32_t)packed(a, size));
+    x_push_i32(cold, (int32_t)packed(a));
     x_patch(x_call(cold),
             t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
     t1_site(t, true);
@@ -282,11 +283,12 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
     }
     if (kind == ACCESS_CONST) {
         ir_ref x, y;
+        uint64_t va = (uint64_t)t1_fold(t, op, &x, &y);
         address_temps(t, op, IR_NONE, IR_NONE, temps);
         if (t->aligned) {
-            x_mov_r_i64(&t->hot, temps[0], (uint64_t)t1_fold(t, op, &x, &y));
+            x_mov_r_i64(&t->hot, temps[0], va); /* its low bits are looked at */
         }
-        return by_constant(t, (uint64_t)t1_fold(t, op, &x, &y), temps, size, access);
+        return by_constant(t, va, temps, size, access);
     }
     struct x_rm ea = guest_operand(t, op, temps);
     if (t->fail) {
@@ -295,7 +297,7 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
     switch (kind) {
     case ACCESS_MEMBER: return by_group(t, ea, temps, a);
     case ACCESS_STREAM: return by_stream(t, ea, temps, a);
-    case ACCESS_BASE: return by_line(t, ea, temps, a, size, access);
+    case ACCESS_BASE: return by_line(t, ea, temps, a, access);
     default:
         return !t->warm && has_probe(size)
                    ? by_probe(t, ea, temps, (unsigned)__builtin_ctz(size), access)

@@ -292,9 +292,8 @@ void link_break(struct ir_host_ctx *c, struct ir_link *l)
 }
 
 /* The cold code of a block begins with its way out for when it is dead. */
-void block_kill(struct ir_host_ctx *c, const struct ir_code *code, uint64_t pc)
+void block_kill(struct ir_host_ctx *c, const struct ir_code *code)
 {
-    (void)pc;
     struct enc e = {.p = entry_of(c, code)};
     x_patch(x_jmp(&e), code->cold);
 }

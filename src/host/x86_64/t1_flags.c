@@ -186,16 +186,10 @@ ir_ref t1_wanted_flags(const struct t1 *t, ir_ref value)
     return f != IR_NONE && t->v[f].last ? f : IR_NONE;
 }
 
-static bool makes_bool(const struct t1 *t, ir_ref v)
-{
-    return v != IR_NONE && ir_op_info[t->b->op[v].op].result == 'B';
-}
-
-/* Is v made by an op whose result is 0 or 1, or by an OR of two such? */
+/* Is v made by an op whose result is 0 or 1? */
 static bool is_bool(const struct t1 *t, ir_ref v)
 {
-    return makes_bool(t, v) || (v != IR_NONE && t->b->op[v].op == IR_or &&
-                                makes_bool(t, t->b->op[v].a) && makes_bool(t, t->b->op[v].b));
+    return v != IR_NONE && ir_op_info[t->b->op[v].op].result == 'B';
 }
 
 static void compare(struct t1 *t, const struct ir_op *op)
@@ -338,26 +332,6 @@ static bool image(struct t1 *t, const struct ir_op *op)
     return true;
 }
 
-/* ADOX: the old flags but for OF, in env->flags, where OF has a byte of its own. */
-static bool over(struct t1 *t, const struct ir_op *op)
-{
-    if (!is_bool(t, op->a) || op->c == IR_NONE || !becomes_guests(t, (ir_ref)t->i)) {
-        return false;
-    }
-    if (t->fl.env != op->c) {
-        if (t->fl.host != op->c) {
-            return false;
-        }
-        store_host(t);
-    }
-    if (t->fail || t->fl.env != op->c || last_use(t, op->c) > t->i) {
-        return false;
-    }
-    x_mov_rm_r(&t->hot, IR_I8, x_env(ENV_FLAGS), t1_reg(t, op->a));
-    t->fl = (struct flag_state){.host = IR_NONE, .env = (ir_ref)t->i, .arch = t->fl.arch};
-    return true;
-}
-
 /* Kinds that keep some of the old flags: those are in host flags then. */
 static bool partial(struct t1 *t, const struct ir_op *op)
 {
@@ -414,10 +388,6 @@ void t1_flags_op(struct t1 *t, const struct ir_op *op)
     switch (op->aux) {
     case IR_FL_IMAGE:
         ok = image(t, op);
-        t->fail = t->fail || !ok;
-        return;
-    case IR_FL_OVER:
-        ok = over(t, op);
         t->fail = t->fail || !ok;
         return;
     case IR_FL_BT:

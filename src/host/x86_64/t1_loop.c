@@ -37,7 +37,7 @@ static bool step_of(const struct plan *p, const struct access *a, int32_t *step)
     if (!moves_by(p, a->base[0], &x) || !moves_by(p, a->base[1], &y)) {
         return false;
     }
-    x += y << a->scale;
+    x += y * (1 << a->scale);
     *step = (int32_t)x;
     return x >= -STREAM_STEP && x <= STREAM_STEP;
 }

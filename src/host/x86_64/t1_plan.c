@@ -114,17 +114,14 @@ static bool scattered(const struct t1 *t)
 }
 
 /* Joins the group that is open on the line, or leads one of its own. */
-static void group(struct t1 *t, struct access *a, unsigned base, int32_t off, unsigned size,
-                  bool write)
+static void group(struct t1 *t, struct access *a)
 {
     struct plan *p = &t->plan;
-    unsigned line = p->line[base];
-    struct open_group *o = &p->open[line];
-    int32_t lo = off < o->lo ? off : o->lo, hi = off + (int32_t)size;
+    a->line = p->line[a->base[0]];
+    struct open_group *o = &p->open[a->line];
+    int32_t lo = a->off < o->lo ? a->off : o->lo, hi = a->off + a->size;
     hi = hi > o->hi ? hi : o->hi;
-    a->line = (uint8_t)line;
-    a->off = off;
-    if (o->base == base && o->write >= write && hi - lo <= GROUP_SPAN) {
+    if (o->base == a->base[0] && o->write >= a->write && hi - lo <= GROUP_SPAN) {
         struct access *leader = &p->access[o->leader];
         a->kind = ACCESS_MEMBER;
         leader->group = true;
@@ -138,24 +135,23 @@ static void group(struct t1 *t, struct access *a, unsigned base, int32_t off, un
         return;
     }
     a->kind = ACCESS_BASE;
-    a->group = false;
-    a->lo = off;
-    a->span = (uint16_t)size;
-    *o = (struct open_group){.base = (uint16_t)base,
+    a->lo = a->off;
+    a->span = a->size;
+    *o = (struct open_group){.base = a->base[0],
                              .leader = (ir_ref)(a - p->access),
-                             .write = write,
-                             .lo = off,
-                             .hi = off + (int32_t)size};
+                             .write = a->write,
+                             .lo = a->off,
+                             .hi = a->off + a->size};
 }
 
-static void alone(struct t1 *t, struct access *a, unsigned hint, unsigned size)
+static void alone(struct t1 *t, struct access *a, unsigned hint)
 {
     if (!hint || scattered(t)) {
         return;
     }
     a->kind = ACCESS_BASE;
     a->line = (uint8_t)(hint - 1);
-    a->span = (uint16_t)size;
+    a->span = a->size;
     t->plan.open[a->line].base = 0;
 }
 
@@ -182,7 +178,8 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
     }
     if (x != IR_NONE && y == IR_NONE && p->base[x] && sum > -FAR && sum < FAR) {
         a->base[0] = p->base[x];
-        group(t, a, p->base[x], p->off[x] + (int32_t)sum, size, a->write);
+        a->off = p->off[x] + (int32_t)sum;
+        group(t, a);
         return;
     }
     if (x != IR_NONE && y != IR_NONE && p->base[x] && p->base[y] && sum > -FAR && sum < FAR) {
@@ -194,7 +191,7 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
             a->off = a->lo = (int32_t)off;
         }
     }
-    alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0, size);
+    alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0);
 }
 
 static bool is_access(unsigned op)

@@ -26,19 +26,15 @@ struct stats {
 };
 
 struct bench {
-    struct codemem cm;
-    const struct ir_host *host;
-    struct ir_host_ctx *ctx;
-    struct ir_buf buf;
-    struct ir_block *block;
+    struct t1_bench t;
     struct stats st;
 };
 
 static enum rt_exit run_t0(struct bench *bn, struct machine *m, uint64_t seed, unsigned insns)
 {
     t1_running = m;
-    t1_program(bn->block, &t1_guest, seed, 0, insns);
-    return ir_interp(&m->cpu->env, bn->block);
+    t1_program(bn->t.block, &t1_guest, seed, 0, insns);
+    return ir_interp(&m->cpu->env, bn->t.block);
 }
 
 static void note_step(struct bench *bn, const struct ir_block *b, uint64_t pc)
@@ -61,19 +57,16 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed, u
     unsigned from = 0;
     t1_running = m;
     for (;;) {
-        t1_program(bn->block, &t1_guest, seed, from, insns);
+        t1_program(bn->t.block, &t1_guest, seed, from, insns);
         if (seed & 1) {
-            ir_optimize(bn->block);
+            ir_optimize(bn->t.block);
         }
-        if (!codemem_has_room(&bn->cm)) {
-            codemem_advance(&bn->cm);
-        }
-        assert(bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, &code));
+        t1_emit_into(&bn->t, &code);
         bn->st.insns += code.ninsns;
         bn->st.bytes += code.hot_size;
-        enum rt_exit e = bn->host->enter(bn->ctx, env, code.entry);
+        enum rt_exit e = bn->t.host->enter(bn->t.ctx, env, code.entry);
         if (env->site) {
-            e = bn->host->settle(bn->ctx, env, &code, e);
+            e = bn->t.host->settle(bn->t.ctx, env, &code, e);
             e = e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER ? RT_EXIT_STEP : e;
         }
         if (e == RT_EXIT_FAULT) {
@@ -82,11 +75,11 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed, u
         if (e != RT_EXIT_STEP) {
             return e;
         }
-        note_step(bn, bn->block, env->pc);
+        note_step(bn, bn->t.block, env->pc);
         from = (unsigned)(env->pc - CODE_PC);
-        t1_program(bn->block, &t1_guest, seed, from, insns);
+        t1_program(bn->t.block, &t1_guest, seed, from, insns);
         env->step_insns = 1;
-        e = ir_interp(env, bn->block);
+        e = ir_interp(env, bn->t.block);
         env->step_insns = 0;
         if (e != RT_EXIT_JUMP || env->pc != CODE_PC + from + 1) {
             return e;
@@ -99,9 +92,9 @@ static uint32_t defined_at(struct bench *bn, uint64_t seed, uint64_t pc, unsigne
 {
     /* an exit in the middle: what is defined there is what the instructions before it left */
     if (pc >= OUT_PC && pc < OUT_PC + 0x1000) {
-        return t1_defined_before(bn->block, &t1_guest, seed, (unsigned)(pc - OUT_PC));
+        return t1_defined_before(bn->t.block, &t1_guest, seed, (unsigned)(pc - OUT_PC));
     }
-    return t1_program(bn->block, &t1_guest, seed, 0, insns);
+    return t1_program(bn->t.block, &t1_guest, seed, 0, insns);
 }
 
 static bool one(struct bench *bn, struct machine *m0, struct machine *m1, uint64_t seed,
@@ -125,14 +118,14 @@ static void report(struct bench *bn, struct machine *m0, struct machine *m1, uin
     printf("seed %lu with %u instructions:\n", seed, insns);
     one(bn, m0, m1, seed, insns, true);
     struct strbuf sb = {0};
-    t1_program(bn->block, &t1_guest, seed, 0, insns);
+    t1_program(bn->t.block, &t1_guest, seed, 0, insns);
     if (seed & 1) {
-        ir_optimize(bn->block);
+        ir_optimize(bn->t.block);
     }
-    ir_print(&sb, bn->block);
+    ir_print(&sb, bn->t.block);
     printf("%s\n", strbuf_text(&sb));
     struct ir_code code = {.form = IR_FORM_FIRST};
-    bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, &code);
+    t1_emit_into(&bn->t, &code);
     FILE *f = fopen("t1_test.bin", "wb");
     fwrite(code.hot, 1, code.hot_size, f);
     fclose(f);
@@ -150,25 +143,14 @@ int main(int argc, char **argv)
     unsigned insns = argc > 3 ? (unsigned)atoi(argv[3]) : 12;
     t1_trouble.rate = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
     struct bench *bn = calloc(1, sizeof(*bn));
-    struct err err;
-    bn->block = ir_buf_init(&bn->buf);
-    bn->host = ir_host_native();
-    if (!bn->host) {
+    if (!t1_open(&bn->t)) {
         return 77;
     }
-    assert(codemem_open(&bn->cm, 4 * CODEMEM_ARENA, &err) == 0);
-    struct ir_host_config cfg = {
-        .guest = &t1_guest, .code_lo = bn->cm.rx, .code_hi = bn->cm.rx + bn->cm.size};
-    bn->ctx = bn->host->open(&cfg, &bn->cm.cur, &err);
-    assert(bn->ctx);
-    codemem_keep(&bn->cm);
-    struct machine m0 = t1_new_machine(), m1 = t1_new_machine();
-    assert(ir_host_signals(&err) == 0 && bn->host->attach(bn->ctx, &m1.cpu->env, &err) == 0);
-    m0.cpu->env.host = bn->ctx;
+    struct machine *m0 = &bn->t.m[0], *m1 = &bn->t.m[1];
     unsigned bad = 0;
     for (uint64_t s = first; s < first + count && bad < 3; s++) {
-        if (one(bn, &m0, &m1, s, insns, false)) {
-            report(bn, &m0, &m1, s, insns);
+        if (one(bn, m0, m1, s, insns, false)) {
+            report(bn, m0, m1, s, insns);
             bad++;
         }
     }
@@ -184,13 +166,7 @@ int main(int argc, char **argv)
             printf("  steps with %s: %lu\n", ir_op_info[i].name, bn->st.step_op[i]);
         }
     }
-    bn->host->detach(bn->ctx);
-    bn->host->close(bn->ctx);
-    codemem_close(&bn->cm);
-    free(m0.cpu);
-    free(m0.mem);
-    free(m1.cpu);
-    free(m1.mem);
+    t1_close(&bn->t);
     free(bn);
     return bad != 0;
 }
