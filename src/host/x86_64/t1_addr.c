@@ -223,6 +223,10 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
             t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
     t1_site(t, true);
     x_patch(x_jmp(cold), e->p);
+    if (t->aligned && k) { /* the low bits of temps[0] are looked at */
+        load_address(t, temps[0], x_m(temps[0], k));
+        k = 0;
+    }
     return found(t, x_mx(temps[0], temps[1], 0, k));
 }
 

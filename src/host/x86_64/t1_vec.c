@@ -108,7 +108,8 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
     if (needs_vectors(v)) {
         t1_make_live(t);
     }
-    if ((v->size && !t1_keeps_flags(t)) || (h->flags & HVF_FLAGS)) {
+    bool tested = v->aligned && v->size && !host_checks(v);
+    if ((v->size && !t1_keeps_flags(t)) || tested || (h->flags & HVF_FLAGS)) {
         t1_clobber(t, true);
     }
     if (op->c != IR_NONE) {
@@ -129,10 +130,10 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
     if (t->fail) {
         return false;
     }
-    if (v->aligned && v->size && host_checks(v)) {
-        mark(t);
-    } else if (v->aligned && v->size) {
+    if (tested) {
         test_alignment(t, temps[0], v->size);
+    } else if (v->aligned && v->size) {
+        mark(t);
     }
     encode(&t->hot, v, m, reg);
     if (out) {
