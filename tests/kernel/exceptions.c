@@ -157,6 +157,14 @@ CASE(ok_wait_ts_without_mp)
 
 RAISES(gp_noncanonical_load, KERNEL, GP, 0, NONCANON, "mov (%rbx), %eax")
 RAISES(gp_noncanonical_store, KERNEL, GP, 0, NONCANON, "mov %eax, (%rbx)")
+/* Where one tag of a register's line is invalid: the page the code is in can be read only. */
+#define READ_ONLY_LINE(reg) \
+    "lea 0(%rip), %" reg "; mov (%" reg "), %eax; mov $0x8000000000000274, %" reg
+RAISES(gp_invalid_tag_store, KERNEL, GP, 0, READ_ONLY_LINE("rbx"), "mov %eax, (%rbx)")
+RAISES(gp_invalid_tag_rmw, KERNEL, GP, 0, READ_ONLY_LINE("rsi"), "xor %rax, (%rsi)")
+RAISES(gp_invalid_tag_vector, KERNEL, GP, 0, READ_ONLY_LINE("rdi"), "movups %xmm0, (%rdi)")
+RAISES_NOT_QEMU(ss_invalid_tag_store, KERNEL, SS, 0, READ_ONLY_LINE("rbp"), "mov %eax, (%rbp)",
+                "Vol. 3A 6.15, interrupt 12: TCG gives #GP")
 RAISES(gp_noncanonical_index, KERNEL, GP, 0, "mov $0x10, %ebx; mov $0x7ffffffffff8, %rcx",
        "mov (%rcx, %rbx), %eax")
 #define CROSS_ORDER "Vol. 3A 6.9: #GP of the second half before #PF of the first"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a test kernel and judges it by what it writes.  usage: run.py LODGE ELF MODE [--smp N] [--reset] [--device NAME]
 
-MODE    t0 or t1 (Lodge's tiers), qemu (the installed one, TCG)
+MODE    t0 or t1 (Lodge's tiers), warm (t1, all code in the form of hot code), qemu (the installed one, TCG)
 --reset the kernel ends by a triple fault, at which the emulator must leave (-no-reboot)
 LODGE_ACCEL and LODGE_PATIENCE in the environment: as in tests/boot/boot.py.
 Exit status 77: the emulator is missing."""
@@ -21,7 +21,7 @@ def command(a):
         qemu = shutil.which('qemu-system-x86_64')
         return qemu and [qemu, '-M', 'microvm', '-accel', 'tcg', '-nodefaults', '-serial', 'stdio', '-monitor', 'none',
                          '-global', 'virtio-mmio.force-legacy=false'] + common
-    options = ['jit', 'tier=0' if a.mode == 't0' else '', os.environ.get('LODGE_ACCEL', '')]
+    options = ['jit', {'t0': 'tier=0', 'warm': 'form=warm'}.get(a.mode, ''), os.environ.get('LODGE_ACCEL', '')]
     return [a.lodge, '-accel', ','.join(o for o in options if o)] + common
 
 
@@ -47,7 +47,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument('lodge')
     p.add_argument('elf')
-    p.add_argument('mode', choices=('t0', 't1', 'qemu'))
+    p.add_argument('mode', choices=('t0', 't1', 'warm', 'qemu'))
     p.add_argument('--smp', type=int, default=1)
     p.add_argument('--reset', action='store_true')
     p.add_argument('--device')

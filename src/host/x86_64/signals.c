@@ -59,13 +59,17 @@ static bool return_stack_full(greg_t *regs, const uint8_t *at)
     return true;
 }
 
-/* A guest address matched a line that has no page: its instruction is interpreted. */
-static bool guarded(greg_t *regs, const uint8_t *at)
+/*
+ * A guest address matched a line that has no page: its instruction is interpreted. One tag of a
+ * line may be invalid while the other one and delta are those of a page: what matches then is 2^63
+ * away from any page, which no host address is (#GP or, by rbp, #SS: a signal without an address).
+ */
+static bool guarded(greg_t *regs, const siginfo_t *info)
 {
     const struct ir_host_ctx *c = attached;
-    const uint8_t *rip = (const uint8_t *)(uintptr_t)regs[REG_RIP];
-    if (!c || !c->guard || rip < c->code_lo || rip >= c->code_hi || at < c->guard ||
-        at >= c->guard + GUARD_BYTES) {
+    const uint8_t *rip = (const uint8_t *)(uintptr_t)regs[REG_RIP], *at = info->si_addr;
+    if (!c || !c->guard || rip < c->code_lo || rip >= c->code_hi ||
+        (info->si_code != SI_KERNEL && (at < c->guard || at >= c->guard + GUARD_BYTES))) {
         return false;
     }
     struct rt_env *env = (struct rt_env *)(uintptr_t)(regs[REG_R15] - RT_BIAS);
@@ -82,8 +86,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
         regs[REG_RIP] = (greg_t)(uintptr_t)to;
         return;
     }
-    if (sig == SIGSEGV &&
-        (return_stack_full(regs, info->si_addr) || guarded(regs, info->si_addr))) {
+    if ((sig == SIGSEGV && return_stack_full(regs, info->si_addr)) ||
+        (sig != SIGFPE && guarded(regs, info))) {
         return;
     }
     signal(sig, SIG_DFL); /* a fault of ours: the instruction faults again and ends the process */
