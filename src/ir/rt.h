@@ -50,6 +50,7 @@ struct rt_plain {
 };
 #define RT_PLAINS 2048
 #define RT_BASES 19
+#define RT_LEADS 6 /* further lines, of no register: delta alone is looked at, inside a block */
 #define RT_BASE_INVALID (1ull << 63) /* engine rule 1 */
 #define RT_SCATTER 1024              /* counters of look-ups through lines that missed */
 #define RT_HEAT 16384
@@ -115,7 +116,7 @@ struct rt_env {
     uint64_t site;       /* return address of the access that failed: ir_host.settle(); 0: none */
     uint8_t bounce[64];  /* what a load over two pages reads */
     uint64_t base_guard; /* delta of an invalid line; set by the back end's attach() */
-    struct rt_base base[RT_MODES][RT_BASES];
+    struct rt_base base[RT_MODES][RT_BASES + RT_LEADS];
     uint16_t scatter[RT_SCATTER];     /* by return address; at 0 the access better use the table */
     struct rt_plain plain[RT_PLAINS]; /* slot: site >> 3, modulo */
     uint8_t heat[RT_HEAT]; /* by block, several may share one: runs left in its first form */

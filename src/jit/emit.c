@@ -56,7 +56,7 @@ static void evict_arena(struct jit_vcpu *jv)
 
 static unsigned scattered_index(uint64_t pc)
 {
-    return (unsigned)(pc ^ pc >> 8) % JIT_SCATTERED;
+    return (unsigned)(pc * 0x9e3779b97f4a7c15ull >> 40) % JIT_SCATTERED;
 }
 
 /* What is known of the block at pc; of another one there, perhaps: it costs speed only. */

@@ -19,7 +19,7 @@ struct machine;
 
 #define JIT_HASH_BITS 16
 #define JIT_FILL_LOG 256
-#define JIT_SCATTERED 256
+#define JIT_SCATTERED 2048
 #define JIT_LARGE 2048
 #define JIT_ITLB_BITS 8
 #define JIT_CHECK_BYTES 64 /* of a block in a checked page */

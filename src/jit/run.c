@@ -30,7 +30,7 @@
 
 /* An access that misses its line so often in this time is better off with the table: a miss that
  * the soft TLB answers costs some 10 ns. */
-enum { SCATTER_MISSES = 20000, SCATTER_MS = 4 };
+enum { SCATTER_MISSES = 2000, SCATTER_MS = 4 };
 
 void jit_deliver(struct jit_vcpu *jv)
 {

@@ -31,6 +31,7 @@ extern const uint8_t temp_regs[NTEMPS];
 #define PARAM_SPAN 1023
 #define PARAM_SIZE_SHIFT 24
 #define PARAM_GROUP (1 << 30) /* the range is that of a group */
+#define PARAM_QUIET INT32_MIN /* misses are not counted: of streams, and by the soft TLB */
 
 #define PROBE_SIZES 6 /* accesses of 1, 2, 4 ... 32 bytes */
 #define THUNK_BYTES 32

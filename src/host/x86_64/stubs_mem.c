@@ -210,7 +210,10 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
     uint8_t *slow[2], *slow2[2];
     c->base_miss[idx][write][ti][ui] = e->p;
     emit_refill(e, idx, write, t, u, slow);
+    x_alu_rm_i(e, X_CMP, IR_I32, x_m(X_RSP, 8), 0);
+    uint8_t *quiet = x_jcc(e, IR_CC_S);
     uint8_t *often = count_scatter(e);
+    x_patch_here(e, quiet);
     x_ret_pop(e, 8);
     x_patch_here(e, often);
     x_mov_r_i64(e, X_R11, RT_EXIT_SCATTER);

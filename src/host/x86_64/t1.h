@@ -43,6 +43,7 @@ enum access_kind {
     ACCESS_TABLE,  /* look the page up in the soft TLB */
     ACCESS_CONST,  /* the same, of a constant address */
     ACCESS_BASE,   /* through the line of its base register, for a range around it */
+    ACCESS_LEADER, /* the same by the soft TLB: the base is not likely to be where it was */
     ACCESS_MEMBER, /* in the range that an access before it has checked */
     ACCESS_STREAM, /* MEMBER with two registers */
 };
@@ -52,8 +53,8 @@ struct access {
     uint8_t scale, size;
     bool write, in_stream;
     uint16_t base[2]; /* the address: base values, the second times scale; 0: not known */
-    bool group;       /* BASE: has members */
-    uint16_t span;    /* BASE: bytes checked, from lo on */
+    bool group;       /* BASE, LEADER: has members */
+    uint16_t span;    /* BASE, LEADER: bytes checked, from lo on */
     int32_t off, lo;  /* from the base value */
 };
 struct open_group {
@@ -81,7 +82,9 @@ struct plan {
     uint8_t line[IR_MAX_OPS + 1];
     uint16_t reg_base[MAX_GUEST_REGS];
     int32_t reg_off[MAX_GUEST_REGS];
-    struct open_group open[RT_BASES];
+    struct open_group open[RT_BASES + RT_LEADS];
+    unsigned leads;              /* groups that were led by the soft TLB */
+    bool loaded[IR_MAX_OPS + 1]; /* base: came from memory in this block */
     bool written[MAX_GUEST_REGS];
     uint8_t
         entry_reg[IR_MAX_OPS + 1]; /* base: guest register + 1 whose value at entry it is, or 0 */

@@ -5,6 +5,12 @@
  */
 #include "host/x86_64/t1.h"
 
+static unsigned kind_here(const struct t1 *t)
+{
+    const struct access *a = &t->plan.access[t->i];
+    return !t->warm ? ACCESS_TABLE : t->strip_top ? a->strip_kind : a->kind;
+}
+
 /* Two temporaries, those of dying address parts if possible. */
 static void address_temps(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b,
                           unsigned temps[2])
@@ -198,9 +204,20 @@ static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2
 /* The parameter of emit_base_miss(). */
 static uint32_t packed(const struct access *a)
 {
+    bool counts = a->line < RT_BASES && !a->in_stream;
     return a->line | (uint32_t)(a->off - a->lo) << PARAM_K_SHIFT |
            (uint32_t)a->span << PARAM_SPAN_SHIFT | (uint32_t)a->size << PARAM_SIZE_SHIFT |
-           (a->group ? PARAM_GROUP : 0);
+           (a->group ? PARAM_GROUP : 0) | (counts ? 0 : (uint32_t)PARAM_QUIET);
+}
+
+static void call_base_miss(struct t1 *t, bool cold, const unsigned temps[2], const struct access *a,
+                           bool write)
+{
+    struct enc *e = cold ? &t->cold : &t->hot;
+    x_push_i32(e, (int32_t)packed(a));
+    x_patch(x_call(e),
+            t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
+    t1_site(t, cold);
 }
 
 static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2],
@@ -218,10 +235,7 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
     x_patch_here(cold, miss);
-    x_push_i32(cold, (int32_t)packed(a));
-    x_patch(x_call(cold),
-            t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
-    t1_site(t, true);
+    call_base_miss(t, true, temps, a, write);
     x_patch(x_jmp(cold), e->p);
     if (t->aligned && k) { /* the low bits of temps[0] are looked at */
         load_address(t, temps[0], x_m(temps[0], k));
@@ -233,6 +247,43 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
 static unsigned line_here(const struct t1 *t, const struct access *a)
 {
     return t->strip_top ? a->strip_line : a->line;
+}
+
+/* Through the soft TLB; delta of the group's line is set for the members. */
+static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[2],
+                             const struct access *a, unsigned access, const struct ir_op *op)
+{
+    ir_ref x, y;
+    t1_fold(t, op, &x, &y);
+    x = x != IR_NONE ? x : y;
+    struct enc *e = &t->hot, *cold = &t->cold;
+    bool write = access & RT_WRITE;
+    int32_t k = a->off - a->lo;
+    ea.disp -= k;
+    load_address(t, temps[0], ea);
+    if (t->v[x].loc != L_GUEST) { /* in a temporary, which may have been taken */
+        call_base_miss(t, false, temps, a, write);
+        x_alu_r_rm(e, X_ADD, IR_I64, temps[0], x_r(temps[1]));
+        return found(t, x_m(temps[0], k));
+    }
+    struct x_rm base = t1_rm(t, x);
+    tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), a->span);
+    uint8_t *miss = x_jcc(e, IR_CC_A);
+    x_patch_here(cold, miss);
+    x_alu_r_rm(cold, X_XOR, IR_I64, temps[0], in_tlb(t, temps[1], 0, tag_field(access)));
+    x_alu_r_rm(e, X_ADD, IR_I64, temps[0],
+               in_tlb(t, temps[1], 0, offsetof(struct rt_tlb_entry, host)));
+    x_lea(e, IR_I64, temps[1], x_m(temps[0], -ea.disp));
+    x_alu_r_rm(e, X_SUB, IR_I64, temps[1], base);
+    x_mov_rm_r(e, IR_I64, t1_in_line(t, a->line, offsetof(struct rt_base, delta)), temps[1]);
+    call_base_miss(t, true, temps, a, write);
+    x_alu_r_rm(cold, X_ADD, IR_I64, temps[0], x_r(temps[1]));
+    x_patch(x_jmp(cold), e->p);
+    if (t->aligned && k) {
+        x_lea(e, IR_I64, temps[0], x_m(temps[0], k));
+        k = 0;
+    }
+    return found(t, x_m(temps[0], k));
 }
 
 /* Flags stay. */
@@ -263,12 +314,6 @@ static struct x_rm by_stream(struct t1 *t, struct x_rm ea, const unsigned temps[
     x_mov_r_rm(&t->hot, IR_I64, temps[1],
                t1_in_line(t, line_here(t, a), offsetof(struct rt_base, delta)));
     return found(t, x_mx(temps[0], temps[1], 0, 0));
-}
-
-static unsigned kind_here(const struct t1 *t)
-{
-    const struct access *a = &t->plan.access[t->i];
-    return !t->warm ? ACCESS_TABLE : t->strip_top ? a->strip_kind : a->kind;
 }
 
 bool t1_keeps_flags(const struct t1 *t)
@@ -302,6 +347,9 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
     case ACCESS_MEMBER: return by_group(t, ea, temps, a);
     case ACCESS_STREAM: return by_stream(t, ea, temps, a);
     case ACCESS_BASE: return by_line(t, ea, temps, a, access);
+    case ACCESS_LEADER:
+        return a->group ? by_leader(t, ea, temps, a, access, op)
+                        : by_table(t, ea, temps, size, access);
     default:
         return !t->warm && has_probe(size)
                    ? by_probe(t, ea, temps, (unsigned)__builtin_ctz(size), access)

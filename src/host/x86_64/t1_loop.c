@@ -94,7 +94,8 @@ bool t1_plan_strip(struct t1 *t)
         struct access *a = &p->access[i];
         a->strip_kind = a->kind;
         a->strip_line = a->line;
-        if ((a->kind == ACCESS_BASE || a->kind == ACCESS_MEMBER) && a->base[0] && join(p, a)) {
+        bool line = (a->kind == ACCESS_BASE || a->kind == ACCESS_MEMBER) && a->line < RT_BASES;
+        if (line && a->base[0] && join(p, a)) {
             a->strip_kind = a->base[1] ? ACCESS_STREAM : ACCESS_MEMBER;
             a->in_stream = true;
             n++;

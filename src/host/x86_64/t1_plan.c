@@ -22,6 +22,7 @@ static unsigned line_of(unsigned guest)
 static void make_base(struct plan *p, ir_ref v, unsigned line)
 {
     p->line[p->nbases] = (uint8_t)line;
+    p->loaded[p->nbases] = false;
     p->entry_reg[p->nbases] = 0;
     p->step[p->nbases] = NO_STEP;
     p->base[v] = (uint16_t)p->nbases++;
@@ -61,7 +62,8 @@ static void plan_getreg(struct plan *p, const struct ir_op *op, ir_ref i)
     p->off[i] = p->reg_off[g];
 }
 
-static void plan_setreg(struct plan *p, const struct ir_op *op)
+/* `from`: the op that made the value. */
+static void plan_setreg(struct plan *p, const struct ir_op *op, unsigned from)
 {
     unsigned g = op->aux;
     p->written[g] = true;
@@ -71,6 +73,7 @@ static void plan_setreg(struct plan *p, const struct ir_op *op)
     }
     if (!p->base[op->a]) {
         make_base(p, op->a, line_of(g));
+        p->loaded[p->base[op->a]] = from == IR_ld;
     }
     p->reg_base[g] = p->base[op->a];
     p->reg_off[g] = p->off[op->a];
@@ -113,35 +116,46 @@ static bool scattered(const struct t1 *t)
     return t->scattered >> ((t->pc - t->b->pc) & 63) & 1;
 }
 
-/* Joins the group that is open on the line, or leads one of its own. */
-static void group(struct t1 *t, struct access *a)
+/* Joins the group that is open for its base. */
+static bool join_group(struct plan *p, struct access *a)
 {
-    struct plan *p = &t->plan;
-    a->line = p->line[a->base[0]];
     struct open_group *o = &p->open[a->line];
     int32_t lo = a->off < o->lo ? a->off : o->lo, hi = a->off + a->size;
     hi = hi > o->hi ? hi : o->hi;
-    if (o->base == a->base[0] && o->write >= a->write && hi - lo <= GROUP_SPAN) {
-        struct access *leader = &p->access[o->leader];
-        a->kind = ACCESS_MEMBER;
-        leader->group = true;
-        leader->lo = o->lo = lo;
-        o->hi = hi;
-        leader->span = (uint16_t)(hi - lo);
+    if (o->base != a->base[0] || o->write < a->write || hi - lo > GROUP_SPAN) {
+        return false;
+    }
+    struct access *leader = &p->access[o->leader];
+    a->kind = ACCESS_MEMBER;
+    leader->group = true;
+    leader->lo = o->lo = lo;
+    o->hi = hi;
+    leader->span = (uint16_t)(hi - lo);
+    return true;
+}
+
+/* Joins a group or leads one of its own: by the line of its register, or by the soft TLB when the
+ * register is new here, or has led to other pages often. */
+static void group(struct t1 *t, struct access *a)
+{
+    struct plan *p = &t->plan;
+    uint8_t *line = &p->line[a->base[0]];
+    a->line = *line;
+    if (join_group(p, a)) {
         return;
     }
-    if (scattered(t)) {
-        o->base = 0;
-        return;
+    bool lead = *line >= RT_BASES || p->loaded[a->base[0]] || scattered(t);
+    if (lead) {
+        a->line = *line = (uint8_t)(RT_BASES + p->leads++ % RT_LEADS);
     }
-    a->kind = ACCESS_BASE;
+    a->kind = lead ? ACCESS_LEADER : ACCESS_BASE;
     a->lo = a->off;
     a->span = a->size;
-    *o = (struct open_group){.base = a->base[0],
-                             .leader = (ir_ref)(a - p->access),
-                             .write = a->write,
-                             .lo = a->off,
-                             .hi = a->off + a->size};
+    p->open[a->line] = (struct open_group){.base = a->base[0],
+                                           .leader = (ir_ref)(a - p->access),
+                                           .write = a->write,
+                                           .lo = a->off,
+                                           .hi = a->off + a->size};
 }
 
 static void alone(struct t1 *t, struct access *a, unsigned hint)
@@ -191,7 +205,9 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
             a->off = a->lo = (int32_t)off;
         }
     }
-    alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0);
+    if (x == IR_NONE || !p->loaded[p->base[x]]) {
+        alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0);
+    }
 }
 
 static bool is_access(unsigned op)
@@ -223,7 +239,7 @@ static void plan_op(struct t1 *t, const struct ir_op *op, ir_ref i)
     case IR_const:
     case IR_nop: break;
     case IR_getreg: plan_getreg(p, op, i); break;
-    case IR_setreg: plan_setreg(p, op); break;
+    case IR_setreg: plan_setreg(p, op, t->b->op[op->a].op); break;
     case IR_brcc:
     case IR_brz:
     case IR_brnz:
@@ -245,6 +261,8 @@ void t1_plan(struct t1 *t)
 {
     struct plan *p = &t->plan;
     p->nbases = 1;
+    p->loaded[0] = false;
+    p->leads = 0;
     p->loop = false;
     memset(p->written, 0, t->c->guest->nregs);
     memset(p->reg_base, 0, t->c->guest->nregs * sizeof(p->reg_base[0]));
