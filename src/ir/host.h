@@ -14,15 +14,17 @@
 struct err;
 struct ir_host_ctx;
 
-/* Room for one block (or the stubs): hot code and cold code, both growing upwards, writable view.
- */
+/* Room for one block (or the stubs): hot code, cold code (writable view), and what is not code:
+ * links and tables. All grow upwards; all of a block is used again at the same time. */
 struct ir_codebuf {
     uint8_t *hot, *hot_end, *cold, *cold_end;
-    ptrdiff_t to_rx; /* add to a writable address to get the executable one */
+    uint8_t *data, *data_end; /* multiples of 8 */
+    uint8_t *data_base;       /* of all data of the context: the same in each codebuf */
+    ptrdiff_t to_rx;          /* add to a writable address to get the executable one */
 };
 
 /*
- * A direct exit of a block: lives in the block's cold code, so as long as the block. Unlinked it
+ * A direct exit of a block: lives in the block's data, so as long as the block. Unlinked it
  * leaves with RT_EXIT_LINK, env->pc the target and env->link_site the address of this record.
  */
 struct ir_link {
@@ -32,12 +34,13 @@ struct ir_link {
     bool cross_page;              /* target is in another page than the block: guarded by epoch */
     bool poll;                    /* backward: the exit word is looked at on the way */
     bool has_flags;               /* flags are stored on the way unless the target ignores them */
-    /* For the back end: where, from this record on. */
-    int32_t branch;     /* rel32 of the jump in hot code */
-    uint8_t stub, bare; /* the exit stub from its start; behind the storing of flags */
-    uint8_t slot;       /* rel32 of the jump in the stub */
-    uint8_t unlinked;   /* where slot goes when not linked */
-    uint8_t epoch;      /* imm32 of the guard, or 0 */
+    /* For the back end: where, from the start of code memory on, */
+    uint32_t branch; /* rel32 of the jump in hot code */
+    uint32_t stub;   /* the exit stub */
+    /* and from the stub on. */
+    uint8_t bare;  /* behind the storing of flags */
+    uint8_t slot;  /* rel32 of the jump that leads to the target */
+    uint8_t epoch; /* imm32 of the guard, or 0 */
 };
 
 /* How a block is emitted: small and quickly at first; fast once it has run a few hundred times. */
@@ -57,8 +60,8 @@ struct ir_code {
     const void *entry;   /* executable view */
     uint8_t *hot, *cold; /* writable view */
     uint32_t hot_size, cold_size;
-    struct ir_link **links; /* in cold code */
-    const void *sites;      /* in cold code: what settle() needs */
+    struct ir_link *links; /* in data */
+    const void *sites;     /* in data: what settle() needs */
     uint16_t nlinks, nsites;
     uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
     uint8_t *other;  /* block with a check: rel32 of the jump for when it fails */
@@ -69,6 +72,7 @@ struct ir_code {
 /* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */
 #define IR_HOT_ROOM (64u << 10)
 #define IR_COLD_ROOM (64u << 10)
+#define IR_DATA_ROOM (16u << 10)
 
 struct ir_host_config {
     const struct ir_guest *guest;

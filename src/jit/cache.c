@@ -131,7 +131,7 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
 {
     unlink_incoming(jv, b);
     for (unsigned i = 0; i < b->code.nlinks; i++) {
-        struct ir_link *l = b->code.links[i];
+        struct ir_link *l = &b->code.links[i];
         if (l->to) { /* its return sites may be returned to, and lead nowhere then */
             jv->host->unlink(jv->ctx, l);
             *l->prev = l->next;

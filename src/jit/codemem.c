@@ -50,25 +50,35 @@ static void enter_arena(struct codemem *cm, unsigned arena)
         .hot_end = base + CODEMEM_HOT,
         .cold = base + CODEMEM_HOT + cold,
         .cold_end = base + CODEMEM_ARENA,
+        .data = cm->data + (size_t)arena * CODEMEM_DATA,
+        .data_end = cm->data + (size_t)(arena + 1) * CODEMEM_DATA,
+        .data_base = cm->data,
         .to_rx = cm->rx - cm->rw,
     };
+    cm->data_ready = cm->cur.data;
     cm->hot_ready = page_down(cm->cur.hot);
     cm->cold_ready = page_down(cm->cur.cold);
 }
 
 /* One call instead of a fault per page and view; may fail, no matter. */
-static void populate(const struct codemem *cm, uint8_t **ready, const uint8_t *at,
-                     const uint8_t *end)
+static void populate(uint8_t **ready, const uint8_t *at, const uint8_t *end, ptrdiff_t to_rx)
 {
 #ifdef MADV_POPULATE_WRITE
     while (*ready < end && at + CODEMEM_AHEAD > *ready) {
         size_t n = (size_t)(end - *ready);
         n = n < CODEMEM_CHUNK ? n : CODEMEM_CHUNK;
         madvise(*ready, n, MADV_POPULATE_WRITE);
-        madvise(*ready + (cm->rx - cm->rw), n, MADV_POPULATE_READ);
+        if (to_rx) {
+            madvise(*ready + to_rx, n, MADV_POPULATE_READ);
+        }
         *ready += n;
     }
 #endif
+}
+
+static size_t data_bytes(const struct codemem *cm)
+{
+    return (size_t)cm->narenas * CODEMEM_DATA;
 }
 
 int codemem_open(struct codemem *cm, size_t size, struct err *err)
@@ -78,10 +88,13 @@ int codemem_open(struct codemem *cm, size_t size, struct err *err)
     if (!map_twice(cm)) {
         cm->size = size;
         cm->rw = cm->rx = map_view(NULL, size, PROT_READ | PROT_WRITE, -1);
-        if (!cm->rw) {
-            return err_set(err, errno, "cannot get %zu MiB of memory for generated code: %s",
-                           size >> 20, strerror(errno));
-        }
+    }
+    cm->data = map_view(NULL, data_bytes(cm), PROT_READ | PROT_WRITE, -1);
+    if (!cm->rw || !cm->data) {
+        int e = errno;
+        codemem_close(cm);
+        return err_set(err, e, "cannot get %zu MiB of memory for generated code: %s", size >> 20,
+                       strerror(e));
     }
     cm->nused = cm->narenas < CODEMEM_FIRST ? cm->narenas : CODEMEM_FIRST;
     cm->next = 1;
@@ -97,13 +110,17 @@ void codemem_close(struct codemem *cm)
     if (cm->rw) {
         munmap(cm->rw, cm->size);
     }
-    cm->rw = cm->rx = NULL;
+    if (cm->data) {
+        munmap(cm->data, data_bytes(cm));
+    }
+    cm->rw = cm->rx = cm->data = NULL;
 }
 
 bool codemem_has_room(const struct codemem *cm)
 {
     return cm->cur.hot_end - cm->cur.hot >= (ptrdiff_t)IR_HOT_ROOM &&
-           cm->cur.cold_end - cm->cur.cold >= (ptrdiff_t)IR_COLD_ROOM;
+           cm->cur.cold_end - cm->cur.cold >= (ptrdiff_t)IR_COLD_ROOM &&
+           cm->cur.data_end - cm->cur.data >= (ptrdiff_t)IR_DATA_ROOM;
 }
 
 unsigned codemem_next(const struct codemem *cm)
@@ -143,8 +160,9 @@ unsigned codemem_arena_of(const struct codemem *cm, const void *rw)
 
 void codemem_begin_write(struct codemem *cm)
 {
-    populate(cm, &cm->hot_ready, cm->cur.hot, cm->cur.hot_end);
-    populate(cm, &cm->cold_ready, cm->cur.cold, cm->cur.cold_end);
+    populate(&cm->hot_ready, cm->cur.hot, cm->cur.hot_end, cm->cur.to_rx);
+    populate(&cm->cold_ready, cm->cur.cold, cm->cur.cold_end, cm->cur.to_rx);
+    populate(&cm->data_ready, cm->cur.data, cm->cur.data_end, 0);
     if (cm->rx == cm->rw) {
         mprotect(cm->rw, cm->size, PROT_READ | PROT_WRITE);
     }

@@ -1,7 +1,8 @@
 /*
  * Memory for generated code: one anonymous file mapped twice, writable here and executable there,
- * cut into arenas of hot and cold room. Arenas are used round robin; the owner drops the blocks
- * of an arena before it is used again. One object per vCPU, used by its thread only.
+ * cut into arenas of hot and cold room; each has data in memory that is not executable. Arenas are
+ * used round robin; the owner drops the blocks of an arena before it is used again. One object per
+ * vCPU, used by its thread only.
  */
 #ifndef JIT_CODEMEM_H
 #define JIT_CODEMEM_H
@@ -9,13 +10,15 @@
 #include "ir/host.h"
 
 #define CODEMEM_ARENA (1u << 20)
-#define CODEMEM_HOT (CODEMEM_ARENA / 2)
-#define CODEMEM_FIRST 16          /* arenas used while nobody calls codemem_grow() */
+#define CODEMEM_HOT (CODEMEM_ARENA / 16 * 11)
+#define CODEMEM_DATA (CODEMEM_ARENA / 4 * 3)
+#define CODEMEM_FIRST 9           /* arenas used while nobody calls codemem_grow() */
 #define CODEMEM_CHUNK (16u << 10) /* gets its pages at once, */
 #define CODEMEM_AHEAD (4u << 10)  /* when less than this is left */
 
 struct codemem {
     uint8_t *rw, *rx; /* both views of the whole reserve; equal when mapped once */
+    uint8_t *data;    /* CODEMEM_DATA bytes for each arena */
     size_t size;
     unsigned narenas, nused; /* the first nused ones are used, round robin */
     unsigned arena;          /* current */
@@ -23,7 +26,7 @@ struct codemem {
     bool grew;                  /* next is not in the order of use */
     size_t keep_hot, keep_cold; /* of arena 0, for stubs */
     struct ir_codebuf cur;
-    uint8_t *hot_ready, *cold_ready; /* up to here the current arena has pages */
+    uint8_t *hot_ready, *cold_ready, *data_ready; /* up to here the current arena has pages */
 };
 
 struct err;

@@ -118,7 +118,7 @@ void jit_emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *i
         jv->stats.cold_bytes += b->code.cold_size;
         jv->stats.unlowered[b->code.stop_op] += b->code.ninsns < ir->ninsns;
         for (unsigned i = 0; i < b->code.nlinks; i++) {
-            b->code.links[i]->from = b;
+            b->code.links[i].from = b;
         }
         if (log_at(LOG_OUT_ASM, b->pc)) {
             trace_code(jv, b);

@@ -1,5 +1,5 @@
 /*
- * How much code memory a vCPU uses: CODEMEM_FIRST arenas, and more of its reserve while a quarter
+ * How much code memory a vCPU uses: CODEMEM_FIRST arenas, and more of its reserve while an eighth
  * of what it translates or more is what it dropped before. What was dropped is remembered as bits
  * by hash.
  */
@@ -37,7 +37,7 @@ void jit_limit_plan(struct jit_vcpu *jv)
 {
     struct jit_limit *l = &jv->limit;
     jv->stats.translated_again += l->back;
-    if (l->back * 4 > l->made) {
+    if (l->back * 16 > l->made) {
         codemem_grow(&jv->mem);
     }
     if (codemem_next(&jv->mem) == 0) { /* bits are of one round only */

@@ -43,6 +43,7 @@ struct ir_host_ctx {
     const struct ir_guest *guest;
     const uint8_t *code_lo, *code_hi;
     ptrdiff_t to_rx;
+    uint8_t *data;               /* links are counted from here, in units of 8 bytes */
     uint8_t pin[MAX_GUEST_REGS]; /* host register of a guest register, or X_NONE */
     uint8_t pinned[16];          /* guest registers that have one */
     unsigned npinned;
@@ -51,8 +52,9 @@ struct ir_host_ctx {
     uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
     uint8_t *exit_stored; /* leave with the reason in r11d, guest registers are in env already */
     uint8_t *exit_pinned; /* leave with the reason in r11d */
-    uint8_t
-        *exit_link; /* called by a direct exit; behind the call, one byte: distance to its link */
+    uint8_t *exit_link;   /* called by a direct exit; behind the call, 4 bytes: its link */
+    uint8_t *exit_at;     /* called; behind the call, 8 bytes: pc to leave with RT_EXIT_JUMP at */
+    uint8_t *exit_poll;   /* leave with RT_EXIT_POLL at pc r11 */
     uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS];      /* TLB miss: [MMU index][write][t][u] */
     uint8_t *base_miss[RT_MODES][2][NTEMPS][NTEMPS]; /* of a look-up through a line */
     uint8_t *base_slow[NTEMPS][NTEMPS], *base_alone[NTEMPS][NTEMPS];

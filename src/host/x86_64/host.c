@@ -51,6 +51,7 @@ static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct 
     c->code_lo = config->code_lo;
     c->code_hi = config->code_hi;
     c->to_rx = buf->to_rx;
+    c->data = buf->data_base;
     probe(c);
     ctx_map_registers(c);
     struct enc e = {.p = buf->hot};
@@ -124,7 +125,13 @@ static int ctx_attach(struct ir_host_ctx *c, struct rt_env *env, struct err *err
 
 static enum rt_exit ctx_enter(struct ir_host_ctx *c, struct rt_env *env, const void *entry)
 {
-    return c->enter_code(env, entry);
+    enum rt_exit why = c->enter_code(env, entry);
+    if (why == RT_EXIT_LINK) {
+        struct ir_link *l = (struct ir_link *)(void *)(c->data + env->link_site * 8);
+        env->link_site = (uint64_t)(uintptr_t)l;
+        env->pc = l->pc;
+    }
+    return why;
 }
 
 static const struct ir_host x86_64_host = {

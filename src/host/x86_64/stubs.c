@@ -215,6 +215,7 @@ static void emit_returns(struct ir_host_ctx *c, struct enc *e)
     c->ret_miss = e->p;
     jump_cached(c, e, &poll);
     x_patch_here(e, poll);
+    c->exit_poll = e->p;
     x_mov_rm_r(e, IR_I64, ENV(pc), X_R11);
     jump(e, c->exit[RT_EXIT_POLL]);
 }
@@ -223,14 +224,14 @@ static void emit_exit_link(struct ir_host_ctx *c, struct enc *e)
 {
     c->exit_link = e->p;
     x_pop_r(e, X_R11);
-    x_movzx(e, IR_I8, X_R14, x_m(X_R11, 0));
-    x_alu_r_rm(e, X_SUB, IR_I64, X_R11, x_r(X_R14));
-    x_mov_r_rm(e, IR_I64, X_RAX, x_m(X_R11, offsetof(struct ir_link, pc)));
-    x_mov_rm_r(e, IR_I64, ENV(pc), X_RAX);
-    x_mov_r_i64(e, X_RAX, (uint64_t)c->to_rx);
-    x_alu_r_rm(e, X_SUB, IR_I64, X_R11, x_r(X_RAX));
+    x_mov_r_rm(e, IR_I32, X_R11, x_m(X_R11, 0));
     x_mov_rm_r(e, IR_I64, ENV(link_site), X_R11);
     jump(e, c->exit[RT_EXIT_LINK]);
+    c->exit_at = e->p;
+    x_pop_r(e, X_R11);
+    x_mov_r_rm(e, IR_I64, X_R11, x_m(X_R11, 0));
+    x_mov_rm_r(e, IR_I64, ENV(pc), X_R11);
+    jump(e, c->exit[RT_EXIT_JUMP]);
 }
 
 static void emit_jump_empty(struct ir_host_ctx *c, struct enc *e)

@@ -508,8 +508,8 @@ static bool touches_memory(const struct ir_block *b)
 /* The cold code begins with the way out at the block's own pc: dead blocks, and hot ones. */
 static void head(struct t1 *t, struct ir_code *out)
 {
-    t1_store_pc(t, &t->cold, t->b->pc);
-    x_patch(x_jmp(&t->cold), t->c->exit[RT_EXIT_JUMP]);
+    x_patch(x_call(&t->cold), t->c->exit_at);
+    x_imm64(&t->cold, t->b->pc);
     if (out->form != IR_FORM_LOOP && !touches_memory(t->b)) {
         out->form = IR_FORM_WARM;
     }
@@ -521,18 +521,20 @@ static void head(struct t1 *t, struct ir_code *out)
     }
 }
 
-/* What is read when the block is linked, or when an access fails, stands behind the cold code. */
-static void tables(struct t1 *t, struct ir_code *out)
+_Static_assert(MAX_LINKS * sizeof(struct ir_link) + MAX_SITES * sizeof(struct t1_site) + 8 <=
+                   IR_DATA_ROOM,
+               "room for a block's data");
+
+/* What is read when the block is linked, or when an access fails. */
+static void tables(struct t1 *t, struct ir_codebuf *buf, struct ir_code *out)
 {
-    t->cold.p += -(uintptr_t)t->cold.p & 7;
-    out->links = (struct ir_link **)t->cold.p;
-    memcpy(t->cold.p, t->links, t->nlinks * sizeof(t->links[0]));
-    t->cold.p += t->nlinks * sizeof(t->links[0]);
-    out->nlinks = t->nlinks;
-    out->sites = t->cold.p;
-    memcpy(t->cold.p, t->site, t->nsites * sizeof(t->site[0]));
-    t->cold.p += t->nsites * sizeof(t->site[0]);
-    out->nsites = t->nsites;
+    out->links = t->links;
+    out->nlinks = (uint16_t)t->nlinks;
+    buf->data += t->nlinks * sizeof(t->links[0]);
+    out->sites = buf->data;
+    out->nsites = (uint16_t)t->nsites;
+    memcpy(buf->data, t->site, t->nsites * sizeof(t->site[0]));
+    buf->data += (t->nsites * sizeof(t->site[0]) + 7) & ~7u;
 }
 
 bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf *buf,
@@ -540,13 +542,15 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
 {
     struct t1 *t = c->t1;
     if (buf->hot_end - buf->hot < (ptrdiff_t)IR_HOT_ROOM ||
-        buf->cold_end - buf->cold < (ptrdiff_t)IR_COLD_ROOM) {
+        buf->cold_end - buf->cold < (ptrdiff_t)IR_COLD_ROOM ||
+        buf->data_end - buf->data < (ptrdiff_t)IR_DATA_ROOM) {
         return false;
     }
     t->c = c;
     t->b = b;
     t->flags_seen = false;
     t->nlinks = t->nsites = 0;
+    t->links = (struct ir_link *)(void *)buf->data;
     buf->hot += -(uintptr_t)buf->hot & 15;
     t->hot.p = buf->hot;
     t->cold.p = buf->cold;
@@ -572,7 +576,7 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     out->ninsns = emit_ops(t, buf);
     out->stop_op = t->i < b->nops ? b->op[t->i].op : IR_nop;
     out->flags_dead = !t->flags_seen && !b->check; /* others may come after a check */
-    tables(t, out);
+    tables(t, buf, out);
     out->hot_size = (uint32_t)(t->hot.p - buf->hot);
     out->cold_size = (uint32_t)(t->cold.p - buf->cold);
     buf->hot = t->hot.p;

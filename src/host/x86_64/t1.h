@@ -126,7 +126,7 @@ struct t1 {
     bool warm; /* form WARM or LOOP */
     struct t1_site site[MAX_SITES];
     unsigned nsites;
-    struct ir_link *links[MAX_LINKS];
+    struct ir_link *links; /* in data */
     unsigned nlinks;
     uint64_t scattered;
     uint8_t *strip_top; /* while the strip of a loop is emitted: where it begins */

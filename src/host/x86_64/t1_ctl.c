@@ -46,80 +46,88 @@ void t1_site(struct t1 *t, bool cold)
     };
 }
 
+static uint8_t *code_base(const struct ir_host_ctx *c)
+{
+    return (uint8_t *)(uintptr_t)c->code_lo - c->to_rx;
+}
+
 static struct ir_link *new_link(struct t1 *t)
 {
     if (t->nlinks == MAX_LINKS) {
         t->fail = true;
         return NULL;
     }
-    t->cold.p += -(uintptr_t)t->cold.p & 7;
-    struct ir_link *l = (struct ir_link *)t->cold.p;
+    struct ir_link *l = &t->links[t->nlinks++];
     memset(l, 0, sizeof(*l));
-    t->cold.p += sizeof(*l);
-    t->links[t->nlinks++] = l;
     return l;
 }
 
-static uint8_t here(const struct ir_link *l, const struct enc *e)
+/* Leaves with RT_EXIT_LINK: the stub finds the link by its number. The call's rel32. */
+static uint8_t *leave_by_link(struct t1 *t, const struct ir_link *l)
 {
-    return (uint8_t)(e->p - (const uint8_t *)l);
+    uint8_t *slot = x_call(&t->cold);
+    x_patch(slot, t->c->exit_link);
+    x_imm32(&t->cold, (int32_t)(((const uint8_t *)l - t->c->data) / 8));
+    return slot;
 }
 
-static uint8_t *at(struct ir_link *l, int32_t off)
-{
-    return (uint8_t *)l + off;
-}
-
-/* Leaves with RT_EXIT_LINK: the stub finds the record by the distance behind the call. */
-static void leave_by_link(struct t1 *t, const struct ir_link *l)
+/*
+ * The guards of a link that has some: the exit word, the mapping. Returns the rel32 of the jump
+ * that is taken when they are passed.
+ *
+ *     cmp exit, 0;                         je target
+ *     cmp epoch, E;                        je target
+ *     cmp exit, 0; jne +; cmp epoch, E;    je target; +:
+ */
+static uint8_t *guards(struct t1 *t, struct ir_link *l, const uint8_t *stub)
 {
     struct enc *e = &t->cold;
-    x_patch(x_call(e), t->c->exit_link);
-    x_byte(e, here(l, e));
+    uint8_t *over = NULL;
+    if (l->poll) {
+        x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
+    }
+    if (l->poll && l->cross_page) {
+        x_byte(e, 0x75);
+        over = e->p;
+        x_byte(e, 0);
+    }
+    if (l->cross_page) {
+        x_alu_rm_i(e, X_CMP, IR_I32, ENV(epoch), 0x7fffffff);
+        l->epoch = (uint8_t)(e->p - 4 - stub);
+    }
+    uint8_t *slot = x_jcc(e, IR_CC_E);
+    x_patch_here(e, slot);
+    if (over) {
+        *over = (uint8_t)(e->p - over - 1);
+    }
+    return slot;
 }
 
 /* Makes the direct exit whose jump in hot code has its rel32 at `branch`. */
 bool t1_goto(struct t1 *t, uint8_t *branch, uint64_t pc, bool store_flags)
 {
     struct enc *e = &t->cold;
-    uint8_t *poll = NULL, *stale = NULL;
+    const uint8_t *stub = e->p, *base = code_base(t->c);
     struct ir_link *l = new_link(t);
     if (!l) {
         return false;
     }
     l->pc = pc;
-    l->branch = (int32_t)(branch - (uint8_t *)l);
+    l->branch = (uint32_t)(branch - base);
+    l->stub = (uint32_t)(stub - base);
     l->has_flags = store_flags;
     l->poll = pc <= t->pc;
     /* At the page's end the target may be an instruction that crosses. */
     l->cross_page =
         (pc ^ t->b->pc) >> RT_PAGE_BITS != 0 || (pc & (RT_PAGE_SIZE - 1)) > RT_PAGE_SIZE - MAX_INSN;
-    l->stub = here(l, e);
-    x_patch_here(e, branch);
+    x_patch(branch, stub);
     if (store_flags) {
         t1_store_flags(e, t->fl.cf_in_env);
     }
-    l->bare = here(l, e);
-    if (l->poll) {
-        x_alu_rm_i(e, X_CMP, IR_I32, ENV(exit), 0);
-        poll = x_jcc(e, IR_CC_NE);
-    }
-    if (l->cross_page) {
-        x_alu_rm_i(e, X_CMP, IR_I32, ENV(epoch), 0x7fffffff);
-        l->epoch = (uint8_t)(here(l, e) - 4);
-        stale = x_jcc(e, IR_CC_NE);
-    }
-    uint8_t *slot = x_jmp(e);
-    l->slot = (uint8_t)(slot - (uint8_t *)l);
-    l->unlinked = here(l, e);
-    x_patch_here(e, slot);
-    if (poll) {
-        x_patch_here(e, poll); /* the run loop looks at the exit word first */
-    }
-    if (stale) {
-        x_patch_here(e, stale);
-    }
-    leave_by_link(t, l);
+    l->bare = (uint8_t)(e->p - stub);
+    uint8_t *slot = l->poll || l->cross_page ? guards(t, l, stub) : NULL;
+    uint8_t *call = leave_by_link(t, l);
+    l->slot = (uint8_t)((slot ? slot : call) - stub);
     return true;
 }
 
@@ -198,9 +206,7 @@ static void jump_r11(struct t1 *t, struct enc *e)
 {
     uint8_t *poll;
     jump_cached(t->c, e, &poll);
-    x_patch_here(&t->cold, poll);
-    x_mov_rm_r(&t->cold, IR_I64, ENV(pc), X_R11);
-    x_patch(x_jmp(&t->cold), t->c->exit[RT_EXIT_POLL]);
+    x_patch(poll, t->c->exit_poll);
 }
 
 static bool jump_indirect(struct t1 *t, const struct ir_op *op)
@@ -268,27 +274,40 @@ static uint8_t *entry_of(const struct ir_host_ctx *c, const struct ir_code *code
     return (uint8_t *)(uintptr_t)code->entry - c->to_rx;
 }
 
+#define OP_CALL 0xe8
+#define OP_JMP 0xe9
+
+/* A link without guards ends in the call that leaves, which becomes a jump when linked. */
 void link_make(struct ir_host_ctx *c, struct ir_link *l, const struct ir_code *to, uint32_t epoch)
 {
-    uint8_t *entry = entry_of(c, to);
+    uint8_t *entry = entry_of(c, to), *base = code_base(c), *stub = base + l->stub;
+    uint8_t *slot = stub + l->slot;
     /* Behind a guard that fails another block may come, which wants the flags. */
     bool bare = !l->has_flags || (to->flags_dead && !l->cross_page);
-    x_patch(at(l, l->slot), entry);
     if (l->epoch) {
-        memcpy(at(l, l->epoch), &epoch, 4);
+        memcpy(stub + l->epoch, &epoch, 4);
     }
+    if (!l->poll && !l->cross_page) {
+        slot[-1] = OP_JMP;
+    }
+    x_patch(slot, entry);
     if (bare && !l->poll && !l->cross_page) {
-        x_patch(at(l, l->branch), entry);
+        x_patch(base + l->branch, entry);
     } else {
-        x_patch(at(l, l->branch), at(l, bare ? l->bare : l->stub));
+        x_patch(base + l->branch, bare ? stub + l->bare : stub);
     }
 }
 
 void link_break(struct ir_host_ctx *c, struct ir_link *l)
 {
-    (void)c;
-    x_patch(at(l, l->slot), at(l, l->unlinked));
-    x_patch(at(l, l->branch), at(l, l->stub));
+    uint8_t *base = code_base(c), *stub = base + l->stub, *slot = stub + l->slot;
+    if (l->poll || l->cross_page) {
+        x_patch(slot, slot + 4);
+    } else {
+        slot[-1] = OP_CALL;
+        x_patch(slot, c->exit_link);
+    }
+    x_patch(base + l->branch, stub);
 }
 
 /* The cold code of a block begins with its way out for when it is dead. */
