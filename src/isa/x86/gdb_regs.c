@@ -239,7 +239,7 @@ static void write_word(struct vcpu *v, enum kind kind, unsigned i, uint64_t x)
     case GPR: c->rt.reg[gpr_of(v, i)] = x; break;
     case PC: c->rt.pc = x; break;
     case FLAGS: x86_set_rflags(c, x, FLAG_ALL | (RF_SYS_ALL & ~(uint64_t)(RF_VM | RF_TF))); break;
-    case MXCSR: c->mxcsr = x & 0xffff; break;
+    case MXCSR: x86_set_mxcsr(c, x & 0xffff); break;
     case BASE: c->seg_base[i] = x; break;
     case KERNEL_GS: c->kernel_gs = x; break;
     default: break;

@@ -112,6 +112,7 @@ static const struct ir_check checks[X86_CHECKS] = {
     [CHECK_READ] = {"seg_read", check_read},
     [CHECK_WRITE] = {"seg_write", check_write},
     [CHECK_PRIVILEGE] = {"privilege", check_read},
+    [CHECK_X87] = {"x87_pending", x86_check_x87},
 };
 
 const struct ir_guest x86_guest = {

@@ -29,6 +29,24 @@ void x86_set_rflags(struct x86_cpu *c, uint64_t v, uint64_t mask)
     }
 }
 
+void x86_set_mxcsr(struct x86_cpu *c, uint32_t v)
+{
+    uint64_t changed = c->mxcsr ^ v;
+    c->mxcsr = v;
+    if (changed & MXCSR_MASKS) {
+        x86_mode_changed(c);
+    }
+}
+
+void x86_set_x87_cw(struct x86_cpu *c, uint16_t v)
+{
+    unsigned changed = c->x87_cw ^ v;
+    c->x87_cw = v;
+    if (changed & FP_ALL) {
+        x86_mode_changed(c);
+    }
+}
+
 static bool flat(const struct x86_cpu *c)
 {
     static const uint8_t regs[4] = {SEG_ES, SEG_SS, SEG_DS, SEG_CS};
@@ -68,6 +86,8 @@ uint32_t x86_mode(const struct vcpu *v)
     m |= c->cr4 & CR4_UMIP ? MODE_UMIP : 0;
     m |= c->efer & EFER_LMA ? MODE_LMA : 0;
     m |= c->cr4 & CR4_TSD ? MODE_TSD : 0;
+    m |= (c->mxcsr & MXCSR_MASKS) != MXCSR_MASKS ? MODE_XM : 0;
+    m |= (c->x87_cw & FP_ALL) != FP_ALL ? MODE_MF : 0;
     return m;
 }
 
