@@ -11,7 +11,10 @@
  * flags are as the guest should see them.
  *
  * Does not do: CR0.NE = 0 (FERR# and IRQ 13; exceptions stay pending and nothing waits for them);
- * instruction and data pointers; a tiny and exact product inside DPPS and DPPD.
+ * instruction and data pointers. Beside an unmasked overflow or underflow the flag of an inexact
+ * result is that of the masked one. DPPS and DPPD compute in steps, of which an exception hides the
+ * later ones; here all flags of a step's result are set, and a product that is tiny and exact is
+ * not noticed.
  */
 #include <string.h>
 
@@ -49,35 +52,46 @@ bool x86_check_x87(struct rt_env *env, uint64_t wait, uint64_t b, unsigned size)
 
 /* ---- SIMD ---- */
 
-/* Bytes of a number in the result if it is one that can be tiny, and how many numbers there are. */
+/* Instructions with results that may be tiny: map, opcodes, size of a number in the result (0: by
+ * prefix as in ADDPS ADDPD ADDSS ADDSD; 1: by W), is it packed whatever the prefix says? */
+static const struct {
+    uint8_t map, first, last, size;
+    bool packed;
+} tiny[] = {
+    {1, 0x58, 0x59, 0, false}, /* ADD, MUL */
+    {1, 0x5a, 0x5a, 4, false}, /* CVTPD2PS, CVTSD2SS; those to double never are */
+    {1, 0x5c, 0x5c, 0, false}, /* SUB */
+    {1, 0x5e, 0x5e, 0, false}, /* DIV */
+    {1, 0x7c, 0x7d, 0, true},  /* HADD, HSUB */
+    {1, 0xd0, 0xd0, 0, true},  /* ADDSUB */
+    {2, 0x96, 0xbf, 1, false}, /* FMA */
+    {3, 0x1d, 0x1d, 2, true},  /* VCVTPS2PH */
+    {3, 0x40, 0x40, 4, true},  /* DPPS */
+    {3, 0x41, 0x41, 8, true},  /* DPPD */
+};
+
+/* Bytes of a number in the result, and how many there are. 0: none can be tiny. */
 static unsigned result_lanes(const struct ir_vec *v, unsigned *n)
 {
     const struct hostvec_info *h = &hostvec_info[v->id];
-    unsigned size = h->pp & 1 ? 8 : 4,
-             bytes = v->l ? 32 : 16; /* pp: none ps, 66 pd, f3 ss, f2 sd */
-    bool scalar = h->pp >= 2;
-    size = h->pp == 3 ? 8 : h->pp == 2 ? 4 : size;
-    if (h->map == 1 &&
-        (h->opcode == 0x58 || h->opcode == 0x59 || h->opcode == 0x5c || h->opcode == 0x5e)) {
-        /* ADD, MUL, SUB, DIV */
-    } else if (h->map == 1 && h->opcode == 0x5a && h->pp & 1) { /* CVTPD2PS, CVTSD2SS */
-        size = 4;
-        bytes /= 2;
-    } else if (h->map == 1 && (h->opcode == 0x7c || h->opcode == 0x7d || h->opcode == 0xd0)) {
-        size = h->pp == 1 ? 8 : 4; /* HADD, HSUB, ADDSUB */
-        scalar = false;
-    } else if (h->map == 3 && (h->opcode == 0x40 || h->opcode == 0x41)) { /* DPPS, DPPD */
-        size = h->opcode == 0x40 ? 4 : 8;
-    } else if (h->map == 3 && h->opcode == 0x1d) { /* VCVTPS2PH */
-        size = 2;
-        bytes /= 2;
-    } else if (h->map == 2 && h->opcode >= 0x96 && h->opcode <= 0xbf && (h->opcode & 15) >= 6) {
-        size = v->w ? 8 : 4; /* FMA: odd ones from 9 on are scalar */
-        scalar = (h->opcode & 15) >= 9 && h->opcode & 1;
-    } else {
+    unsigned i = 0, bytes = v->l ? 32 : 16;
+    while (i < ARRAY_LEN(tiny) &&
+           (tiny[i].map != h->map || h->opcode < tiny[i].first || h->opcode > tiny[i].last)) {
+        i++;
+    }
+    bool narrows = h->map == 1 && h->opcode == 0x5a, wide = h->pp == 1 || h->pp == 3;
+    if (i == ARRAY_LEN(tiny) || (narrows && !wide)) {
         return 0;
     }
-    *n = scalar ? 1 : bytes / size;
+    unsigned size = tiny[i].size;
+    bool scalar = h->pp >= 2 && !tiny[i].packed;
+    if (size == 1) { /* odd ones from 9 on are scalar */
+        size = v->w ? 8 : 4;
+        scalar = (h->opcode & 15) >= 9 && (h->opcode & 1);
+    } else if (size == 0) {
+        size = tiny[i].packed ? (h->pp == 1 ? 8 : 4) : (wide ? 8 : 4);
+    }
+    *n = scalar ? 1 : bytes / size / (narrows || size == 2 ? 2 : 1);
     return size;
 }
 
@@ -236,8 +250,9 @@ enum ir_helper_result helper_unmasked(struct rt_env *env, uint64_t va, uint64_t 
     if (v.store && !(raised & ~(unsigned)FP_PE)) {
         ok = vmem_write(env->vcpu, va, env->mmu_idx, v.size, mem);
     }
-    if (v.result == IR_VEC_RFLAGS && !(raised & FP_IE)) {
-        env->flags = rt_flags_pack((uint32_t)out);
+    if (v.result == IR_VEC_RFLAGS) { /* FCOMI leaves ZF, PF and CF when it is invalid (Vol. 2A) */
+        uint32_t old = rt_flags_unpack(env->flags) & (FLAG_ZF | FLAG_PF | FLAG_CF);
+        env->flags = rt_flags_pack(raised & FP_IE ? old : (uint32_t)out);
     } else if (v.result == IR_VEC_RINT) {
         env->reg[u.out] = u.out_size == 8 ? out : (uint32_t)out;
     }

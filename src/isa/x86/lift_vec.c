@@ -150,6 +150,14 @@ void lift_x87_waits(struct lift *l)
     }
 }
 
+/* All of the x87 that is not "no wait", and what touches an MMX register. */
+static bool waits(const struct lift *l)
+{
+    unsigned flags = x86_form_flags(l->in->form);
+    bool converts = (l->in->op == X86_CVTPI2PS || l->in->op == X86_CVTPI2PD) && mem_operand(l);
+    return flags & X86_FORM_X87 ? l->in->op != X86_FNCLEX : (flags & X86_FORM_MMX) && !converts;
+}
+
 /* May it raise something that is unmasked? */
 static bool unmasked(const struct lift *l, const struct hostvec_info *info)
 {
@@ -192,7 +200,7 @@ bool lift_vec(struct lift *l)
     if (lift_vec_shut(l, &result)) {
         return result;
     }
-    if ((x86_form_flags(l->in->form) & (X86_FORM_X87 | X86_FORM_MMX)) && l->in->op != X86_FNCLEX) {
+    if (waits(l)) {
         lift_x87_waits(l);
     }
     struct ir_vec v = lift_vec_record(l);
