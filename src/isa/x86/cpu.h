@@ -219,9 +219,11 @@ enum {
     MODE_FSGSBASE = 1 << 16,
     MODE_UMIP = 1 << 17,
     MODE_LMA = 1 << 18,
-    MODE_TSD = 1 << 19, /* RDTSC only at CPL 0 */
-    MODE_XM = 1 << 20,  /* an exception is unmasked in MXCSR */
-    MODE_MF = 1 << 21,  /* ... in the x87 control word */
+    MODE_TSD = 1 << 19,      /* RDTSC only at CPL 0 */
+    MODE_XM = 1 << 20,       /* an exception is unmasked in MXCSR */
+    MODE_MF = 1 << 21,       /* ... in the x87 control word */
+    MODE_AC = 1 << 22,       /* alignment is checked */
+    MODE_CS_LIMIT = 1 << 23, /* CS does not end where IP (16-bit code) or EIP does */
 };
 
 static inline unsigned mode_cpl(uint32_t mode)

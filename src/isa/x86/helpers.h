@@ -20,7 +20,9 @@ enum x86_check {
     CHECK_READ,
     CHECK_WRITE,
     CHECK_PRIVILEGE,
-    CHECK_X87, /* #MF when an exception of the x87 is pending */
+    CHECK_ALIGN, /* address a; its size is the alignment */
+    CHECK_FETCH, /* offset a in CS */
+    CHECK_X87,   /* #MF when an exception of the x87 is pending */
     X86_CHECKS
 };
 

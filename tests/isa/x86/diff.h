@@ -50,6 +50,7 @@ struct diff_case {
     struct x86_insn insn;             /* the first */
     uint8_t code[DIFF_CODE_MAX + 16]; /* padded with NOPs */
     unsigned n, len;
+    bool align;    /* alignment is to be checked */
     bool unmasked; /* the state is to have unmasked floating-point exceptions */
     struct diff_step step[DIFF_MAX_BLOCK];
     struct diff_state in;

@@ -172,6 +172,22 @@ static bool fault_differs(const struct diff_case *c, const struct diff_state *wa
            (mask && want->fault == EXC_PF);
 }
 
+/* Alignment checks that the manual leaves to the processor: wide vectors, moves under a mask,
+ * FXSAVE. AMD's MOVSXD with a word operand checks for four bytes. */
+static bool alignment_differs(const struct diff_case *c, const struct diff_state *want,
+                              const struct diff_state *got)
+{
+    bool saves = c->insn.op == X86_FXSAVE || c->insn.op == X86_FXRSTOR;
+    bool wide = c->insn.op == X86_MASKMOVQ || c->insn.op == X86_MASKMOVDQU;
+    for (unsigned i = 0; i < c->insn.nopnd; i++) {
+        const struct x86_opnd *o = &c->insn.opnd[i];
+        wide |= o->kind == X86_OPND_MEM && o->size >= 16;
+    }
+    bool movsxd = c->insn.op == X86_MOVSXD && c->insn.opsize == 2;
+    return want->fault == EXC_AC &&
+           (wide || (saves && got->fault == EXC_GP) || (movsxd && got->fault != EXC_AC));
+}
+
 static bool partial_memory(const struct diff_case *c, const struct diff_state *want)
 {
     static const uint16_t ops[] = {X86_ENTER,      X86_PUSHA,      X86_FXSAVE,
@@ -214,7 +230,8 @@ bool diff_same(const struct diff_case *c, uint64_t defined, const struct diff_st
                const struct diff_state *got, struct strbuf *t)
 {
     size_t before = t->len;
-    if (not_canonical(c, want, got) || fault_differs(c, want, got) || hit_process(want, got)) {
+    if (not_canonical(c, want, got) || fault_differs(c, want, got) ||
+        alignment_differs(c, want, got) || hit_process(want, got)) {
         return true;
     }
     if (want->fault != got->fault) {

@@ -249,6 +249,7 @@ int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned m
 void diff_make_state(struct diff_case *c, uint64_t *rng)
 {
     diff_any_state(&c->in, rng, c->insn.mode);
+    c->in.flags |= c->align ? RF_AC : 0;
     if (c->unmasked) {
         diff_unmask(&c->in, rng);
     }
