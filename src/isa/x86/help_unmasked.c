@@ -238,10 +238,13 @@ enum ir_helper_result helper_unmasked(struct rt_env *env, uint64_t va, uint64_t 
     uint64_t out = 0;
     unsigned raised = 0;
     unpack(args, &u, &v);
+    bool x87 = hostvec_info[v.id].flags & HVF_X87;
+    if (x87 && !x86_check_x87(env, 0, 0, 0)) {
+        return IR_HELPER_FAULT;
+    }
     if (v.size && !open_memory(c, &v, va, mem)) {
         return IR_HELPER_FAULT;
     }
-    bool x87 = hostvec_info[v.id].flags & HVF_X87;
     bool ok = x87 ? run_x87(c, &v, mem, in, &out, &raised) : run_simd(c, &v, mem, in, &out);
     if (!ok) {
         return IR_HELPER_FAULT;

@@ -150,12 +150,17 @@ void lift_x87_waits(struct lift *l)
     }
 }
 
-/* All of the x87 that is not "no wait", and what touches an MMX register. */
+/* Must a pending exception be looked for? Instructions of the x87 that wait are done by the helper,
+ * which does; before it, if checks of the memory operand would come first. */
 static bool waits(const struct lift *l)
 {
     unsigned flags = x86_form_flags(l->in->form);
     bool converts = (l->in->op == X86_CVTPI2PS || l->in->op == X86_CVTPI2PD) && mem_operand(l);
-    return flags & X86_FORM_X87 ? l->in->op != X86_FNCLEX : (flags & X86_FORM_MMX) && !converts;
+    if (flags & X86_FORM_X87) {
+        bool checks = (l->mode & MODE_AC) || !(l->mode & (MODE_CS64 | MODE_FLAT));
+        return checks && l->in->op != X86_FNCLEX;
+    }
+    return (flags & X86_FORM_MMX) && !converts;
 }
 
 /* May it raise something that is unmasked? */
