@@ -158,7 +158,7 @@ CASE(ok_wait_ts_without_mp)
 RAISES(gp_noncanonical_load, KERNEL, GP, 0, NONCANON, "mov (%rbx), %eax")
 RAISES(gp_noncanonical_store, KERNEL, GP, 0, NONCANON, "mov %eax, (%rbx)")
 /* Where one tag of a register's line is invalid: the page the code is in can be read only. */
-#define READ_ONLY_LINE(reg) \
+#define READ_ONLY_LINE(reg)                                                                        \
     "lea 0(%rip), %" reg "; mov (%" reg "), %eax; mov $0x8000000000000274, %" reg
 RAISES(gp_invalid_tag_store, KERNEL, GP, 0, READ_ONLY_LINE("rbx"), "mov %eax, (%rbx)")
 RAISES(gp_invalid_tag_rmw, KERNEL, GP, 0, READ_ONLY_LINE("rsi"), "xor %rax, (%rsi)")
