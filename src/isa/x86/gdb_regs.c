@@ -177,6 +177,10 @@ static uint64_t fpu_word(const struct vcpu *v, unsigned i)
         }
         return tags;
     }
+    if (i == 1) { /* the summary is by the guest's masks */
+        unsigned sw = load_le16(fx + 2), on = ~(unsigned)x86_cpu(v)->x87_cw & FP_ALL;
+        return sw & on ? sw | FSW_ES | FSW_B : sw;
+    }
     return i == 0             ? x86_cpu(v)->x87_cw
            : i == 4 || i == 6 ? load_le32(fx + at[i])
                               : load_le16(fx + at[i]);
