@@ -158,7 +158,7 @@ CASE(ok_wait_ts_without_mp)
 RAISES(gp_noncanonical_load, KERNEL, GP, 0, NONCANON, "mov (%rbx), %eax")
 RAISES(gp_noncanonical_store, KERNEL, GP, 0, NONCANON, "mov %eax, (%rbx)")
 /* Where one tag of a register's line is invalid: the page the code is in can be read only. */
-#define READ_ONLY_LINE(reg) \
+#define READ_ONLY_LINE(reg)                                                                        \
     "lea 0(%rip), %" reg "; mov (%" reg "), %eax; mov $0x8000000000000274, %" reg
 RAISES(gp_invalid_tag_store, KERNEL, GP, 0, READ_ONLY_LINE("rbx"), "mov %eax, (%rbx)")
 RAISES(gp_invalid_tag_rmw, KERNEL, GP, 0, READ_ONLY_LINE("rsi"), "xor %rax, (%rsi)")
@@ -327,44 +327,4 @@ CASE(pf_user_supervisor)
     run_user(load_a, (word)idt, 0);
     check_trap(PF, PF_U | PF_P, load_a_at + USER_BASE);
     check_eq("cr2", traps[0].cr2, (word)idt);
-}
-
-/* ---- Floating point, alignment ---- */
-
-#define MASKED "src/isa/x86/lift_vec.c: unmasked exceptions behave as masked"
-CODE(mf_code, "fninit; push $0x33b; fldcw (%rsp); pop %rax; fld1; fldz; fdivr %st(1), %st", "fwait",
-     "fninit")
-CASE_NOT_LODGE(mf_divide, MASKED)
-{
-    run(mf_code, 0, 0);
-    __asm__ volatile("fninit");
-    check_trap(MF, NO_ERROR, mf_code_at);
-}
-CODE(xm_code, "push $0x1d80; ldmxcsr (%rsp); pop %rax; xorps %xmm0, %xmm0", "divss %xmm0, %xmm0",
-     "")
-CASE_KNOWN(xm_divide, "Vol. 1 11.5.3: TCG raises no #XM", MASKED)
-{
-    uint32_t mxcsr = 0x1f80;
-    __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
-    run(xm_code, 0, 0);
-    __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
-    check_trap(XM, NO_ERROR, xm_code_at);
-}
-CODE(ac_code, "", "mov 1(%rsp), %eax", "")
-CASE_KNOWN(ac_user, "Vol. 3A 6.15, interrupt 17: TCG has no alignment checks", "no #AC yet")
-{
-    word cr0 = read_cr0();
-    write_cr0(cr0 | 1 << 18);
-    user_flags = 2 | F_AC;
-    run_user(ac_code, 0, 0);
-    write_cr0(cr0);
-    check_trap(AC, 0, ac_code_at + USER_BASE);
-}
-CASE(ac_not_kernel)
-{
-    word cr0 = read_cr0();
-    write_cr0(cr0 | 1 << 18);
-    unsigned v = run(ac_code, 0, 0);
-    write_cr0(cr0);
-    check_eq("vector", v, NONE);
 }

@@ -387,15 +387,92 @@ CASE_NOT_QEMU(code_16_wraps, NOT_RUN "Vol. 2A JMP: EIP and ffff")
     check_eq("vector", last()->vector, UD);
     check_eq("ip", last()->ip, 0x12);
 }
-#define CS_LIMIT "Vol. 3A 5.3: the limit of CS is checked at fetches; here at far transfers only"
-CODE(near_out, "", "jmp *%edi", "")
+#define CS_LIMIT "Vol. 3A 5.3: the limit of CS at fetches; TCG has none"
 static uint8_t short_code[64];
-CASE_KNOWN(cs_limit_fetch, CS_LIMIT, CS_LIMIT)
+/* CS of `limit` for code bytes at `at`, NOPs around them; entered at `from`. */
+static void run_short(unsigned ar, unsigned limit, unsigned at, const char *code, unsigned n,
+                      unsigned from)
 {
     memset(short_code, 0x90, sizeof(short_code));
-    short_code[32] = 0xcc;
-    gdt[C / 8] = descriptor((word)short_code, 15, XR | BIG);
+    memcpy(short_code + at, code, n);
+    short_code[40] = 0xcc;
+    gdt[C / 8] = descriptor((word)short_code, limit, ar);
+    run(far_jmp, C, from);
+}
+static void check_short(unsigned vector, unsigned ip)
+{
+    check_eq("vector", last()->vector, vector);
+    check_eq("ip", last()->ip, ip);
+    check_eq("cs", last()->cs & ~3ul, C);
+}
+CASE_NOT_QEMU(cs_limit_fetch, CS_LIMIT)
+{
+    run_short(XR | BIG, 15, 0, "", 0, 0);
+    check_short(GP, 16);
+    check_eq("error code", last()->error, 0);
+}
+CASE_NOT_QEMU(cs_limit_fetch_16, CS_LIMIT)
+{
+    run_short(XR, 15, 0, "", 0, 0);
+    check_short(GP, 16);
+}
+/* The last byte may be the limit's, and not beyond it. */
+CASE(cs_limit_last_byte)
+{
+    run_short(XR | BIG, 15, 14, "\x0f\x0b", 2, 0);
+    check_short(UD, 14);
+}
+CASE_NOT_QEMU(cs_limit_half, CS_LIMIT)
+{
+    run_short(XR | BIG, 15, 12, "\xb8\1\2\3\4", 5, 0); /* mov $x, %eax: one byte too many */
+    check_short(GP, 12);
+}
+/* Near branches fault themselves (Vol. 2A JMP, Jcc, CALL, LOOP; Vol. 2B RET), if they are taken. */
+CASE_NOT_QEMU(cs_limit_branches, CS_LIMIT)
+{
+    static const struct {
+        const char *name, *code;
+        unsigned n;
+    } near[] = {{"jmp", "\xeb\x20", 2},           {"jmp edi", "\x6a\x28\x5f\xff\xe7", 5},
+                {"jz", "\x31\xc0\x74\x20", 4},    {"call", "\xe8\x20\0\0\0", 5},
+                {"jecxz", "\x31\xc9\xe3\x20", 4}, {"loop", "\x6a\2\x59\xe2\x20", 5},
+                {"ret", "\x6a\x28\xc3", 3}};
+    static const uint8_t at[] = {0, 3, 2, 0, 2, 3, 2};
+    for (unsigned i = 0; i < sizeof(at); i++) {
+        run_short(XR | BIG, 15, 0, near[i].code, near[i].n, 0);
+        check_eq(near[i].name, last()->ip, at[i]);
+        check_short(GP, at[i]);
+    }
+    check_eq("ecx of loop", last()->vector, GP);
+}
+CASE_NOT_QEMU(cs_limit_loop_keeps_ecx, CS_LIMIT)
+{
+    run_short(XR | BIG, 15, 0, "\x6a\2\x59\xe2\x20", 5, 0);
+    check_short(GP, 3);
+    check_eq("ecx", last()->cx, 2);
+}
+CASE(cs_limit_not_taken)
+{
+    run_short(XR | BIG, 15, 0, "\x31\xc0\x75\x20\x0f\x0b", 6, 0);
+    check_short(UD, 4);
+}
+/* 16-bit code that runs over its last byte at 64 KiB. */
+CASE_NOT_QEMU(cs_limit_64k, NOT_RUN CS_LIMIT)
+{
+    memset(wrap_code, 0x90, sizeof(wrap_code));
+    gdt[C / 8] = descriptor((word)wrap_code, 0xffff, XR);
+    run(far_jmp, C, 0xfff0);
+    check_short(GP, 0x10000);
+    wrap_code[0xffff] = 0x66; /* an instruction over the end */
+    run(far_jmp, C, 0xfff0);
+    check_short(GP, 0xffff);
+}
+/* A jump of 32 bits in 16-bit code. */
+CASE_NOT_QEMU(cs_limit_jmp32, NOT_RUN CS_LIMIT)
+{
+    memset(wrap_code, 0x90, sizeof(wrap_code));
+    memcpy(wrap_code, "\x66\xe9\0\0\1\0", 6);
+    gdt[C / 8] = descriptor((word)wrap_code, 0xffff, XR);
     run(far_jmp, C, 0);
-    check_eq("vector", last()->vector, GP);
-    check_eq("ip", last()->ip, 16);
+    check_short(GP, 0);
 }

@@ -72,6 +72,7 @@ __asm__(".pushsection .text\n"
         "j_far_1: mov %ss:(0xffe), %eax; mov %esp, %ebx; lret\n"
         "j_a20: mov $0xffff, %ax; mov %ax, %es; mov %es:0x10, %eax; jmp r_done\n"
         "j_tf: pushf; pop %ax; or $0x100, %ax; push %ax; popf; nop; j_tf_1: nop; jmp r_done\n"
+        "j_end: movw $0x9090, 0xfffe; mov $0x44, %ecx; mov $0xfffe, %bx; jmp *%bx\n"
         "j_smsw: xor %eax, %eax; smsw %ax; jmp r_done\n"
         "j_lldt: lldt %ax\n"
         "j_lar: lar %ax, %bx\n"
@@ -146,6 +147,14 @@ CASE_NOT_QEMU(limit, NO_CHECKS)
 {
     go_limit();
     check_real(GP, j_limit_1);
+}
+JOB(end)
+CASE_NOT_QEMU(cs_limit, NOT_RUN NO_CHECKS)
+{
+    go_end(); /* two NOPs up to the last byte of CS, and on */
+    check_eq("vector", result->vector, GP);
+    check_eq("ip", result->ip, 0);
+    check_eq("ecx", result->ecx, 0x44);
 }
 JOB(limit_ok)
 CASE(limit_last_byte)

@@ -89,6 +89,22 @@ enum {
     CR4_PKE = 1 << 22,
 };
 enum { X86_PHYS_BITS = 40 }; /* MAXPHYADDR, CPUID leaf 80000008 */
+/* Exceptions of floating point: flags in MXCSR and the x87 status word, masks in the control word;
+ * the masks in MXCSR are seven bits higher (Vol. 1 8.1.3, 8.1.5, 10.2.3). */
+enum {
+    FP_IE = 1,
+    FP_DE = 2,
+    FP_ZE = 4,
+    FP_OE = 8,
+    FP_UE = 16,
+    FP_PE = 32,
+    FP_ALL = 63,
+    FSW_ES = 1 << 7,
+    FSW_B = 1 << 15,
+    MXCSR_MASK_SHIFT = 7,
+    MXCSR_MASKS = FP_ALL << MXCSR_MASK_SHIFT,
+    MXCSR_FTZ = 1 << 15,
+};
 enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 
 enum { /* exception vectors, Intel SDM Vol. 3A 6.3.1 */
@@ -203,7 +219,11 @@ enum {
     MODE_FSGSBASE = 1 << 16,
     MODE_UMIP = 1 << 17,
     MODE_LMA = 1 << 18,
-    MODE_TSD = 1 << 19, /* RDTSC only at CPL 0 */
+    MODE_TSD = 1 << 19,      /* RDTSC only at CPL 0 */
+    MODE_XM = 1 << 20,       /* an exception is unmasked in MXCSR */
+    MODE_MF = 1 << 21,       /* ... in the x87 control word */
+    MODE_AC = 1 << 22,       /* alignment is checked */
+    MODE_CS_LIMIT = 1 << 23, /* CS does not end where IP (16-bit code) or EIP does */
 };
 
 static inline unsigned mode_cpl(uint32_t mode)
@@ -216,9 +236,12 @@ static inline unsigned mode_bytes(uint32_t mode) /* code size: 2, 4 or 8 */
     return mode & MODE_CS64 ? 8 : mode & MODE_CS32 ? 4 : 2;
 }
 
-/* flags.c */
+/* mode.c */
 uint64_t x86_rflags(const struct x86_cpu *);
 void x86_set_rflags(struct x86_cpu *, uint64_t v, uint64_t mask); /* tells the run loop */
+/* New values; the mode changes with whether something is unmasked. */
+void x86_set_mxcsr(struct x86_cpu *, uint32_t v);
+void x86_set_x87_cw(struct x86_cpu *, uint16_t v);
 
 /* fault.c: each fills env->fault and gives IR_HELPER_FAULT (or false). */
 enum ir_helper_result x86_raise(struct x86_cpu *, unsigned vector);

@@ -297,7 +297,7 @@ enum ir_helper_result x86_deliver_soft(struct x86_cpu *c, uint64_t insn_pc)
  * page faults excepted (6.13). */
 static uint32_t with_ext(const struct rt_fault *f, bool soft)
 {
-    bool selector = f->vector >= EXC_TS && f->vector <= EXC_GP;
+    bool selector = (f->vector >= EXC_TS && f->vector <= EXC_GP) || f->vector == EXC_AC;
     return f->error | (selector && !soft ? 1 : 0);
 }
 

@@ -177,6 +177,10 @@ static uint64_t fpu_word(const struct vcpu *v, unsigned i)
         }
         return tags;
     }
+    if (i == 1) { /* the summary is by the guest's masks */
+        unsigned sw = load_le16(fx + 2), on = ~(unsigned)x86_cpu(v)->x87_cw & FP_ALL;
+        return sw & on ? sw | FSW_ES | FSW_B : sw;
+    }
     return i == 0             ? x86_cpu(v)->x87_cw
            : i == 4 || i == 6 ? load_le32(fx + at[i])
                               : load_le16(fx + at[i]);
@@ -239,7 +243,7 @@ static void write_word(struct vcpu *v, enum kind kind, unsigned i, uint64_t x)
     case GPR: c->rt.reg[gpr_of(v, i)] = x; break;
     case PC: c->rt.pc = x; break;
     case FLAGS: x86_set_rflags(c, x, FLAG_ALL | (RF_SYS_ALL & ~(uint64_t)(RF_VM | RF_TF))); break;
-    case MXCSR: c->mxcsr = x & 0xffff; break;
+    case MXCSR: x86_set_mxcsr(c, x & 0xffff); break;
     case BASE: c->seg_base[i] = x; break;
     case KERNEL_GS: c->kernel_gs = x; break;
     default: break;

@@ -34,19 +34,25 @@ static void put_word(uint8_t *p, unsigned off, unsigned v)
     p[off + 1] = (uint8_t)(v >> 8);
 }
 
-/* x87 part of the FXSAVE image with the guest's own control word; pointers zero. */
-static void get_x87(struct x86_cpu *c, uint8_t fx[512])
+/* x87 part of the FXSAVE image with the guest's own control word and the summary by it (Vol. 1
+ * 8.1.3.3); pointers zero. */
+void x86_get_x87(struct x86_cpu *c, uint8_t fx[512])
 {
     c->rt.mem->fpu_get(&c->rt, fx);
-    put_word(fx, 0, (unsigned)c->x87_cw);
+    unsigned sw = word_at(fx, 2) & ~(unsigned)(FSW_ES | FSW_B);
+    put_word(fx, 0, c->x87_cw);
+    put_word(fx, 2, sw & ~(unsigned)c->x87_cw & FP_ALL ? sw | FSW_ES | FSW_B : sw);
     memset(fx + 6, 0, 18);
 }
 
-static void set_x87(struct x86_cpu *c, uint8_t fx[512])
+/* The host's masks are all set and there is no summary. */
+void x86_set_x87(struct x86_cpu *c, uint8_t fx[512])
 {
-    c->x87_cw = (uint16_t)((word_at(fx, 0) & 0x1f3f) | 0x40); /* reserved bits: Vol. 1 8.1.5 */
-    put_word(fx, 0, (unsigned)c->x87_cw | 0x3f);
+    uint16_t cw = (uint16_t)((word_at(fx, 0) & 0x1f3f) | 0x40); /* reserved bits: Vol. 1 8.1.5 */
+    put_word(fx, 0, cw | FP_ALL);
+    put_word(fx, 2, word_at(fx, 2) & ~(unsigned)(FSW_ES | FSW_B));
     c->rt.mem->fpu_set(&c->rt, fx);
+    x86_set_x87_cw(c, cw);
 }
 
 static void get_sse(const struct x86_cpu *c, uint8_t *fx)
@@ -103,7 +109,7 @@ static enum ir_helper_result fxsave(struct x86_cpu *c, uint64_t va)
     if (vmem_span(c->rt.vcpu, va + 511, c->rt.mmu_idx, 1, RT_WRITE, &host) < 0) {
         return IR_HELPER_FAULT; /* the unused end must be there, too */
     }
-    get_x87(c, fx);
+    x86_get_x87(c, fx);
     memset(fx + FX_XMM, 0, 512 - FX_XMM);
     put_mxcsr(c, fx);
     get_sse(c, fx);
@@ -126,8 +132,8 @@ static enum ir_helper_result fxrstor(struct x86_cpu *c, uint64_t va)
     if (mxcsr >> 16) {
         return x86_raise_error(c, EXC_GP, 0);
     }
-    set_x87(c, fx);
-    c->mxcsr = mxcsr;
+    x86_set_x87(c, fx);
+    x86_set_mxcsr(c, mxcsr);
     set_sse(c, fx);
     return IR_HELPER_NEXT;
 }
@@ -175,7 +181,7 @@ static enum ir_helper_result xsave(struct x86_cpu *c, uint64_t va, enum x86_stat
     if (va & 63) {
         return x86_raise_error(c, EXC_GP, 0);
     }
-    get_x87(c, xs);
+    x86_get_x87(c, xs);
     uint64_t used = in_use(c, xs), old[8] = {0}, put = rfbm;
     if (kind != STATE_XSAVE) {
         put &= used;
@@ -209,7 +215,7 @@ static void init_x87(struct x86_cpu *c)
     uint8_t fx[512] = {0x7f, 0x03};
     fx[FX_MXCSR] = 0x80;
     fx[FX_MXCSR + 1] = 0x1f;
-    set_x87(c, fx);
+    x86_set_x87(c, fx);
 }
 
 static enum ir_helper_result xrstor(struct x86_cpu *c, uint64_t va)
@@ -240,10 +246,10 @@ static enum ir_helper_result xrstor(struct x86_cpu *c, uint64_t va)
     }
     unsigned n = x86_long_code(c) ? 16 : 8;
     if (rfbm & 1) {
-        bv & 1 ? set_x87(c, xs) : init_x87(c);
+        bv & 1 ? x86_set_x87(c, xs) : init_x87(c);
     }
     if (uses_mxcsr) {
-        c->mxcsr = compact && !(bv & 2) ? 0x1f80 : mxcsr;
+        x86_set_mxcsr(c, compact && !(bv & 2) ? 0x1f80 : mxcsr);
     }
     for (unsigned i = 0; i < n; i++) {
         if (rfbm & 2) {
@@ -283,7 +289,7 @@ enum ir_helper_result helper_xgetbv(struct rt_env *env, uint64_t a, uint64_t b, 
     uint64_t v = c->xcr0;
     if (n == 1) {
         uint8_t fx[512];
-        get_x87(c, fx);
+        x86_get_x87(c, fx);
         v &= in_use(c, fx);
     }
     env->reg[RAX] = (uint32_t)v;
@@ -317,7 +323,7 @@ enum ir_helper_result helper_ldmxcsr(struct rt_env *env, uint64_t v, uint64_t st
     if (v >> 16) {
         return x86_raise_error(c, EXC_GP, 0);
     }
-    c->mxcsr = v;
+    x86_set_mxcsr(c, (uint32_t)v);
     return IR_HELPER_NEXT;
 }
 
@@ -352,7 +358,7 @@ static void fninit(struct x86_cpu *c, uint8_t fx[512])
     put_word(fx, 0, 0x37f);
     put_word(fx, 2, 0);
     fx[4] = 0;
-    set_x87(c, fx);
+    x86_set_x87(c, fx);
 }
 
 /* The environment: seven words of 2 or 4 bytes. */
@@ -404,17 +410,23 @@ enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t w
     struct x86_cpu *c = cpu_of(env);
     uint8_t fx[512] __attribute__((aligned(16))), buf[128];
     unsigned word = opsize == 2 ? 2 : 4, len = word * 7;
-    get_x87(c, fx);
+    x86_get_x87(c, fx);
     switch ((enum x86_fpu_env)what) {
     case FPU_INIT: fninit(c, fx); return IR_HELPER_NEXT;
     case FPU_LDCW:
         if (!vmem_read(env->vcpu, va, env->mmu_idx, 2, fx)) {
             return IR_HELPER_FAULT;
         }
-        set_x87(c, fx);
+        x86_set_x87(c, fx);
         return IR_HELPER_NEXT;
     case FPU_STCW:
         return vmem_write(env->vcpu, va, env->mmu_idx, 2, fx) ? IR_HELPER_NEXT : IR_HELPER_FAULT;
+    case FPU_STSW:
+        return vmem_write(env->vcpu, va, env->mmu_idx, 2, fx + 2) ? IR_HELPER_NEXT
+                                                                  : IR_HELPER_FAULT;
+    case FPU_STSW_AX:
+        env->reg[RAX] = (env->reg[RAX] & ~0xffffull) | word_at(fx, 2);
+        return IR_HELPER_NEXT;
     case FPU_STENV:
     case FPU_SAVE:
         make_env(fx, buf, word);
@@ -428,7 +440,7 @@ enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t w
             fninit(c, fx);
         } else { /* FNSTENV masks all exceptions */
             put_word(fx, 0, word_at(fx, 0) | 0x3f);
-            set_x87(c, fx);
+            x86_set_x87(c, fx);
         }
         return IR_HELPER_NEXT;
     case FPU_LDENV:
@@ -441,7 +453,7 @@ enum ir_helper_result helper_fpu_env(struct rt_env *env, uint64_t va, uint64_t w
         for (unsigned i = 0; what == FPU_RSTOR && i < 8; i++) {
             memcpy(fx + FX_ST + i * 16, buf + word * 7 + i * 10, 10);
         }
-        set_x87(c, fx);
+        x86_set_x87(c, fx);
         return IR_HELPER_NEXT;
     }
     return IR_HELPER_NEXT;

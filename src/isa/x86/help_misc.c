@@ -135,7 +135,8 @@ enum ir_helper_result helper_enter(struct rt_env *env, uint64_t size, uint64_t l
     }
     s.sp = (s.sp & ~s.mask) | ((s.sp - size) & s.mask);
     uint8_t probe = 0;
-    if (s.bad || !vmem_read(env->vcpu, (s.base + (s.sp & s.mask)), s.idx, 1, &probe)) {
+    gva_t end = s.base + (s.sp & s.mask);
+    if (s.bad || !x86_align_check(c, end, n) || !vmem_read(env->vcpu, end, s.idx, 1, &probe)) {
         return IR_HELPER_FAULT;
     }
     x86_stack_commit(&s);

@@ -48,14 +48,16 @@ static bool src_at(const struct str *s, unsigned access, gva_t *va)
 {
     uint64_t off = get(s, RSI);
     *va = linear(s, s->a.seg, off);
-    return s->flat || x86_seg_check(s->c, s->a.seg, off, s->a.size, access);
+    return (s->flat || x86_seg_check(s->c, s->a.seg, off, s->a.size, access)) &&
+           x86_align_check(s->c, *va, s->a.size);
 }
 
 static bool dst_at(const struct str *s, unsigned access, gva_t *va)
 {
     uint64_t off = get(s, RDI);
     *va = linear(s, SEG_ES, off);
-    return s->flat || x86_seg_check(s->c, SEG_ES, off, s->a.size, access);
+    return (s->flat || x86_seg_check(s->c, SEG_ES, off, s->a.size, access)) &&
+           x86_align_check(s->c, *va, s->a.size);
 }
 
 static void move_on(struct str *s, bool src, bool dst, uint64_t n)

@@ -15,8 +15,16 @@ enum x86_helper {
 #include "isa/x86/helpers.def"
 #undef X86_HELPER
 
-/* Checks of memory operands in segments that are not flat: segment a, offset b. */
-enum x86_check { CHECK_READ, CHECK_WRITE, CHECK_PRIVILEGE, X86_CHECKS };
+/* Checks. Of memory operands in segments that are not flat: segment a, offset b. */
+enum x86_check {
+    CHECK_READ,
+    CHECK_WRITE,
+    CHECK_PRIVILEGE,
+    CHECK_ALIGN, /* address a; its size is the alignment */
+    CHECK_FETCH, /* offset a in CS */
+    CHECK_X87,   /* #MF when an exception of the x87 is pending */
+    X86_CHECKS
+};
 
 /* Operand of helper_string: what, element size, prefix, segment, address size. */
 enum x86_string {
@@ -40,6 +48,16 @@ static inline uint64_t x86_string_pack(struct x86_string_args s)
 /* Operand of save_state and restore_state. */
 enum x86_state_kind { STATE_FXSAVE, STATE_XSAVE, STATE_XSAVEOPT, STATE_XSAVEC, STATE_XSAVES };
 /* Operand of fpu_env. */
-enum x86_fpu_env { FPU_LDCW, FPU_STENV, FPU_LDENV, FPU_SAVE, FPU_RSTOR, FPU_INIT, FPU_STCW };
+enum x86_fpu_env {
+    FPU_LDCW,
+    FPU_STENV,
+    FPU_LDENV,
+    FPU_SAVE,
+    FPU_RSTOR,
+    FPU_INIT,
+    FPU_STCW,
+    FPU_STSW,
+    FPU_STSW_AX
+};
 
 #endif

@@ -53,8 +53,37 @@ static struct ir_addr at_base(ir_ref base)
     return (struct ir_addr){.base = base, .index = IR_NONE};
 }
 
+/* What an operand's address must be divisible by (Vol. 3A Table 6-7). 1: anything will do, or the
+ * instruction checks by itself. Of unaligned operands of 16 and 32 bytes the manual leaves open
+ * whether they are checked: they are not. */
+static unsigned alignment(const struct lift *l, unsigned size)
+{
+    switch (size) {
+    case 2:
+    case 4:
+    case 8: return size;
+    case 6: return 4;
+    case 10: return 8;
+    case 14:
+    case 28:
+    case 94:
+    case 108: return l->in->opsize == 2 ? 2 : 4; /* FNSTENV, FNSAVE */
+    default: return 1;
+    }
+}
+
+static struct ir_addr aligned(struct lift *l, struct ir_addr m, unsigned size)
+{
+    unsigned align = alignment(l, size);
+    if ((l->mode & MODE_AC) && align > 1) {
+        ir_check(l->b, CHECK_ALIGN, ir_lea(l->b, IR_I64, m), ir_const(l->b, 0), align);
+    }
+    return m;
+}
+
 /* Segment base plus an offset that is already truncated. */
-struct ir_addr lift_mem_at(struct lift *l, unsigned seg, ir_ref off, unsigned size, unsigned access)
+static struct ir_addr in_segment(struct lift *l, unsigned seg, ir_ref off, unsigned size,
+                                 unsigned access)
 {
     bool extra = seg == SEG_FS || seg == SEG_GS || seg == SEG_CS; /* outside of MODE_FLAT */
     if (l->mode & MODE_CS64) {
@@ -72,6 +101,11 @@ struct ir_addr lift_mem_at(struct lift *l, unsigned seg, ir_ref off, unsigned si
     return at_base(ir_lea(l->b, IR_I32, m));
 }
 
+struct ir_addr lift_mem_at(struct lift *l, unsigned seg, ir_ref off, unsigned size, unsigned access)
+{
+    return aligned(l, in_segment(l, seg, off, size, access), size);
+}
+
 struct ir_addr lift_mem(struct lift *l, unsigned size, unsigned access)
 {
     const struct x86_insn *in = l->in;
@@ -79,7 +113,7 @@ struct ir_addr lift_mem(struct lift *l, unsigned size, unsigned access)
     bool extra = in->mem_seg == SEG_FS || in->mem_seg == SEG_GS;
     if ((l->mode & MODE_CS64) && in->addrsize == 8) {
         if (!extra) {
-            return m;
+            return aligned(l, m, size);
         }
         if (m.base == IR_NONE || m.index == IR_NONE) { /* room for the segment's base */
             ir_ref base = ir_getreg(l->b, IR_I64, XREG_SEG_BASE + in->mem_seg);
@@ -88,7 +122,7 @@ struct ir_addr lift_mem(struct lift *l, unsigned size, unsigned access)
                 m.scale = 0;
             }
             m.base = base;
-            return m;
+            return aligned(l, m, size);
         }
     }
     return lift_mem_at(l, in->mem_seg, truncate_offset(l, m), size, access);
@@ -208,7 +242,7 @@ static struct ir_addr stack_mem(struct lift *l, ir_ref sp, unsigned bytes, unsig
 {
     enum ir_type t = stack_type(l);
     if (t == IR_I64) {
-        return at_base(sp);
+        return aligned(l, at_base(sp), bytes);
     }
     ir_ref off = ir_ext(l->b, IR_zext, IR_I64, t, sp);
     return lift_mem_at(l, SEG_SS, off, bytes, access);
@@ -233,6 +267,34 @@ void lift_pop_done(struct lift *l, uint64_t bytes)
     enum ir_type t = stack_type(l);
     ir_setreg(l->b, t, RSP,
               ir_bin(l->b, IR_add, t, ir_getreg(l->b, t, RSP), ir_const(l->b, bytes)));
+}
+
+/* Only these can leave a CS that ends where IP or EIP does. */
+bool lift_limits_targets(const struct lift *l)
+{
+    return (l->mode & MODE_CS_LIMIT) || (mode_bytes(l->mode) == 2 && l->in->opsize == 4);
+}
+
+void lift_check_target(struct lift *l, ir_ref taken, ir_ref target)
+{
+    if (!lift_limits_targets(l)) {
+        return;
+    }
+    if (taken != IR_NONE) {
+        target = ir_tri(l->b, IR_selnz, IR_I64, taken, target, ir_const(l->b, l->pc));
+    }
+    ir_check(l->b, CHECK_FETCH, target, ir_const(l->b, 0), 1);
+}
+
+/* Do its bytes lie in CS (Vol. 3A 5.3)? True: it ended the block. */
+static bool beyond_limit(struct lift *l, unsigned len)
+{
+    if (l->mode & MODE_CS_LIMIT) {
+        ir_check(l->b, CHECK_FETCH, ir_const(l->b, l->pc), ir_const(l->b, 0), len);
+    } else if (mode_bytes(l->mode) == 2 && l->pc + len - 1 > 0xffff) {
+        return lift_raise_error(l, EXC_GP, 0);
+    }
+    return false;
 }
 
 static bool lift_one(struct lift *l)
@@ -339,6 +401,9 @@ enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
         l.next = wrap(t->mode, l.pc + len);
         l.off = off;
         l.imm = IR_NONE;
+        if (beyond_limit(&l, len)) {
+            return TR_DONE;
+        }
         unsigned nops = b->nops;
         ir_ref flags = b->flags;
         bool known = status == X86_DECODE_OK && available(t->vcpu, &in);

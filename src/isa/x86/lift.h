@@ -68,6 +68,11 @@ static inline ir_ref lift_const(struct lift *l, uint64_t k)
 /* Ends the block with a jump; pc is wrapped to the operand size by the caller. */
 void lift_jump(struct lift *, uint64_t pc);
 
+/* For near branches, before they change anything: the target (a 64-bit value) must lie in CS.
+ * `taken`: 8 bits, or IR_NONE. */
+bool lift_limits_targets(const struct lift *);
+void lift_check_target(struct lift *, ir_ref taken, ir_ref target);
+
 /* Stack: pushes one value of the operand size; RSP is set by lift_push itself (after the store). */
 void lift_push(struct lift *, unsigned bytes, ir_ref v);
 /* Reads the top of stack; lift_pop_done then moves RSP (call it after the last op that faults). */

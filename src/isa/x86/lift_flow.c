@@ -13,7 +13,11 @@ static uint64_t rel_target(const struct lift *l)
 
 static bool lift_jcc(struct lift *l)
 {
-    ir_brcc(l->b, l->in->op - X86_JO, ir_get_flags(l->b), rel_target(l));
+    enum ir_cc cc = l->in->op - X86_JO;
+    if (lift_limits_targets(l)) {
+        lift_check_target(l, ir_setcc(l->b, cc, ir_get_flags(l->b)), lift_const(l, rel_target(l)));
+    }
+    ir_brcc(l->b, cc, ir_get_flags(l->b), rel_target(l));
     return true;
 }
 
@@ -26,9 +30,12 @@ static ir_ref target_value(struct lift *l)
 static bool lift_jmp(struct lift *l)
 {
     if (l->in->opnd[0].kind == X86_OPND_REL) {
+        lift_check_target(l, IR_NONE, lift_const(l, rel_target(l)));
         lift_jump(l, rel_target(l));
     } else {
-        ir_jumpi(l->b, IR_HINT_NONE, target_value(l), 0);
+        ir_ref v = target_value(l);
+        lift_check_target(l, IR_NONE, v);
+        ir_jumpi(l->b, IR_HINT_NONE, v, 0);
         l->end = true;
     }
     return true;
@@ -37,10 +44,12 @@ static bool lift_jmp(struct lift *l)
 static bool lift_call(struct lift *l)
 {
     if (l->in->opnd[0].kind == X86_OPND_REL) {
+        lift_check_target(l, IR_NONE, lift_const(l, rel_target(l)));
         lift_push(l, l->in->opsize, lift_const(l, l->next & pc_mask(l)));
         ir_call(l->b, rel_target(l), l->next);
     } else {
         ir_ref v = target_value(l);
+        lift_check_target(l, IR_NONE, v);
         lift_push(l, l->in->opsize, lift_const(l, l->next & pc_mask(l)));
         ir_jumpi(l->b, IR_HINT_CALL, v, l->next);
     }
@@ -52,6 +61,7 @@ static bool lift_ret(struct lift *l)
 {
     ir_ref v = ir_ext(l->b, IR_zext, IR_I64, lift_type(l->in->opsize), lift_pop(l, l->in->opsize));
     uint64_t release = l->in->nopnd ? (uint64_t)l->in->imm & 0xffff : 0;
+    lift_check_target(l, IR_NONE, v);
     lift_pop_done(l, l->in->opsize + release);
     ir_jumpi(l->b, IR_HINT_RET, v, 0);
     l->end = true;
@@ -66,7 +76,12 @@ static enum ir_type count_type(const struct lift *l)
 static bool lift_jcxz(struct lift *l)
 {
     enum ir_type t = count_type(l);
-    ir_brz(l->b, t, ir_getreg(l->b, t, RCX), rel_target(l));
+    ir_ref n = ir_getreg(l->b, t, RCX);
+    if (lift_limits_targets(l)) {
+        lift_check_target(l, ir_bin(l->b, IR_seteq, t, n, lift_const(l, 0)),
+                          lift_const(l, rel_target(l)));
+    }
+    ir_brz(l->b, t, n, rel_target(l));
     return true;
 }
 
@@ -81,6 +96,10 @@ static bool lift_loop(struct lift *l)
         enum ir_cc cc = l->in->op == X86_LOOPE ? IR_CC_E : IR_CC_NE;
         go = ir_bin(l->b, IR_and, IR_I8, more, ir_setcc(l->b, cc, ir_get_flags(l->b)));
         go_type = IR_I8;
+    }
+    if (lift_limits_targets(l)) {
+        lift_check_target(l, ir_bin(l->b, IR_setltu, go_type, lift_const(l, 0), go),
+                          lift_const(l, rel_target(l)));
     }
     ir_setreg(l->b, t, RCX, n);
     ir_brnz(l->b, go_type, go, rel_target(l));

@@ -22,6 +22,9 @@ static bool lift_maskmov(struct lift *l)
         return result;
     }
     bool mmx = l->in->op == X86_MASKMOVQ;
+    if (mmx) {
+        lift_x87_waits(l);
+    }
     struct x86_masked m = {.size = 1,
                            .count = mmx ? 8 : 16,
                            .store = 1,

@@ -2,13 +2,16 @@
  * Vector and x87 instructions in general: one hostvec op, made from the decoded operands (Intel
  * SDM Vol. 1 chapters 8 to 14). What does not fit that shape is in lift_sse.c and lift_x87.c.
  *
- * Does not do: exceptions unmasked in MXCSR or the x87 control word (#XM, #MF): they behave as
- * masked, their flags are right.
+ * Where an exception is unmasked in MXCSR or the x87 control word (MODE_XM, MODE_MF) those that may
+ * raise one are done by a helper, one at a time (help_unmasked.c).
  */
 #include "isa/x86/lift_vec.h"
 
+#include <string.h>
+
 #include "ir/hostvec.h"
 #include "isa/x86/table.h"
+#include "isa/x86/vec_args.h"
 
 /* Intel SDM Vol. 3A 2.5 (CR0.EM, TS), 13.1; Vol. 2A 2.4 for VEX. */
 enum lift_gate lift_vec_gate(const struct lift *l)
@@ -140,16 +143,79 @@ static ir_ref vec_input(struct lift *l, const struct hostvec_info *info)
     return IR_NONE;
 }
 
+void lift_x87_waits(struct lift *l)
+{
+    if (l->mode & MODE_MF) {
+        ir_check(l->b, CHECK_X87, lift_const(l, 0), lift_const(l, 0), 0);
+    }
+}
+
+/* Must a pending exception be looked for? Instructions of the x87 that wait are done by the helper,
+ * which does; before it, if checks of the memory operand would come first. */
+static bool waits(const struct lift *l)
+{
+    unsigned flags = x86_form_flags(l->in->form);
+    bool converts = (l->in->op == X86_CVTPI2PS || l->in->op == X86_CVTPI2PD) && mem_operand(l);
+    if (flags & X86_FORM_X87) {
+        bool checks = (l->mode & MODE_AC) || !(l->mode & (MODE_CS64 | MODE_FLAT));
+        return checks && l->in->op != X86_FNCLEX;
+    }
+    return (flags & X86_FORM_MMX) && !converts;
+}
+
+/* May it raise something that is unmasked? */
+static bool unmasked(const struct lift *l, const struct hostvec_info *info)
+{
+    return ((l->mode & MODE_XM) && (info->flags & HVF_FP)) ||
+           ((l->mode & MODE_MF) && (info->flags & HVF_X87));
+}
+
+static void lift_unmasked(struct lift *l, const struct ir_vec *v, struct ir_addr m)
+{
+    const struct x86_opnd *o = int_operand(l);
+    struct x86_unmasked u = {.id = v->id,
+                             .reg = v->reg,
+                             .vvvv = v->vvvv,
+                             .rm = v->rm,
+                             .imm8 = v->imm8,
+                             .reg_kind = v->reg_kind,
+                             .rm_kind = v->rm_kind,
+                             .size = v->size,
+                             .result = v->result,
+                             .vex = v->vex,
+                             .l = v->l,
+                             .w = v->w,
+                             .has_imm = v->has_imm,
+                             .store = v->store,
+                             .load = v->load,
+                             .aligned = v->aligned};
+    if (v->result == IR_VEC_RINT) {
+        u.out = o->reg;
+        u.out_size = o->size;
+    }
+    uint64_t args;
+    memcpy(&args, &u, sizeof(args));
+    ir_ref va = v->size ? ir_lea(l->b, IR_I64, m) : IR_NONE;
+    lift_helper(l, HELPER_unmasked, va, lift_const(l, args), vec_input(l, &hostvec_info[v->id]));
+}
+
 bool lift_vec(struct lift *l)
 {
     bool result;
     if (lift_vec_shut(l, &result)) {
         return result;
     }
+    if (waits(l)) {
+        lift_x87_waits(l);
+    }
     struct ir_vec v = lift_vec_record(l);
     struct ir_addr m = {.base = IR_NONE, .index = IR_NONE};
     if (v.size) {
         m = lift_mem(l, v.size, (v.store ? RT_WRITE : 0u) | (v.load ? RT_READ : 0u));
+    }
+    if (unmasked(l, &hostvec_info[v.id]) && l->in->op != X86_FNCLEX) {
+        lift_unmasked(l, &v, m);
+        return true;
     }
     ir_ref r = ir_vec_op(l->b, &v, m, vec_input(l, &hostvec_info[v.id]));
     if (v.result == IR_VEC_RFLAGS) {

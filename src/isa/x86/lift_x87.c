@@ -11,6 +11,9 @@ static bool lift_env(struct lift *l, enum x86_fpu_env what, unsigned size, unsig
     if (lift_vec_shut(l, &result)) {
         return result;
     }
+    if (what == FPU_LDCW || what == FPU_LDENV || what == FPU_RSTOR) {
+        lift_x87_waits(l);
+    }
     ir_ref va = size ? ir_lea(l->b, IR_I64, lift_mem(l, size, access)) : IR_NONE;
     lift_helper(l, HELPER_fpu_env, va, lift_const(l, what),
                 lift_const(l, l->in->opsize == 2 ? 2 : 4));
@@ -57,8 +60,28 @@ static bool lift_fninit(struct lift *l)
     return lift_env(l, FPU_INIT, 0, 0);
 }
 
-/* FNOP and what the 8087 and 80287 knew. */
+/* Its summary bits are not the host's where exceptions are unmasked. */
+static bool lift_fnstsw(struct lift *l)
+{
+    if (!(l->mode & MODE_MF)) {
+        return lift_vec(l);
+    }
+    return l->in->op == X86_FNSTSW_M16 ? lift_env(l, FPU_STSW, 2, RT_WRITE)
+                                       : lift_env(l, FPU_STSW_AX, 0, 0);
+}
+
 static bool lift_fnop(struct lift *l)
+{
+    bool result;
+    if (lift_vec_shut(l, &result)) {
+        return result;
+    }
+    lift_x87_waits(l);
+    return true;
+}
+
+/* What the 8087 and 80287 knew. */
+static bool lift_old_nop(struct lift *l)
 {
     bool result;
     return lift_vec_shut(l, &result) ? result : true;
@@ -67,6 +90,10 @@ static bool lift_fnop(struct lift *l)
 /* #NM when both MP and TS are set (Vol. 3A 2.5); MP is not in the mode word. */
 static bool lift_fwait(struct lift *l)
 {
+    if (l->mode & MODE_MF) {
+        ir_check(l->b, CHECK_X87, lift_const(l, 1), lift_const(l, 0), 0);
+        return true;
+    }
     if (!(l->mode & MODE_TS)) {
         return true;
     }
@@ -76,8 +103,9 @@ static bool lift_fwait(struct lift *l)
 }
 
 x86_lift_fn *const x86_lift_x87[X86_OP_COUNT] = {
-    [X86_FLDCW] = lift_fldcw,     [X86_FNSTCW] = lift_fnstcw, [X86_FLDENV] = lift_fldenv,
-    [X86_FNSTENV] = lift_fnstenv, [X86_FRSTOR] = lift_frstor, [X86_FNSAVE] = lift_fnsave,
-    [X86_FNINIT] = lift_fninit,   [X86_FNOP] = lift_fnop,     [X86_FNENI] = lift_fnop,
-    [X86_FNDISI] = lift_fnop,     [X86_FNSETPM] = lift_fnop,  [X86_FWAIT] = lift_fwait,
+    [X86_FLDCW] = lift_fldcw,      [X86_FNSTCW] = lift_fnstcw,   [X86_FLDENV] = lift_fldenv,
+    [X86_FNSTENV] = lift_fnstenv,  [X86_FRSTOR] = lift_frstor,   [X86_FNSAVE] = lift_fnsave,
+    [X86_FNINIT] = lift_fninit,    [X86_FNOP] = lift_fnop,       [X86_FNENI] = lift_old_nop,
+    [X86_FNDISI] = lift_old_nop,   [X86_FNSETPM] = lift_old_nop, [X86_FNSTSW_M16] = lift_fnstsw,
+    [X86_FNSTSW_AX] = lift_fnstsw, [X86_FWAIT] = lift_fwait,
 };

@@ -3,7 +3,7 @@
 
 #include "core/irq_ctrl.h"
 #include "core/tlb_ops.h"
-#include "isa/x86/cpu.h"
+#include "isa/x86/sys.h"
 
 uint64_t x86_rflags(const struct x86_cpu *c)
 {
@@ -26,6 +26,24 @@ void x86_set_rflags(struct x86_cpu *c, uint64_t v, uint64_t mask)
     struct irq_ctrl *ic = c->rt.vcpu->ic;
     if ((changed & c->sys_flags & RF_IF) && ic && irq_ctrl_pending(ic)) {
         atomic_store(&c->rt.exit, 1); /* a held-off interrupt is due (engine rule 7) */
+    }
+}
+
+void x86_set_mxcsr(struct x86_cpu *c, uint32_t v)
+{
+    uint64_t changed = c->mxcsr ^ v;
+    c->mxcsr = v;
+    if (changed & MXCSR_MASKS) {
+        x86_mode_changed(c);
+    }
+}
+
+void x86_set_x87_cw(struct x86_cpu *c, uint16_t v)
+{
+    unsigned changed = c->x87_cw ^ v;
+    c->x87_cw = v;
+    if (changed & FP_ALL) {
+        x86_mode_changed(c);
     }
 }
 
@@ -55,6 +73,8 @@ uint32_t x86_mode(const struct vcpu *v)
         m |= c->seg[SEG_CS].ar & AR_DB ? MODE_CS32 : 0;
         m |= c->seg[SEG_SS].ar & AR_DB ? MODE_SS32 : 0;
         m |= (c->cr0 & CR0_PE) && !(c->sys_flags & RF_VM) && flat(c) ? MODE_FLAT : 0;
+        uint32_t end = c->seg[SEG_CS].ar & AR_DB ? 0xffffffff : 0xffff;
+        m |= c->seg[SEG_CS].limit != end ? MODE_CS_LIMIT : 0;
     }
     m |= c->sys_flags & RF_TF ? MODE_STEP : 0;
     m |= c->cr0 & CR0_PE ? MODE_PE : 0;
@@ -68,6 +88,9 @@ uint32_t x86_mode(const struct vcpu *v)
     m |= c->cr4 & CR4_UMIP ? MODE_UMIP : 0;
     m |= c->efer & EFER_LMA ? MODE_LMA : 0;
     m |= c->cr4 & CR4_TSD ? MODE_TSD : 0;
+    m |= x86_aligned(c) ? MODE_AC : 0;
+    m |= (c->mxcsr & MXCSR_MASKS) != MXCSR_MASKS ? MODE_XM : 0;
+    m |= (c->x87_cw & FP_ALL) != FP_ALL ? MODE_MF : 0;
     return m;
 }
 

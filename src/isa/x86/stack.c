@@ -74,10 +74,19 @@ static bool in_range(struct x86_stack *s, unsigned size)
     return !s->bad;
 }
 
+/* A stack of CPL 3 may have to be aligned. */
+static bool is_aligned(struct x86_stack *s, unsigned size)
+{
+    bool user = s->idx == MODE_MMU_USER;
+    s->bad |= user && !x86_align_check(s->c, stack_address(s), size);
+    return !s->bad;
+}
+
 void x86_push(struct x86_stack *s, unsigned size, uint64_t v)
 {
     s->sp = (s->sp & ~s->mask) | ((s->sp - size) & s->mask);
-    if (in_range(s, size) && !vmem_write(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
+    if (in_range(s, size) && is_aligned(s, size) &&
+        !vmem_write(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
         stack_fault(s);
     }
 }
@@ -85,7 +94,8 @@ void x86_push(struct x86_stack *s, unsigned size, uint64_t v)
 uint64_t x86_pop(struct x86_stack *s, unsigned size)
 {
     uint64_t v = 0;
-    if (in_range(s, size) && !vmem_read(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
+    if (in_range(s, size) && is_aligned(s, size) &&
+        !vmem_read(s->c->rt.vcpu, stack_address(s), s->idx, size, &v)) {
         stack_fault(s);
     }
     s->sp = (s->sp & ~s->mask) | ((s->sp + size) & s->mask);

@@ -16,6 +16,12 @@ static inline bool x86_long_code(const struct x86_cpu *c)
     return (c->efer & EFER_LMA) && (c->seg[SEG_CS].ar & AR_L);
 }
 
+/* Are accesses of this vCPU to be aligned (Vol. 3A 6.15, interrupt 17)? */
+static inline bool x86_aligned(const struct x86_cpu *c)
+{
+    return c->cpl == 3 && (c->cr0 & CR0_AM) && (c->sys_flags & RF_AC);
+}
+
 enum ir_helper_result x86_lldt(struct x86_cpu *, uint16_t sel);
 enum ir_helper_result x86_ltr(struct x86_cpu *, uint16_t sel);
 enum ir_helper_result x86_inspect_desc(struct x86_cpu *, uint16_t sel, unsigned what, uint32_t *out,
@@ -61,11 +67,19 @@ enum ir_helper_result x86_far_call(struct x86_cpu *, uint16_t sel, uint64_t pc, 
 enum ir_helper_result x86_far_ret(struct x86_cpu *, unsigned opsize, unsigned release);
 enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize);
 
-/* help_fpu.c */
+/* help_fpu.c: the x87 as the guest sees it, in the layout of FXSAVE */
+void x86_get_x87(struct x86_cpu *, uint8_t fx[512]);
+void x86_set_x87(struct x86_cpu *, uint8_t fx[512]);
 void x86_fx_move_top(uint8_t fx[512], unsigned top);
 
 /* isa.c: limits and rights of a segment that is not flat; false: env->fault is filled. */
 bool x86_seg_check(struct x86_cpu *, unsigned seg, uint64_t off, unsigned size, unsigned access);
+
+/* Alignment of an access by a helper. False: env->fault is filled. */
+bool x86_align_check(struct x86_cpu *, gva_t va, unsigned align);
+
+/* help_unmasked.c: false when an exception of the x87 is pending: env->fault is filled. */
+bool x86_check_x87(struct rt_env *, uint64_t a, uint64_t b, unsigned size);
 
 /* cpuid.c, msr.c, model.c */
 void x86_cpuid(struct x86_cpu *, uint32_t leaf, uint32_t sub, uint32_t out[4]);

@@ -31,4 +31,12 @@ struct x86_pcmpstr {
     uint8_t mem, vex;
 };
 
+/* One hostvec instruction under unmasked exceptions: struct ir_vec, its integer result's size. */
+struct x86_unmasked {
+    uint64_t id : 12, reg : 4, vvvv : 4, rm : 4, imm8 : 8;
+    uint64_t reg_kind : 3, rm_kind : 3, size : 7, result : 2;
+    uint64_t vex : 1, l : 1, w : 1, has_imm : 1, store : 1, load : 1, aligned : 1;
+    uint64_t out : 4, out_size : 4; /* general register */
+};
+
 #endif

@@ -5,7 +5,7 @@
  * Code and a window of memory lie at fixed addresses below 4 GiB, with a page without access on
  * either side of the window; guest virtual addresses are those of this process.
  *
- * Does not do: privileged instructions, segment loads, unmasked floating-point exceptions, RTM.
+ * Does not do: privileged instructions, segment loads, RTM; unmasked exceptions in blocks.
  */
 #ifndef TESTS_ISA_X86_DIFF_H
 #define TESTS_ISA_X86_DIFF_H
@@ -50,6 +50,8 @@ struct diff_case {
     struct x86_insn insn;             /* the first */
     uint8_t code[DIFF_CODE_MAX + 16]; /* padded with NOPs */
     unsigned n, len;
+    bool align;    /* alignment is to be checked */
+    bool unmasked; /* the state is to have unmasked floating-point exceptions */
     struct diff_step step[DIFF_MAX_BLOCK];
     struct diff_state in;
 };
@@ -99,6 +101,8 @@ unsigned diff_below(uint64_t *rng, unsigned n);
     (1u << RBX | 1u << RSP | 1u << RBP | 1u << RSI | 1u << RDI | 1u << R12 | 1u << R13)
 void diff_any_state(struct diff_state *, uint64_t *rng, unsigned mode);
 void diff_any_x87(uint64_t *rng, uint8_t *fx);
+/* Unmasks some exceptions; one that is pending then is rare. */
+void diff_unmask(struct diff_state *, uint64_t *rng);
 bool diff_wants_form(const struct x86_model *, unsigned form);
 int diff_make_insn(struct diff_case *, uint64_t *rng, unsigned form, unsigned mode);
 /* The state before, such that the instruction does more than fault. */

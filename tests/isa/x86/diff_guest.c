@@ -8,6 +8,7 @@
 #include "ir/host.h"
 #include "ir/interp.h"
 #include "isa/x86/model.h"
+#include "isa/x86/sys.h"
 #include "jit/codemem.h"
 #include "tests/isa/x86/diff.h"
 
@@ -17,7 +18,6 @@ struct diff_guest {
     struct codemem mem;
     struct ir_host_ctx *host;
     unsigned mode;
-    uint32_t word;           /* mode word */
     struct ir_buf buf, part; /* the case, and what is left of it behind an exit in the middle */
     const struct ir_block *block;
     bool bad; /* the case's IR breaks the rules */
@@ -85,7 +85,6 @@ struct diff_guest *diff_guest_open(unsigned mode)
     }
     env->jump_salt = ~0ull << 62 | 1; /* no pc of the test hits an empty jump cache */
     setup(g->cpu, mode);
-    g->word = x86_mode(&g->vcpu);
     return g;
 }
 
@@ -122,9 +121,7 @@ static void load(struct diff_guest *g, const struct diff_state *in)
     c->mxcsr = in->mxcsr;
     memcpy(c->vec, in->vec, sizeof(in->vec));
     memcpy(fx, in->fx, DIFF_FX);
-    memcpy(&c->x87_cw, fx, 2);
-    fx[0] |= 0x3f;
-    diff_mem_ops.fpu_set(&c->rt, fx);
+    x86_set_x87(c, fx);
     memcpy((void *)(uintptr_t)DIFF_MEM, in->mem, DIFF_MEM_SIZE);
     fill_tlb(&c->rt, in->mem[0]);
 }
@@ -133,9 +130,8 @@ static void store(struct diff_guest *g, struct diff_state *out)
 {
     const struct x86_cpu *c = g->cpu;
     uint8_t fx[512] = {0};
-    diff_mem_ops.fpu_get(&g->cpu->rt, fx);
-    memcpy(fx, &c->x87_cw, 2);
-    memset(fx + 6, 0, 26);
+    x86_get_x87(g->cpu, fx);
+    memset(fx + 24, 0, 8);
     memcpy(out->fx, fx, DIFF_FX);
     memcpy(out->gpr, c->rt.reg, sizeof(out->gpr));
     out->pc = c->rt.pc;
@@ -173,7 +169,7 @@ static bool translate(struct diff_guest *g, struct ir_buf *buf, const struct dif
     struct err err = {{0}};
     unsigned at = c->step[k].at;
     struct tr_ctx t = {.pc = c->in.pc + at,
-                       .mode = g->word,
+                       .mode = x86_mode(&g->vcpu),
                        .code = c->code + at,
                        .avail = (unsigned)sizeof(c->code) - at,
                        .max_insns = insns,
@@ -194,6 +190,7 @@ static bool translate(struct diff_guest *g, struct ir_buf *buf, const struct dif
 
 void diff_guest_case(struct diff_guest *g, const struct diff_case *c)
 {
+    load(g, &c->in); /* the mode hangs on some of it */
     g->bad = !translate(g, &g->buf, c, 0, c->n);
 }
 

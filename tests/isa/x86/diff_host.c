@@ -134,12 +134,17 @@ static bool leave(struct diff_host *h, ucontext_t *uc)
     return true;
 }
 
-static void on_signal(int sig, siginfo_t *info, void *arg)
+/* The instruction may have run with AC set, under which C code would trap. */
+static inline void clear_ac(void)
 {
-    /* the instruction may have set AC, under which this C code would trap */
     __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; andl $0xfffbffff, (%%rsp); popfq; leaq "
                      "128(%%rsp), %%rsp" ::
                          : "memory", "cc");
+}
+
+static void on_signal(int sig, siginfo_t *info, void *arg)
+{
+    clear_ac();
     struct diff_host *h = (struct diff_host *)CONTEXT;
     ucontext_t *uc = arg;
     if (h->phase != PHASE_IDLE) {
@@ -365,6 +370,7 @@ void diff_host_run(struct diff_host *h, const struct diff_case *c, struct diff_s
     h->frame[4] = DATA;
     h->phase = step ? PHASE_STEP : PHASE_RUN;
     launch(h);
+    clear_ac();
     if (h->phase != PHASE_IDLE) {
         take(h, c, out);
     }

@@ -84,12 +84,12 @@ static void prepare_x87(struct diff_case *c, uint64_t *rng)
 {
     uint8_t *p;
     switch (c->insn.op) {
-    case X86_FLDCW: /* exceptions stay masked */
+    case X86_FLDCW: /* exceptions stay masked, mostly */
     case X86_FLDENV:
     case X86_FRSTOR:
         if ((p = operand_bytes(c, c->insn.op == X86_FLDCW ? 2 : 14))) {
-            p[0] |= 0x3f;
-            p[0] = (p[0] & 0x3f) | 0x40;
+            p[0] |= c->unmasked ? 0 : FP_ALL;
+            p[0] = (p[0] & FP_ALL) | 0x40;
             p[1] = (uint8_t)(p[1] & 15 ? (p[1] & 15) | 2 : 0);
             if (c->insn.op != X86_FLDCW) {
                 p[c->insn.opsize == 2 ? 2 : 4] &= 0x7f; /* no summary */
@@ -104,7 +104,7 @@ static void prepare_x87(struct diff_case *c, uint64_t *rng)
         break;
     case X86_LDMXCSR:
         if ((p = operand_bytes(c, 4)) && diff_below(rng, 4)) {
-            uint32_t v = 0x1f80 | (diff_next(rng) & 0xffff);
+            uint32_t v = (c->unmasked ? 0 : MXCSR_MASKS) | (diff_next(rng) & 0xffff);
             memcpy(p, &v, 4);
         }
         break;
@@ -249,6 +249,10 @@ int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned m
 void diff_make_state(struct diff_case *c, uint64_t *rng)
 {
     diff_any_state(&c->in, rng, c->insn.mode);
+    c->in.flags |= c->align ? RF_AC : 0;
+    if (c->unmasked) {
+        diff_unmask(&c->in, rng);
+    }
     prepare_index(c, rng);
     prepare(c, rng);
 }

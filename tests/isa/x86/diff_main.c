@@ -14,7 +14,7 @@ struct run {
     uint64_t count, seed, rng;
     unsigned seconds, each, mode, max_failures, form, block;
     const char *only, *resume, *engine;
-    bool quiet, tiers;
+    bool quiet, tiers, unmasked, align;
     uint64_t done[X86_FORM_COUNT], faulted[X86_FORM_COUNT], failed[X86_FORM_COUNT];
     uint64_t total, blocks, failures, before; /* before: instructions of earlier runs (--resume) */
     unsigned forms[X86_FORM_COUNT], nforms;
@@ -31,24 +31,37 @@ static void usage(void)
     puts("usage: x86_diff [--count N] [--seconds N] [--each N] [--seed N] [--mode 32|64] [--only "
          "NAME]\n"
          "                [--engine NAME] [--resume FILE] [--max-failures N] [--quiet]\n"
-         "                [--block N] [--tiers]\n"
+         "                [--block N] [--unmasked] [--align] [--tiers]\n"
          "  --count N    that many instructions (default 200000)\n"
          "  --seconds N  stop after N seconds\n"
          "  --each N     every form N times, in turn, instead of --count\n"
          "  --only NAME  forms of this instruction alone; --form N this row of the table\n"
          "  --block N    blocks of 2 to N instructions (at most 16) instead of single ones\n"
+         "  --unmasked   floating-point instructions with unmasked exceptions\n"
+         "  --align      with alignment checks\n"
          "  --tiers      without the host: t0 is what the others are compared with\n"
          "  --resume F   adds counts to those in F and goes on with the sequence where it stopped");
 }
 
 static void parse(struct run *r, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"count", 1, 0, 'c'},        {"seconds", 1, 0, 't'}, {"each", 1, 0, 'e'},
-        {"seed", 1, 0, 's'},         {"mode", 1, 0, 'm'},    {"only", 1, 0, 'o'},
-        {"form", 1, 0, 'n'},         {"engine", 1, 0, 'g'},  {"resume", 1, 0, 'r'},
-        {"max-failures", 1, 0, 'f'}, {"block", 1, 0, 'b'},   {"tiers", 0, 0, 'i'},
-        {"quiet", 0, 0, 'q'},        {"help", 0, 0, 'h'},    {0}};
+    static const struct option options[] = {{"count", 1, 0, 'c'},
+                                            {"seconds", 1, 0, 't'},
+                                            {"each", 1, 0, 'e'},
+                                            {"seed", 1, 0, 's'},
+                                            {"mode", 1, 0, 'm'},
+                                            {"only", 1, 0, 'o'},
+                                            {"form", 1, 0, 'n'},
+                                            {"engine", 1, 0, 'g'},
+                                            {"resume", 1, 0, 'r'},
+                                            {"max-failures", 1, 0, 'f'},
+                                            {"block", 1, 0, 'b'},
+                                            {"tiers", 0, 0, 'i'},
+                                            {"unmasked", 0, 0, 'u'},
+                                            {"align", 0, 0, 'a'},
+                                            {"quiet", 0, 0, 'q'},
+                                            {"help", 0, 0, 'h'},
+                                            {0}};
     for (int k; (k = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (k) {
         case 'c': r->count = strtoull(optarg, NULL, 0); break;
@@ -63,6 +76,8 @@ static void parse(struct run *r, int argc, char **argv)
         case 'f': r->max_failures = (unsigned)atoi(optarg); break;
         case 'b': r->block = (unsigned)atoi(optarg); break;
         case 'i': r->tiers = true; break;
+        case 'a': r->align = true; break;
+        case 'u': r->unmasked = true; break;
         case 'q': r->quiet = true; break;
         default: usage(); exit(k == 'h' ? 0 : 2);
         }
@@ -71,6 +86,11 @@ static void parse(struct run *r, int argc, char **argv)
         usage();
         exit(2);
     }
+}
+
+static bool floats(unsigned form)
+{
+    return x86_form_flags(form) & (X86_FORM_VEC | X86_FORM_MMX | X86_FORM_X87);
 }
 
 static void split_forms(struct run *r)
@@ -83,7 +103,7 @@ static void split_forms(struct run *r)
                               .max = r->block};
     for (unsigned i = 0; i < r->nforms; i++) {
         unsigned f = r->forms[i];
-        if (x86_form_flags(f) & (X86_FORM_VEC | X86_FORM_MMX | X86_FORM_X87)) {
+        if (floats(f)) {
             r->other[d->nothers++] = f;
         } else {
             r->integer[d->nintegers++] = f;
@@ -98,6 +118,7 @@ static void choose_forms(struct run *r)
         uint64_t rng = f;
         bool named = !r->only || strcmp(r->only, x86_op_name(x86_forms[f].op)) == 0;
         named = named && (r->form == X86_FORM_COUNT || r->form == f);
+        named = named && (!r->unmasked || floats(f));
         if (named && diff_wants_form(m, f) && diff_make_insn(&r->c, &rng, f, r->mode)) {
             r->forms[r->nforms++] = f;
         }
@@ -175,8 +196,9 @@ static void report(struct run *r, const struct diff_engine *e, uint64_t seed, st
     struct strbuf out = {0}, text = {0};
     r->least = r->c;
     if (single(&r->c)) {
-        strbuf_add(&out, "MISMATCH %s: --mode %u --form %u --seed 0x%llx --count 1\n", e->name,
-                   r->mode * 8, r->c.insn.form, (unsigned long long)seed);
+        strbuf_add(&out, "MISMATCH %s: --mode %u%s%s --form %u --seed 0x%llx --count 1\n", e->name,
+                   r->mode * 8, r->unmasked ? " --unmasked" : "", r->align ? " --align" : "",
+                   r->c.insn.form, (unsigned long long)seed);
     } else {
         strbuf_add(&out, "MISMATCH %s: --mode %u --block %u --seed 0x%llx --count 1\n", e->name,
                    r->mode * 8, r->block, (unsigned long long)seed);
@@ -226,6 +248,8 @@ static void compare(struct run *r, uint64_t seed)
 static void one(struct run *r, unsigned form)
 {
     uint64_t seed = r->rng;
+    r->c.unmasked = r->unmasked;
+    r->c.align = r->align;
     if (diff_make_insn(&r->c, &r->rng, form, r->mode)) {
         diff_make_state(&r->c, &r->rng);
         compare(r, seed);

@@ -142,6 +142,33 @@ void diff_any_x87(uint64_t *rng, uint8_t *fx)
     }
 }
 
+static unsigned any_exceptions(uint64_t *rng)
+{
+    switch (diff_below(rng, 4)) {
+    case 0: return FP_ALL;
+    case 1: return 1u << diff_below(rng, 6);
+    case 2: return 0;
+    default: return diff_next(rng) & FP_ALL;
+    }
+}
+
+void diff_unmask(struct diff_state *s, uint64_t *rng)
+{
+    uint16_t cw, sw;
+    s->mxcsr &= ~(any_exceptions(rng) << MXCSR_MASK_SHIFT);
+    memcpy(&cw, s->fx, 2);
+    memcpy(&sw, s->fx + 2, 2);
+    cw = (uint16_t)(cw & ~any_exceptions(rng));
+    if (diff_below(rng, 16)) {
+        sw &= (uint16_t)(cw | ~FP_ALL);
+    }
+    if (sw & ~cw & FP_ALL) {
+        sw |= FSW_ES | FSW_B;
+    }
+    memcpy(s->fx, &cw, 2);
+    memcpy(s->fx + 2, &sw, 2);
+}
+
 static uint64_t any_pointer(uint64_t *rng)
 {
     if (diff_below(rng, 24) == 0) { /* so that some accesses leave the window */

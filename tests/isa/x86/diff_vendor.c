@@ -111,6 +111,15 @@ static bool sha_misaligned(const struct diff_case *c)
            diff_address(&c->insn, &c->in, &ea) && (ea & 15);
 }
 
+/* AMD has FCOMI set ZF, PF and CF in spite of an unmasked invalid operation (Intel: Vol. 2A). */
+static bool fcomi_unmasked(const struct diff_case *c, const struct diff_state *s)
+{
+    unsigned op = c->insn.op;
+    bool compares = op == X86_FCOMI_ST0_STI || op == X86_FCOMIP_ST0_STI ||
+                    op == X86_FUCOMI_ST0_STI || op == X86_FUCOMIP_ST0_STI;
+    return compares && (s->fx[2] & ~s->fx[0] & FP_IE);
+}
+
 void diff_vendor_mend(const struct diff_vendor *v, const struct diff_case *c,
                       struct diff_state *out)
 {
@@ -120,6 +129,10 @@ void diff_vendor_mend(const struct diff_vendor *v, const struct diff_case *c,
         *out = c->in;
         out->fault = EXC_GP;
         return;
+    }
+    if (v->amd && done && fcomi_unmasked(c, out)) {
+        out->flags &= ~(uint64_t)FLAG_ALL;
+        out->flags |= c->in.flags & (FLAG_ZF | FLAG_PF | FLAG_CF);
     }
     if (v->misaligned_sse && done && c->insn.op == X86_FXSAVE &&
         (p = operand(c, out, FXSAVE_MASK, 4))) {
