@@ -238,12 +238,19 @@ static enum rt_exit run_t0(struct diff_guest *g, const struct ir_block *b)
     return ir_interp(&g->cpu->rt, b);
 }
 
+/* Half of all blocks have accesses that led to many pages, so it is said. */
+static uint64_t any_scattered(const struct ir_block *b)
+{
+    uint64_t h = (b->nops * 64u + b->bytes) * 0x9e3779b97f4a7c15ull;
+    return h >> 63 ? h : 0;
+}
+
 /* Generated code for this block alone: every exit leads back here. */
 static enum rt_exit run_code(struct diff_guest *g, const struct ir_block *b, enum ir_form form)
 {
     const struct ir_host *host = ir_host_native();
     struct rt_env *env = &g->cpu->rt;
-    struct ir_code code = {.form = form};
+    struct ir_code code = {.form = form, .scattered = any_scattered(b)};
     if (!codemem_has_room(&g->mem)) {
         codemem_advance(&g->mem);
     }
