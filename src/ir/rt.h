@@ -36,7 +36,7 @@ struct rt_jump_entry {
     uint64_t key;
     void *code;
 };
-#define RT_JUMP_BITS 12
+#define RT_JUMP_BITS 14
 /* What a guest base register pointed to last: add delta to a guest address whose page is the tag.
  * Invalid: RT_BASE_INVALID, and delta leads the one page that matches it to one without access. */
 struct rt_base {
