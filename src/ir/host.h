@@ -51,11 +51,18 @@ enum ir_form {
     IR_FORM_LOOP,  /* the same, but a block that is a loop goes round by itself */
 };
 
+/* What is known of a block's accesses: bits by (pc - the block's) % 64 of the instruction. */
+struct ir_hints {
+    uint64_t scattered; /* lead to other pages all the time: a register's line is no help */
+    uint64_t settled;   /* do not: need not be counted */
+    uint8_t probe;      /* number + 1 of the env->probe in which the others are counted; 0: none */
+};
+
 /* One translated block. */
 struct ir_code {
-    enum ir_form form;  /* FIRST only if another form would be better */
-    uint16_t heat;      /* FIRST: index of its counter in env->heat */
-    uint64_t scattered; /* by (pc - the block's) % 64: instructions whose accesses change pages */
+    enum ir_form form;            /* FIRST only if another form would be better */
+    uint16_t heat;                /* FIRST: index of its counter in env->heat */
+    const struct ir_hints *hints; /* given to emit(); NULL: nothing is known */
     uint64_t pc;
     const void *entry;   /* executable view */
     uint8_t *hot, *cold; /* writable view */

@@ -44,15 +44,19 @@ struct rt_base {
 };
 /* The compact code to go on with where a group's range crosses a page: by its stub's return
  * address. */
+struct rt_probe {
+    uint32_t runs, misses;
+};
 struct rt_plain {
     uint64_t site;
     const void *code;
 };
 #define RT_PLAINS 2048
 #define RT_BASES 19
-#define RT_LEADS 6 /* further lines, of no register: delta alone is looked at, inside a block */
+#define RT_LEADS 13 /* further lines, of no register: delta alone is looked at, inside a block */
 #define RT_BASE_INVALID (1ull << 63) /* engine rule 1 */
 #define RT_SCATTER 1024              /* counters of look-ups through lines that missed */
+#define RT_PROBES 8                  /* blocks whose look-ups through lines are counted */
 #define RT_HEAT 16384
 #define RT_HEAT_COLD 255 /* runs of a new block until its heat is 0 */
 
@@ -80,7 +84,7 @@ enum rt_exit {
     RT_EXIT_POLL,    /* the exit word was set; env->pc is next */
     RT_EXIT_STOP,    /* a helper said IR_HELPER_EXIT */
     RT_EXIT_PLAIN,   /* a group of accesses is not on one page: go on in compact code */
-    RT_EXIT_SCATTER, /* an access has many pages: as STEP, and tell ir_code.scattered */
+    RT_EXIT_SCATTER, /* an access led to other pages often: as STEP, and see ir_hints */
     RT_EXIT_STEP,    /* generated code cannot do the instruction at env->pc: interpret one */
     RT_EXIT_LINK,    /* like JUMP, and a direct link may be made at env->link_site */
 };
@@ -119,12 +123,16 @@ struct rt_env {
     struct rt_base base[RT_MODES][RT_BASES + RT_LEADS];
     uint16_t scatter[RT_SCATTER];     /* by return address; at 0 the access better use the table */
     struct rt_plain plain[RT_PLAINS]; /* slot: site >> 3, modulo */
+    struct rt_probe probe[RT_PROBES][64]; /* by instruction: ir_hints */
     uint8_t heat[RT_HEAT]; /* by block, several may share one: runs left in its first form */
     void *jump_empty;      /* code of cleared entries of `jump`; set by the back end's attach() */
+    uint64_t to_line[7];   /* what follows begins at a cache line, as env does */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };
 
+_Static_assert(offsetof(struct rt_env, base) % 64 == 0 && offsetof(struct rt_env, tlb) % 64 == 0,
+               "entries lie in one cache line each");
 /* Packed as the host's LAHF (high byte: SF ZF - AF - PF - CF) and SETO (low byte: OF) leave it. */
 static inline uint16_t rt_flags_pack(uint32_t f)
 {

@@ -184,6 +184,7 @@ void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
         free(b->check); /* its code has all of it */
         b->check = NULL;
     }
+    jit_hints_dead(jv, b);
     b->dead = true;
     b->hash_next = jv->zombies;
     jv->zombies = b;

@@ -12,7 +12,7 @@
 #define CODEMEM_ARENA (1u << 20)
 #define CODEMEM_HOT (CODEMEM_ARENA / 16 * 11)
 #define CODEMEM_DATA (CODEMEM_ARENA / 4 * 3)
-#define CODEMEM_FIRST 9           /* arenas used while nobody calls codemem_grow() */
+#define CODEMEM_FIRST 8           /* arenas used while nobody calls codemem_grow() */
 #define CODEMEM_CHUNK (16u << 10) /* gets its pages at once, */
 #define CODEMEM_AHEAD (4u << 10)  /* when less than this is left */
 

@@ -54,18 +54,6 @@ static void evict_arena(struct jit_vcpu *jv)
     jit_forget_frames(jv);
 }
 
-static unsigned scattered_index(uint64_t pc)
-{
-    return (unsigned)(pc * 0x9e3779b97f4a7c15ull >> 40) % JIT_SCATTERED;
-}
-
-/* What is known of the block at pc; of another one there, perhaps: it costs speed only. */
-static uint64_t known_scattered(const struct jit_vcpu *jv, uint64_t pc)
-{
-    unsigned n = scattered_index(pc);
-    return jv->scattered[n].pc == pc ? jv->scattered[n].bits : 0;
-}
-
 static void arena_add(struct jit_arena *a, struct jit_block *b)
 {
     if (a->count == a->room) {
@@ -108,7 +96,7 @@ void jit_emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *i
 {
     codemem_begin_write(&jv->mem);
     b->code.form = form;
-    b->code.scattered = known_scattered(jv, b->pc);
+    b->code.hints = jit_hints_emit(jv, b, form);
     b->code.heat = (uint16_t)(jit_hash(b->pc, b->mode, b->off) % RT_HEAT);
     jv->v->env->heat[b->code.heat] = RT_HEAT_COLD;
     if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {
@@ -140,21 +128,10 @@ enum ir_form jit_first_form(const struct jit_vcpu *jv, uint64_t pc)
         return form == IR_FORM_PLAIN || (form == IR_FORM_FIRST && (pc & 2)) ? IR_FORM_PLAIN
                                                                             : IR_FORM_WARM;
     }
-    return form == IR_FORM_FIRST && known_scattered(jv, pc) ? IR_FORM_LOOP : form;
+    return form == IR_FORM_FIRST && jit_hints(jv, pc) ? IR_FORM_LOOP : form;
 }
 
 bool jit_is_hot(const struct jit_vcpu *jv, const struct jit_block *b)
 {
     return b->code.entry && b->code.form == IR_FORM_FIRST && !jv->v->env->heat[b->code.heat];
-}
-
-void jit_note_scattered(struct jit_vcpu *jv, struct jit_block *b, uint64_t pc)
-{
-    unsigned n = scattered_index(b->pc);
-    jv->scattered[n].pc = b->pc;
-    jv->scattered[n].bits = b->code.scattered | 1ull << ((pc - b->pc) & 63);
-    jv->stats.scattered++;
-    if (!b->dead) {
-        jit_kill(jv, b);
-    }
 }

@@ -19,7 +19,7 @@ struct machine;
 
 #define JIT_HASH_BITS 16
 #define JIT_FILL_LOG 256
-#define JIT_SCATTERED 2048
+#define JIT_KNOWN 2048
 #define JIT_LARGE 2048
 #define JIT_ITLB_BITS 8
 #define JIT_CHECK_BYTES 64 /* of a block in a checked page */
@@ -194,9 +194,14 @@ struct jit_vcpu {
     struct debug_point hit;    /* of the debugger, by this instruction; access 0: none */
     struct lockstep *lockstep; /* NULL: off */
     struct inject inject;
-    struct {
-        uint64_t pc, bits; /* ir_code.scattered of the block there */
-    } scattered[JIT_SCATTERED];
+    struct jit_known {
+        uint64_t pc;
+        struct ir_hints hints; /* of the block there */
+    } known[JIT_KNOWN];
+    struct jit_probe {
+        struct jit_block *b; /* whose accesses are counted in that one; NULL: nobody's */
+        unsigned ticks;
+    } probe[RT_PROBES];
     uint64_t plain_site;    /* of the last exit from a place in generated code */
     uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_stats stats;
@@ -285,7 +290,13 @@ void jit_free_block(struct jit_vcpu *, struct jit_block *);
 
 /* emit.c */
 struct jit_block *jit_block_at(const struct jit_vcpu *, uint64_t host_addr);
-void jit_note_scattered(struct jit_vcpu *, struct jit_block *, uint64_t pc); /* drops the block */
+/* hints.c: which way of finding a page suits an access */
+const struct ir_hints *jit_hints(const struct jit_vcpu *, uint64_t pc); /* of the block there */
+/* The same for code about to be made of it in that form. */
+const struct ir_hints *jit_hints_emit(struct jit_vcpu *, struct jit_block *, enum ir_form);
+void jit_hints_count(struct jit_vcpu *, struct jit_block *); /* its accesses; drops the block */
+void jit_hints_tick(struct jit_vcpu *);                      /* every few milliseconds */
+void jit_hints_dead(struct jit_vcpu *, const struct jit_block *);
 void jit_make_room(struct jit_vcpu *); /* for jit_emit(); may drop blocks */
 void jit_emit(struct jit_vcpu *, struct jit_block *, const struct ir_block *, enum ir_form);
 enum ir_form jit_first_form(const struct jit_vcpu *, uint64_t pc);

@@ -30,7 +30,7 @@
 
 /* An access that misses its line so often in this time is better off with the table: a miss that
  * the soft TLB answers costs some 10 ns. */
-enum { SCATTER_MISSES = 2000, SCATTER_MS = 4 };
+enum { SCATTER_MISSES = 500, SCATTER_MS = 4 };
 
 void jit_deliver(struct jit_vcpu *jv)
 {
@@ -70,7 +70,7 @@ enum rt_exit jit_enter_code(struct jit_vcpu *jv, const void *entry)
         jv->plain_site = env->site;
         why = jv->host->settle(jv->ctx, env, &b->code, why);
         if (why == RT_EXIT_SCATTER) {
-            jit_note_scattered(jv, b, env->pc);
+            jit_hints_count(jv, b);
             why = RT_EXIT_STEP;
         } else if (why == RT_EXIT_PLAIN && jv->lockstep) {
             why = RT_EXIT_STEP;
@@ -161,6 +161,7 @@ static void forget_scatter(struct jit_vcpu *jv, uint64_t now_ms)
 {
     if (now_ms - jv->scatter_since >= SCATTER_MS) {
         jv->scatter_since = now_ms;
+        jit_hints_tick(jv);
         for (unsigned i = 0; i < RT_SCATTER; i++) {
             jv->v->env->scatter[i] = SCATTER_MISSES;
         }

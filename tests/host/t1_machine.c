@@ -271,6 +271,7 @@ void t1_emit_into(struct t1_bench *bn, struct ir_code *out)
         codemem_advance(&bn->cm);
     }
     uint64_t any = bn->block->nops * 0x9e3779b97f4a7c15ull;
-    out->scattered = any >> 63 ? any : 0; /* half of all blocks */
+    struct ir_hints hints = {.scattered = any >> 63 ? any : 0, .probe = any >> 62 & 1};
+    out->hints = &hints; /* of half of all blocks */
     assert(bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, out));
 }

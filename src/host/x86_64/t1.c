@@ -554,9 +554,8 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     buf->hot += -(uintptr_t)buf->hot & 15;
     t->hot.p = buf->hot;
     t->cold.p = buf->cold;
-    t->scattered = out->scattered;
+    t->hints = out->hints ? *out->hints : (struct ir_hints){0};
     *out = (struct ir_code){.form = out->form,
-                            .scattered = out->scattered,
                             .heat = out->heat,
                             .pc = b->pc,
                             .entry = buf->hot + buf->to_rx,

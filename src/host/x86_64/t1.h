@@ -52,6 +52,7 @@ struct access {
     uint8_t strip_kind, strip_line; /* in the strip of a loop: t1_loop.c */
     uint8_t scale, size;
     bool write, in_stream;
+    uint8_t bit;      /* of its instruction, in ir_hints */
     uint16_t base[2]; /* the address: base values, the second times scale; 0: not known */
     bool group;       /* BASE, LEADER: has members */
     uint16_t span;    /* BASE, LEADER: bytes checked, from lo on */
@@ -83,8 +84,7 @@ struct plan {
     uint16_t reg_base[MAX_GUEST_REGS];
     int32_t reg_off[MAX_GUEST_REGS];
     struct open_group open[RT_BASES + RT_LEADS];
-    unsigned leads;              /* groups that were led by the soft TLB */
-    bool loaded[IR_MAX_OPS + 1]; /* base: came from memory in this block */
+    unsigned leads; /* groups that were led by the soft TLB */
     bool written[MAX_GUEST_REGS];
     uint8_t
         entry_reg[IR_MAX_OPS + 1]; /* base: guest register + 1 whose value at entry it is, or 0 */
@@ -128,7 +128,7 @@ struct t1 {
     unsigned nsites;
     struct ir_link *links; /* in data */
     unsigned nlinks;
-    uint64_t scattered;
+    struct ir_hints hints;
     uint8_t *strip_top; /* while the strip of a loop is emitted: where it begins */
     struct val v[IR_MAX_OPS];
     struct plan plan;

@@ -202,9 +202,9 @@ static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2
 }
 
 /* The parameter of emit_base_miss(). */
-static uint32_t packed(const struct access *a)
+static uint32_t packed(const struct t1 *t, const struct access *a)
 {
-    bool counts = a->line < RT_BASES && !a->in_stream;
+    bool counts = a->line < RT_BASES && !a->in_stream && !(t->hints.settled >> a->bit & 1);
     return a->line | (uint32_t)(a->off - a->lo) << PARAM_K_SHIFT |
            (uint32_t)a->span << PARAM_SPAN_SHIFT | (uint32_t)a->size << PARAM_SIZE_SHIFT |
            (a->group ? PARAM_GROUP : 0) | (counts ? 0 : (uint32_t)PARAM_QUIET);
@@ -214,10 +214,22 @@ static void call_base_miss(struct t1 *t, bool cold, const unsigned temps[2], con
                            bool write)
 {
     struct enc *e = cold ? &t->cold : &t->hot;
-    x_push_i32(e, (int32_t)packed(a));
+    x_push_i32(e, (int32_t)packed(t, a));
     x_patch(x_call(e),
             t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
     t1_site(t, cold);
+}
+
+/* Counts a look-up through a line, or that it missed. */
+static void count(struct t1 *t, bool cold, const struct access *a, size_t field)
+{
+    if (!t->hints.probe || a->in_stream || a->line >= RT_BASES) {
+        return;
+    }
+    size_t probe = offsetof(struct rt_env, probe) +
+                   (t->hints.probe - 1u) * sizeof(((struct rt_env *)0)->probe[0]);
+    x_incdec_rm(cold ? &t->cold : &t->hot, false, IR_I32,
+                x_env(probe + a->bit * sizeof(struct rt_probe) + field));
 }
 
 static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2],
@@ -228,6 +240,7 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     int32_t k = a->off - a->lo;
     size_t tag = write ? offsetof(struct rt_base, tag_w) : offsetof(struct rt_base, tag_r);
     ea.disp -= k;
+    count(t, false, a, offsetof(struct rt_probe, runs));
     load_address(t, temps[0], ea);
     x_mov_r_rm(e, IR_I64, temps[1], x_r(temps[0]));
     x_alu_r_rm(e, X_XOR, IR_I64, temps[1], t1_in_line(t, a->line, tag));
@@ -235,6 +248,7 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
     x_patch_here(cold, miss);
+    count(t, true, a, offsetof(struct rt_probe, misses));
     call_base_miss(t, true, temps, a, write);
     x_patch(x_jmp(cold), e->p);
     if (t->aligned && k) { /* the low bits of temps[0] are looked at */

@@ -22,7 +22,6 @@ static unsigned line_of(unsigned guest)
 static void make_base(struct plan *p, ir_ref v, unsigned line)
 {
     p->line[p->nbases] = (uint8_t)line;
-    p->loaded[p->nbases] = false;
     p->entry_reg[p->nbases] = 0;
     p->step[p->nbases] = NO_STEP;
     p->base[v] = (uint16_t)p->nbases++;
@@ -62,8 +61,7 @@ static void plan_getreg(struct plan *p, const struct ir_op *op, ir_ref i)
     p->off[i] = p->reg_off[g];
 }
 
-/* `from`: the op that made the value. */
-static void plan_setreg(struct plan *p, const struct ir_op *op, unsigned from)
+static void plan_setreg(struct plan *p, const struct ir_op *op)
 {
     unsigned g = op->aux;
     p->written[g] = true;
@@ -73,7 +71,6 @@ static void plan_setreg(struct plan *p, const struct ir_op *op, unsigned from)
     }
     if (!p->base[op->a]) {
         make_base(p, op->a, line_of(g));
-        p->loaded[p->base[op->a]] = from == IR_ld;
     }
     p->reg_base[g] = p->base[op->a];
     p->reg_off[g] = p->off[op->a];
@@ -113,7 +110,7 @@ static bool access_writes(const struct t1 *t, const struct ir_op *op)
 
 static bool scattered(const struct t1 *t)
 {
-    return t->scattered >> ((t->pc - t->b->pc) & 63) & 1;
+    return t->hints.scattered >> ((t->pc - t->b->pc) & 63) & 1;
 }
 
 /* Joins the group that is open for its base. */
@@ -134,8 +131,8 @@ static bool join_group(struct plan *p, struct access *a)
     return true;
 }
 
-/* Joins a group or leads one of its own: by the line of its register, or by the soft TLB when the
- * register is new here, or has led to other pages often. */
+/* Joins a group or leads one of its own: by the line of its register, or by the soft TLB when that
+ * leads to other pages all the time. */
 static void group(struct t1 *t, struct access *a)
 {
     struct plan *p = &t->plan;
@@ -144,7 +141,7 @@ static void group(struct t1 *t, struct access *a)
     if (join_group(p, a)) {
         return;
     }
-    bool lead = *line >= RT_BASES || p->loaded[a->base[0]] || scattered(t);
+    bool lead = *line >= RT_BASES || scattered(t);
     if (lead) {
         a->line = *line = (uint8_t)(RT_BASES + p->leads++ % RT_LEADS);
     }
@@ -180,6 +177,7 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
         return;
     }
     a->size = (uint8_t)size;
+    a->bit = (t->pc - t->b->pc) & 63;
     a->write = access_writes(t, op);
     if (x == IR_NONE && y == IR_NONE) {
         bool crosses = ((uint64_t)sum & (RT_PAGE_SIZE - 1)) + size > RT_PAGE_SIZE;
@@ -205,9 +203,7 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
             a->off = a->lo = (int32_t)off;
         }
     }
-    if (x == IR_NONE || !p->loaded[p->base[x]]) {
-        alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0);
-    }
+    alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0);
 }
 
 static bool is_access(unsigned op)
@@ -239,7 +235,7 @@ static void plan_op(struct t1 *t, const struct ir_op *op, ir_ref i)
     case IR_const:
     case IR_nop: break;
     case IR_getreg: plan_getreg(p, op, i); break;
-    case IR_setreg: plan_setreg(p, op, t->b->op[op->a].op); break;
+    case IR_setreg: plan_setreg(p, op); break;
     case IR_brcc:
     case IR_brz:
     case IR_brnz:
@@ -261,7 +257,6 @@ void t1_plan(struct t1 *t)
 {
     struct plan *p = &t->plan;
     p->nbases = 1;
-    p->loaded[0] = false;
     p->leads = 0;
     p->loop = false;
     memset(p->written, 0, t->c->guest->nregs);

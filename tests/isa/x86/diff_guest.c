@@ -238,11 +238,12 @@ static enum rt_exit run_t0(struct diff_guest *g, const struct ir_block *b)
     return ir_interp(&g->cpu->rt, b);
 }
 
-/* Half of all blocks have accesses that led to many pages, so it is said. */
-static uint64_t any_scattered(const struct ir_block *b)
+/* Half of all blocks have accesses that led to many pages, so it is said; half are counted. */
+static struct ir_hints any_hints(const struct ir_block *b)
 {
     uint64_t h = (b->nops * 64u + b->bytes) * 0x9e3779b97f4a7c15ull;
-    return h >> 63 ? h : 0;
+    return (struct ir_hints){
+        .scattered = h >> 63 ? h : 0, .settled = h * 5, .probe = h >> 62 & 1 ? h >> 40 & 7 : 0};
 }
 
 /* Generated code for this block alone: every exit leads back here. */
@@ -250,7 +251,8 @@ static enum rt_exit run_code(struct diff_guest *g, const struct ir_block *b, enu
 {
     const struct ir_host *host = ir_host_native();
     struct rt_env *env = &g->cpu->rt;
-    struct ir_code code = {.form = form, .scattered = any_scattered(b)};
+    struct ir_hints hints = any_hints(b);
+    struct ir_code code = {.form = form, .hints = &hints};
     if (!codemem_has_room(&g->mem)) {
         codemem_advance(&g->mem);
     }

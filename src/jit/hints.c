@@ -1,0 +1,124 @@
+/*
+ * Which way of finding its page suits an access of a warm block: through the line of its base
+ * register, or by the soft TLB. A line costs least while the register stays on a page, and five
+ * times as much when it does not; the soft TLB is always in between, and its result is late.
+ *
+ * An access whose line misses often leaves with RT_EXIT_SCATTER. Then all accesses of the block are
+ * counted for a while, how often they run and how often they miss; what that says is kept by pc.
+ */
+#include <string.h>
+
+#include "core/vcpu.h"
+#include "jit/internal.h"
+
+enum {
+    RUNS = 256,    /* that say something */
+    PART = 4,      /* of the runs miss: the line is no help */
+    LAST_TICK = 16 /* counting ends */
+};
+
+static struct jit_known *known(const struct jit_vcpu *jv, uint64_t pc)
+{
+    unsigned n = (unsigned)(pc * 0x9e3779b97f4a7c15ull >> 40) % JIT_KNOWN;
+    return (struct jit_known *)&jv->known[n];
+}
+
+const struct ir_hints *jit_hints(const struct jit_vcpu *jv, uint64_t pc)
+{
+    const struct jit_known *k = known(jv, pc);
+    return pc && k->pc == pc ? &k->hints : NULL;
+}
+
+const struct ir_hints *jit_hints_emit(struct jit_vcpu *jv, struct jit_block *b, enum ir_form form)
+{
+    struct ir_hints *h = (struct ir_hints *)jit_hints(jv, b->pc);
+    if (!h || !h->probe) {
+        return h;
+    }
+    struct jit_probe *p = &jv->probe[h->probe - 1];
+    if (p->b || (form != IR_FORM_WARM && form != IR_FORM_LOOP)) { /* somebody was faster */
+        h->probe = 0;
+    } else {
+        *p = (struct jit_probe){.b = b};
+    }
+    return h;
+}
+
+/* What the counts say; false: nothing yet. */
+static bool judge(const struct rt_probe *p, struct ir_hints *h)
+{
+    bool any = false;
+    for (unsigned bit = 0; bit < 64; bit++) {
+        if (p[bit].runs >= RUNS) {
+            bool often = p[bit].misses > p[bit].runs / PART;
+            h->scattered |= (uint64_t)often << bit;
+            h->settled |= (uint64_t)!often << bit;
+            any |= p[bit].misses != 0;
+        }
+    }
+    return any;
+}
+
+static void end(struct jit_vcpu *jv, unsigned n)
+{
+    struct jit_probe *p = &jv->probe[n];
+    struct jit_block *b = p->b;
+    struct jit_known *k = known(jv, b->pc);
+    if (k->pc != b->pc) { /* another block took its place */
+        *k = (struct jit_known){.pc = b->pc};
+    }
+    bool done = judge(jv->v->env->probe[n], &k->hints);
+    if (!done && ++p->ticks < LAST_TICK) {
+        return;
+    }
+    if (!done) {
+        k->hints.settled = ~0ull;
+    }
+    k->hints.probe = 0;
+    jit_kill(jv, b); /* and p->b with it */
+}
+
+void jit_hints_count(struct jit_vcpu *jv, struct jit_block *b)
+{
+    jv->stats.scattered++;
+    if (b->dead) {
+        return;
+    }
+    for (unsigned n = 0; n < RT_PROBES; n++) {
+        if (jv->probe[n].b == b) {
+            end(jv, n);
+            return;
+        }
+    }
+    for (unsigned n = 0; n < RT_PROBES; n++) {
+        struct jit_known *k = known(jv, b->pc);
+        if (jv->probe[n].b) {
+            continue;
+        }
+        if (k->pc != b->pc) {
+            *k = (struct jit_known){.pc = b->pc};
+        }
+        k->hints.probe = (uint8_t)(n + 1);
+        memset(jv->v->env->probe[n], 0, sizeof(jv->v->env->probe[n]));
+        jit_kill(jv, b);
+        return;
+    }
+}
+
+void jit_hints_tick(struct jit_vcpu *jv)
+{
+    for (unsigned n = 0; n < RT_PROBES; n++) {
+        if (jv->probe[n].b) {
+            end(jv, n);
+        }
+    }
+}
+
+void jit_hints_dead(struct jit_vcpu *jv, const struct jit_block *b)
+{
+    for (unsigned n = 0; n < RT_PROBES; n++) {
+        if (jv->probe[n].b == b) {
+            jv->probe[n].b = NULL;
+        }
+    }
+}
