@@ -87,7 +87,7 @@ static void plan_value(struct t1 *t, const struct ir_op *op, ir_ref i)
     } else if ((operands & 2) && op->b != IR_NONE) {
         p->hint[i] = p->hint[op->b];
     }
-    if (op->type != IR_I64 || op->a == IR_NONE || !p->base[op->a]) {
+    if (op->type != IR_I64 || !(operands & 1) || op->a == IR_NONE || !p->base[op->a]) {
         return;
     }
     if (op->op == IR_lea && op->b == IR_NONE) {
