@@ -263,6 +263,17 @@ static unsigned line_here(const struct t1 *t, const struct access *a)
     return t->strip_top ? a->strip_line : a->line;
 }
 
+/* The access, k bytes behind the host address in `reg`, whose low bits are looked at if it must be
+ * aligned. */
+static struct x_rm at_distance(struct t1 *t, unsigned reg, int32_t k)
+{
+    if (t->aligned && k) {
+        x_lea(&t->hot, IR_I64, reg, x_m(reg, k));
+        k = 0;
+    }
+    return found(t, x_m(reg, k));
+}
+
 /* Through the soft TLB; delta of the group's line is set for the members. */
 static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[2],
                              const struct access *a, unsigned access, const struct ir_op *op)
@@ -278,7 +289,7 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
     if (t->v[x].loc != L_GUEST) { /* in a temporary, which may have been taken */
         call_base_miss(t, false, temps, a, write);
         x_alu_r_rm(e, X_ADD, IR_I64, temps[0], x_r(temps[1]));
-        return found(t, x_m(temps[0], k));
+        return at_distance(t, temps[0], k);
     }
     struct x_rm base = t1_rm(t, x);
     tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), a->span);
@@ -293,11 +304,7 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
     call_base_miss(t, true, temps, a, write);
     x_alu_r_rm(cold, X_ADD, IR_I64, temps[0], x_r(temps[1]));
     x_patch(x_jmp(cold), e->p);
-    if (t->aligned && k) {
-        x_lea(e, IR_I64, temps[0], x_m(temps[0], k));
-        k = 0;
-    }
-    return found(t, x_m(temps[0], k));
+    return at_distance(t, temps[0], k);
 }
 
 /* Flags stay. */
