@@ -23,6 +23,16 @@ static struct jit_known *known(const struct jit_vcpu *jv, uint64_t pc)
     return (struct jit_known *)&jv->known[n];
 }
 
+/* The entry of the block at pc, which may have been another one's. */
+static struct ir_hints *own(struct jit_vcpu *jv, uint64_t pc)
+{
+    struct jit_known *k = known(jv, pc);
+    if (k->pc != pc) {
+        *k = (struct jit_known){.pc = pc};
+    }
+    return &k->hints;
+}
+
 const struct ir_hints *jit_hints(const struct jit_vcpu *jv, uint64_t pc)
 {
     const struct jit_known *k = known(jv, pc);
@@ -63,18 +73,16 @@ static void end(struct jit_vcpu *jv, unsigned n)
 {
     struct jit_probe *p = &jv->probe[n];
     struct jit_block *b = p->b;
-    struct jit_known *k = known(jv, b->pc);
-    if (k->pc != b->pc) { /* another block took its place */
-        *k = (struct jit_known){.pc = b->pc};
-    }
-    bool done = judge(jv->v->env->probe[n], &k->hints);
+    struct ir_hints *h = own(jv, b->pc), now = *h;
+    bool done = judge(jv->v->env->probe[n], &now);
     if (!done && ++p->ticks < LAST_TICK) {
         return;
     }
     if (!done) {
-        k->hints.settled = ~0ull;
+        now.settled = ~0ull;
     }
-    k->hints.probe = 0;
+    now.probe = 0;
+    *h = now;
     jit_kill(jv, b); /* and p->b with it */
 }
 
@@ -91,14 +99,10 @@ void jit_hints_count(struct jit_vcpu *jv, struct jit_block *b)
         }
     }
     for (unsigned n = 0; n < RT_PROBES; n++) {
-        struct jit_known *k = known(jv, b->pc);
         if (jv->probe[n].b) {
             continue;
         }
-        if (k->pc != b->pc) {
-            *k = (struct jit_known){.pc = b->pc};
-        }
-        k->hints.probe = (uint8_t)(n + 1);
+        own(jv, b->pc)->probe = (uint8_t)(n + 1);
         memset(jv->v->env->probe[n], 0, sizeof(jv->v->env->probe[n]));
         jit_kill(jv, b);
         return;
