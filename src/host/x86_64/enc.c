@@ -390,6 +390,11 @@ void x_rorx(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m, unsigned
     x_byte(e, (uint8_t)n);
 }
 
+void x_mulx(struct enc *e, enum ir_type w, unsigned hi, unsigned lo, struct x_rm m)
+{
+    bmi(e, 3, 2, 0xf6, w, hi, lo, m);
+}
+
 void x_shlx(struct enc *e, enum x_shift op, enum ir_type w, unsigned reg, struct x_rm m,
             unsigned count)
 {

@@ -117,6 +117,7 @@ void x_adx(struct enc *, bool of, enum ir_type w, unsigned reg, struct x_rm); /*
 void x_crc32(struct enc *, enum ir_type w, unsigned reg, struct x_rm);
 /* BMI2, none of which touches flags */
 void x_rorx(struct enc *, enum ir_type w, unsigned reg, struct x_rm, unsigned n);
+void x_mulx(struct enc *, enum ir_type w, unsigned hi, unsigned lo, struct x_rm); /* by rdx */
 void x_shlx(struct enc *, enum x_shift, enum ir_type w, unsigned reg, struct x_rm, unsigned count);
 void x_pdep(struct enc *, enum ir_type w, unsigned reg, unsigned src, struct x_rm mask);
 void x_pext(struct enc *, enum ir_type w, unsigned reg, unsigned src, struct x_rm mask);

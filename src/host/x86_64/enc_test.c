@@ -83,6 +83,8 @@ static void others(void **state)
     expect("49 c1 fe 05");
     x_shift_rm_cl(&e, X_ROL, IR_I8, x_r(X_RDX));
     expect("d2 c2");
+    x_mulx(&e, IR_I64, X_R11, X_R14, x_r(X_R13));
+    expect("c4 42 8b f6 dd");
     x_rorx(&e, IR_I64, X_R11, x_r(X_R13), 8);
     expect("c4 43 fb f0 dd 08");
     x_shlx(&e, X_SHL, IR_I32, X_RAX, x_r(X_RCX), X_RBX);

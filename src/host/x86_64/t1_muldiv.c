@@ -19,12 +19,59 @@ static void bind_next(struct t1 *t, unsigned reg)
     t->skip_next = true;
 }
 
+static bool in_rdx(const struct t1 *t, ir_ref v)
+{
+    return t->v[v].loc == L_GUEST && t->c->pin[t->v[v].reg] == X_RDX;
+}
+
+/* Registers for the halves of a product; the second op is emitted with the first. */
+static void halves(struct t1 *t, bool low, bool high, unsigned *lo, unsigned *hi)
+{
+    *hi = X_NONE;
+    *lo = low ? t1_dest(t, IR_NONE, IR_NONE, IR_NONE) : X_NONE;
+    if (high) {
+        t->i += low;
+        *hi = t1_dest(t, IR_NONE, IR_NONE, IR_NONE);
+        t->i -= low;
+    }
+}
+
+/* Unsigned, flags stay. MULX multiplies by rdx: best if one factor is there. */
+static bool mul_keeping_flags(struct t1 *t, const struct ir_op *op, bool low, bool high)
+{
+    bool swap = in_rdx(t, op->b) && !in_rdx(t, op->a);
+    ir_ref a = swap ? op->b : op->a, b = swap ? op->a : op->b;
+    bool there = in_rdx(t, a);
+    unsigned lo, hi;
+    struct x_rm m = t1_rm(t, b);
+    halves(t, low, high, &lo, &hi);
+    bool to_rdx = lo == X_RDX || hi == X_RDX;
+    if (!there && !to_rdx) {
+        x_mov_rm_r(&t->hot, IR_I64, SAVE_RDX, X_RDX);
+    }
+    if (!there) {
+        t1_copy_to(t, op->type, X_RDX, a);
+    }
+    x_mulx(&t->hot, op->type, high ? hi : lo, low ? lo : hi, m);
+    if (!there && !to_rdx) {
+        x_mov_r_rm(&t->hot, IR_I64, X_RDX, SAVE_RDX);
+    }
+    t1_bind(t, low ? lo : hi, op->type == IR_I32 ? 32 : 64);
+    if (low && high) {
+        bind_next(t, hi);
+    }
+    return !t->fail;
+}
+
 /* One-operand multiplication: low half to rax, high half to a temporary. */
 static bool mul_wide(struct t1 *t, const struct ir_op *op, bool is_signed, bool low, bool high)
 {
     ir_ref f = op->op == IR_mul ? t1_wanted_flags(t, (ir_ref)t->i) : IR_NONE;
     if (op->type < IR_I16 || op->type == IR_H8) {
         return false;
+    }
+    if (!is_signed && f == IR_NONE && op->type >= IR_I32 && t->c->bmi2) {
+        return mul_keeping_flags(t, op, low, high);
     }
     t1_clobber(t, false);
     if (!t1_take(t, X_RAX)) {
