@@ -75,6 +75,7 @@ void trace_perfmap_add(struct jit_vcpu *jv, const struct jit_block *b)
     unsigned long long hot = (uintptr_t)b->code.entry,
                        cold = hot + (uint64_t)(b->code.cold - b->code.hot);
     unsigned long long pc = b->pc;
-    fprintf(jv->jm->perfmap, "%llx %x guest_%llx\n%llx %x guest_%llx_cold\n", hot, b->code.hot_size,
-            pc, cold, b->code.cold_size, pc);
+    const char *form = b->code.form < IR_FORM_WARM ? "" : "_warm";
+    fprintf(jv->jm->perfmap, "%llx %x guest_%llx%s\n%llx %x guest_%llx%s_cold\n", hot,
+            b->code.hot_size, pc, form, cold, b->code.cold_size, pc, form);
 }
