@@ -11,7 +11,7 @@
 
 #include "host/x86_64/ctx.h"
 
-enum loc { L_NONE, L_CONST, L_TEMP, L_GUEST, L_SLOT };
+enum loc { L_NONE, L_CONST, L_TEMP, L_GUEST, L_SLOT, L_MEM /* t1.mem: not loaded yet */ };
 
 struct val {
     uint8_t loc;  /* enum loc */
@@ -112,16 +112,22 @@ struct t1 {
     uint64_t pc;      /* of the current instruction */
     unsigned insn;    /* op index of its `insn` */
     ir_ref temp_val[NTEMPS];
+    struct x_rm mem;        /* the value with L_MEM: */
+    unsigned mem_until;     /* the op that uses it */
+    uint16_t mem_lock;      /* the registers of its address */
     bool temp_busy[NTEMPS]; /* taken without a value */
     uint16_t lock;          /* host registers that must stay */
     ir_ref slot_val[NSLOTS];
     unsigned nslots; /* in use */
     struct flag_state fl;
-    ir_ref alias[MAX_GUEST_REGS]; /* first value living in that guest register */
-    bool vec_ready;               /* guest vectors are known to be live */
-    bool skip_next;               /* the next op was emitted together with this one */
-    bool aligned;                 /* the access being emitted must be aligned */
-    bool flags_seen;              /* the flags at entry were needed */
+    ir_ref alias[MAX_GUEST_REGS];  /* first value living in that guest register */
+    bool vec_ready;                /* guest vectors are known to be live */
+    bool skip_next;                /* the next op was emitted together with this one */
+    bool aligned;                  /* the access being emitted must be aligned */
+    bool low_bits;                 /* its address' low bits are looked at, in temps[0] */
+    uint8_t delta_of[NTEMPS];      /* line + 1 whose delta a free temporary still has */
+    uint8_t delta_line, delta_reg; /* the access being emitted: line + 1, register with its delta */
+    bool flags_seen;               /* the flags at entry were needed */
     enum ir_form form;
     bool warm; /* form WARM or LOOP */
     struct t1_site site[MAX_SITES];
@@ -151,7 +157,7 @@ static inline bool t1_dies(const struct t1 *t, ir_ref v)
 
 static inline void t1_unlock(struct t1 *t)
 {
-    t->lock = 0;
+    t->lock = t->i < t->mem_until ? t->mem_lock : 0;
     memset(t->temp_busy, 0, sizeof(t->temp_busy));
 }
 
@@ -170,6 +176,10 @@ void t1_bind_value(struct t1 *, ir_ref v, unsigned temp); /* any value, in a tem
 bool t1_alias_of(struct t1 *, ir_ref v); /* result of op i is that of v, in a guest register */
 void t1_release(struct t1 *);            /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);
+void t1_note_delta(struct t1 *, unsigned line, unsigned reg); /* of the current access */
+void t1_keep_delta(struct t1 *);                    /* that register is not changed by the op */
+void t1_forget_delta(struct t1 *, unsigned line);   /* the line is about to change */
+unsigned t1_delta_temp(struct t1 *, unsigned line); /* locked; X_NONE: none has it */
 void t1_getreg(struct t1 *, const struct ir_op *);
 void t1_setreg(struct t1 *, const struct ir_op *);
 void t1_spill_all(struct t1 *);
@@ -197,6 +207,9 @@ bool t1_ctl_op(struct t1 *, const struct ir_op *);
 /* Translated address of a memory operand: host memory, after the check. */
 struct x_rm t1_address(struct t1 *, const struct ir_op *, unsigned size, unsigned access,
                        unsigned temps[2]);
+/* A member of a group whose address and delta are in registers: nothing but its site and the
+ * access is left. */
+bool t1_member(struct t1 *, const struct ir_op *op, struct x_rm *m);
 /* Sum of what is constant in an access' address; the rest in *a and *b. */
 int64_t t1_fold(const struct t1 *, const struct ir_op *, ir_ref *a, ir_ref *b);
 bool t1_keeps_flags(const struct t1 *); /* the current access does not change host flags */

@@ -97,16 +97,16 @@ static struct x_rm guest_operand(struct t1 *t, const struct ir_op *op, unsigned 
     return x_mx(ra, rb, scale, (int32_t)sum);
 }
 
-static void load_address(struct t1 *t, unsigned reg, struct x_rm m)
+static void load_address(struct enc *e, unsigned reg, struct x_rm m)
 {
     if (m.reg == X_NONE && m.index == X_NONE) {
-        x_mov_r_i64(&t->hot, reg, (uint64_t)(int64_t)m.disp);
+        x_mov_r_i64(e, reg, (uint64_t)(int64_t)m.disp);
     } else if (m.index == X_NONE && m.disp == 0) {
         if (m.reg != reg) {
-            x_mov_r_rm(&t->hot, IR_I64, reg, x_r(m.reg));
+            x_mov_r_rm(e, IR_I64, reg, x_r(m.reg));
         }
     } else {
-        x_lea(&t->hot, IR_I64, reg, m);
+        x_lea(e, IR_I64, reg, m);
     }
 }
 
@@ -151,7 +151,7 @@ static struct x_rm found(struct t1 *t, struct x_rm m)
 static struct x_rm by_probe(struct t1 *t, struct x_rm ea, const unsigned temps[2], unsigned bits,
                             unsigned access)
 {
-    load_address(t, temps[0], ea);
+    load_address(&t->hot, temps[0], ea);
     x_patch(x_call(&t->hot), t->c->probe[t->b->mode & 3][(access & RT_WRITE) != 0][bits]
                                         [temp_number(temps[0])][temp_number(temps[1])]);
     return found(t, x_m(temps[0], 0));
@@ -161,7 +161,7 @@ static struct x_rm by_table(struct t1 *t, struct x_rm ea, const unsigned temps[2
                             unsigned access)
 {
     struct enc *e = &t->hot, *cold = &t->cold;
-    load_address(t, temps[0], ea);
+    load_address(&t->hot, temps[0], ea);
     tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), size);
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1], in_tlb(t, temps[1], 0, offsetof(struct rt_tlb_entry, host)));
@@ -232,6 +232,13 @@ static void count(struct t1 *t, bool cold, const struct access *a, size_t field)
                 x_env(probe + a->bit * sizeof(struct rt_probe) + field));
 }
 
+/* An address of one register, which stays as it is: it need not be in temps[0] but for the stub. */
+static bool one_register(const struct t1 *t, struct x_rm ea, const unsigned temps[2], int32_t k)
+{
+    return !t->low_bits && ea.index == X_NONE && ea.reg != X_NONE && ea.reg != temps[1] &&
+           (ea.reg != temps[0] || ea.disp == k);
+}
+
 static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2],
                            const struct access *a, unsigned access)
 {
@@ -239,20 +246,32 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     bool write = access & RT_WRITE;
     int32_t k = a->off - a->lo;
     size_t tag = write ? offsetof(struct rt_base, tag_w) : offsetof(struct rt_base, tag_r);
-    ea.disp -= k;
+    bool one = one_register(t, ea, temps, k);
+    struct x_rm lowest = ea;
+    lowest.disp -= k;
     count(t, false, a, offsetof(struct rt_probe, runs));
-    load_address(t, temps[0], ea);
-    x_mov_r_rm(e, IR_I64, temps[1], x_r(temps[0]));
+    load_address(e, temps[!one ? 0 : 1], lowest);
+    if (!one) {
+        x_mov_r_rm(e, IR_I64, temps[1], x_r(temps[0]));
+    }
     x_alu_r_rm(e, X_XOR, IR_I64, temps[1], t1_in_line(t, a->line, tag));
     x_alu_rm_i(e, X_CMP, IR_I64, x_r(temps[1]), (int32_t)(RT_PAGE_SIZE - a->span));
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1], t1_in_line(t, a->line, offsetof(struct rt_base, delta)));
     x_patch_here(cold, miss);
     count(t, true, a, offsetof(struct rt_probe, misses));
+    if (one) {
+        load_address(cold, temps[0], lowest);
+    }
     call_base_miss(t, true, temps, a, write);
     x_patch(x_jmp(cold), e->p);
-    if (t->aligned && k) { /* the low bits of temps[0] are looked at */
-        load_address(t, temps[0], x_m(temps[0], k));
+    t1_forget_delta(t, a->line);
+    t1_note_delta(t, a->line, temps[1]);
+    if (one) {
+        return found(t, x_mx(ea.reg, temps[1], 0, ea.disp));
+    }
+    if (t->low_bits && k) {
+        load_address(e, temps[0], x_m(temps[0], k));
         k = 0;
     }
     return found(t, x_mx(temps[0], temps[1], 0, k));
@@ -267,7 +286,7 @@ static unsigned line_here(const struct t1 *t, const struct access *a)
  * aligned. */
 static struct x_rm at_distance(struct t1 *t, unsigned reg, int32_t k)
 {
-    if (t->aligned && k) {
+    if (t->low_bits && k) {
         x_lea(&t->hot, IR_I64, reg, x_m(reg, k));
         k = 0;
     }
@@ -285,7 +304,9 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
     bool write = access & RT_WRITE;
     int32_t k = a->off - a->lo;
     ea.disp -= k;
-    load_address(t, temps[0], ea);
+    load_address(&t->hot, temps[0], ea);
+    t1_forget_delta(t, a->line);
+    t1_note_delta(t, a->line, temps[1]);
     if (t->v[x].loc != L_GUEST) { /* in a temporary, which may have been taken */
         call_base_miss(t, false, temps, a, write);
         x_alu_r_rm(e, X_ADD, IR_I64, temps[0], x_r(temps[1]));
@@ -307,19 +328,29 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
     return at_distance(t, temps[0], k);
 }
 
+/* The delta of the access' line: the temporary that has it, else temps[1]. */
+static unsigned delta(struct t1 *t, const struct access *a, const unsigned temps[2])
+{
+    unsigned line = line_here(t, a), reg = t1_delta_temp(t, line);
+    if (reg == X_NONE) {
+        reg = temps[1];
+        x_mov_r_rm(&t->hot, IR_I64, reg, t1_in_line(t, line, offsetof(struct rt_base, delta)));
+        t1_note_delta(t, line, reg);
+    }
+    return reg;
+}
+
 /* Flags stay. */
 static struct x_rm by_group(struct t1 *t, struct x_rm ea, const unsigned temps[2],
                             const struct access *a)
 {
-    struct x_rm delta = t1_in_line(t, line_here(t, a), offsetof(struct rt_base, delta));
     unsigned reg = ea.reg != X_NONE ? ea.reg : ea.index;
-    if (t->aligned) {
-        load_address(t, temps[0], ea); /* its low bits are looked at */
+    if (t->low_bits) {
+        load_address(&t->hot, temps[0], ea);
         reg = temps[0];
         ea.disp = 0;
     }
-    x_mov_r_rm(&t->hot, IR_I64, temps[1], delta);
-    return found(t, x_mx(reg, temps[1], 0, ea.disp));
+    return found(t, x_mx(reg, delta(t, a, temps), 0, ea.disp));
 }
 
 static bool has_probe(unsigned size)
@@ -331,10 +362,26 @@ static bool has_probe(unsigned size)
 static struct x_rm by_stream(struct t1 *t, struct x_rm ea, const unsigned temps[2],
                              const struct access *a)
 {
-    load_address(t, temps[0], ea);
-    x_mov_r_rm(&t->hot, IR_I64, temps[1],
-               t1_in_line(t, line_here(t, a), offsetof(struct rt_base, delta)));
-    return found(t, x_mx(temps[0], temps[1], 0, 0));
+    load_address(&t->hot, temps[0], ea);
+    return found(t, x_mx(temps[0], delta(t, a, temps), 0, 0));
+}
+
+bool t1_member(struct t1 *t, const struct ir_op *op, struct x_rm *m)
+{
+    const struct access *a = &t->plan.access[t->i];
+    ir_ref x, y;
+    int64_t sum = t1_fold(t, op, &x, &y);
+    x = x != IR_NONE ? x : y;
+    if (kind_here(t) != ACCESS_MEMBER || t->low_bits || (op->a != IR_NONE && op->b != IR_NONE) ||
+        x == IR_NONE || in_memory(t, x) || sum != (int32_t)sum) {
+        return false;
+    }
+    unsigned reg = t1_delta_temp(t, line_here(t, a));
+    if (reg == X_NONE) {
+        return false;
+    }
+    *m = x_mx(t1_rm(t, x).reg, reg, 0, (int32_t)sum);
+    return true;
 }
 
 bool t1_keeps_flags(const struct t1 *t)
@@ -348,6 +395,7 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
 {
     const struct access *a = &t->plan.access[t->i];
     unsigned kind = kind_here(t);
+    t->delta_line = 0;
     if (!t1_keeps_flags(t)) {
         t1_clobber(t, true);
     }
@@ -355,14 +403,18 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
         ir_ref x, y;
         uint64_t va = (uint64_t)t1_fold(t, op, &x, &y);
         address_temps(t, op, IR_NONE, IR_NONE, temps);
-        if (t->aligned) {
-            x_mov_r_i64(&t->hot, temps[0], va); /* its low bits are looked at */
+        if (t->low_bits) {
+            x_mov_r_i64(&t->hot, temps[0], va);
         }
         return by_constant(t, va, temps, size, access);
     }
     struct x_rm ea = guest_operand(t, op, temps);
     if (t->fail) {
         return x_r(X_RAX);
+    }
+    if (ea.index == X_NONE && ea.reg == temps[1]) {
+        temps[1] = temps[0];
+        temps[0] = ea.reg;
     }
     switch (kind) {
     case ACCESS_MEMBER: return by_group(t, ea, temps, a);

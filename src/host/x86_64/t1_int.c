@@ -45,6 +45,10 @@ static bool better_swapped(const struct t1 *t, const struct ir_op *op)
 {
     uint64_t k;
     const struct val *x = &t->v[t->i];
+    bool memory = t->v[op->a].loc == L_MEM;
+    if (memory || t->v[op->b].loc == L_MEM) {
+        return memory;
+    }
     if (t1_const(t, op->a, &k)) {
         return true;
     }

@@ -17,20 +17,129 @@ static ir_ref store_of(const struct t1 *t, const struct ir_op *op)
     return IR_NONE;
 }
 
+/* The next op that code is made for, when nothing but it uses the current one's value. */
+static const struct ir_op *only_user(const struct t1 *t, unsigned *at)
+{
+    const struct ir_block *b = t->b;
+    unsigned j = t->i + 1;
+    while (j < b->nops &&
+           (b->op[j].op == IR_const || (b->op[j].op == IR_getreg && b->op[j].type != IR_H8) ||
+            (b->op[j].op == IR_flags && t->v[j].fuse != IR_NONE))) {
+        j++;
+    }
+    *at = j;
+    return j < b->nops ? &b->op[j] : NULL;
+}
+
+/* Zero or sign extension of what is loaded, with the load. */
+static bool load_extended(struct t1 *t, const struct ir_op *op, unsigned temp, struct x_rm m)
+{
+    const struct ir_op *n = op + 1;
+    unsigned i = t->i;
+    if (i + 1 >= t->b->nops || (n->op != IR_zext && n->op != IR_sext) || n->a != i ||
+        t->v[i].last != i + 1 || n->type < IR_I32 || n->aux != op->type || !t->v[i + 1].last) {
+        return false;
+    }
+    t->i++;
+    unsigned d = t1_home(t);
+    d = d == X_NONE ? temp : d;
+    if (n->op == IR_sext) {
+        x_movsx(&t->hot, n->type, op->type, d, m);
+        t1_bind(t, d, n->type == IR_I64 ? 64 : 32);
+    } else {
+        x_movzx(&t->hot, op->type, d, m);
+        t1_bind(t, d, ir_type_bits(op->type));
+    }
+    t->i = i;
+    t->skip_next = true;
+    return true;
+}
+
+/* Can op n have the value of the current load as a memory operand, read once? */
+static bool takes_memory(const struct t1 *t, const struct ir_op *n, enum ir_type w)
+{
+    ir_ref i = (ir_ref)t->i;
+    if (n->type != w) {
+        return false;
+    }
+    switch (n->op) {
+    case IR_add:
+    case IR_and:
+    case IR_or:
+    case IR_xor: return w >= IR_I32 && (n->b == i) != (n->a == i);
+    case IR_sub:
+    case IR_adc:
+    case IR_sbb:
+    case IR_adcx:
+    case IR_adox: return w >= IR_I32 && n->b == i && n->a != i;
+    case IR_flags:
+        return (n->aux == IR_FL_SUB || n->aux == IR_FL_AND) ? (n->b == i) != (n->a == i)
+                                                            : n->aux == IR_FL_LOGIC && n->a == i;
+    default: return false;
+    }
+}
+
+static unsigned reg_bit(unsigned reg)
+{
+    return reg == X_NONE ? 0 : 1u << reg;
+}
+
+/*
+ * Leaves the value where it is, as the memory operand of its only user. Its registers stay locked
+ * until then. rax is needed for flags; the user's destination must not be one of them unless it
+ * is computed in place.
+ */
+static bool load_later(struct t1 *t, const struct ir_op *op, struct x_rm m)
+{
+    unsigned j, regs = reg_bit(m.reg) | reg_bit(m.index);
+    const struct ir_op *n = only_user(t, &j);
+    ir_ref f = t->fl.host;
+    if (!n || t->v[t->i].last != j || !takes_memory(t, n, op->type) || (regs & reg_bit(X_RAX)) ||
+        (f != IR_NONE && t->v[f].last > t->i && t->fl.cf_in_env)) {
+        return false;
+    }
+    unsigned home = n->op == IR_flags ? 0 : t->v[j].home;
+    ir_ref a = n->a == t->i ? n->b : n->a;
+    if (home && t->c->pin[home - 1] != X_NONE && (regs & reg_bit(t->c->pin[home - 1]))) {
+        const struct ir_op *in = &t->b->op[a];
+        if (in->op != IR_getreg || in->aux != home - 1) {
+            return false;
+        }
+    }
+    struct val *x = &t->v[t->i];
+    x->loc = L_MEM;
+    x->zx = (uint8_t)ir_type_bits(op->type);
+    t->mem = m;
+    t->mem_until = j;
+    t->mem_lock = (uint16_t)regs;
+    return true;
+}
+
 static bool load(struct t1 *t, const struct ir_op *op)
 {
-    unsigned temps[2], d;
-    struct x_rm m = t1_address(t, op, ir_type_bytes(op->type), RT_READ, temps);
+    unsigned temps[2], d = t1_home(t);
+    struct x_rm m;
+    bool member = t1_member(t, op, &m);
+    if (!member) {
+        m = t1_address(t, op, ir_type_bytes(op->type), RT_READ, temps);
+    } else if (d == X_NONE) {
+        temps[0] = t1_temp(t);
+    }
     if (t->fail) {
         return false;
     }
-    d = t1_home(t);
+    if (member) {
+        t1_site(t, false);
+    }
     if (d != X_NONE) { /* narrow ones merge into their home */
         x_mov_r_rm(&t->hot, op->type, d, m);
         t1_bind(t, d, op->type == IR_I32 ? 32 : 64);
-    } else {
-        x_movzx(&t->hot, op->type, temps[1], m);
-        t1_bind(t, temps[1], ir_type_bits(op->type));
+    } else if (!load_extended(t, op, temps[0], m) && !load_later(t, op, m)) {
+        x_movzx(&t->hot, op->type, temps[0], m);
+        t1_bind(t, temps[0], ir_type_bits(op->type));
+    }
+    if (!member) {
+        t1_keep_delta(t);
     }
     return true;
 }
@@ -80,8 +189,15 @@ static bool store(struct t1 *t, const struct ir_op *op)
         t1_clobber(t, true); /* before operands are fetched: it may need rax */
     }
     bool is_imm = source(t, op, &imm, &reg);
-    struct x_rm m = checked ? x_m(t1_reg(t, (ir_ref)t->i), 0)
-                            : t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
+    struct x_rm m;
+    if (checked) {
+        m = x_m(t1_reg(t, (ir_ref)t->i), 0);
+    } else if (t1_member(t, op, &m)) {
+        t1_site(t, false);
+    } else {
+        m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
+        t1_keep_delta(t);
+    }
     if (is_imm) {
         x_mov_rm_i(&t->hot, op->type, m, imm);
     } else {

@@ -37,22 +37,24 @@ static bool spill(struct t1 *t, int k)
     return false;
 }
 
-/* The unlocked temporary whose value is used farthest away. */
+/* The unlocked temporary whose value is used farthest away; free ones that know nothing first. */
 static int victim(const struct t1 *t)
 {
-    int best = -1;
+    int best = -1, knows = -1;
     for (int k = 0; k < NTEMPS; k++) {
         if ((t->lock >> temp_regs[k] & 1) || t->temp_busy[k]) {
             continue;
         }
-        if (t->temp_val[k] == IR_NONE) {
+        if (t->temp_val[k] == IR_NONE && !t->delta_of[k]) {
             return k;
         }
-        if (best < 0 || t->v[t->temp_val[k]].last > t->v[t->temp_val[best]].last) {
+        if (t->temp_val[k] == IR_NONE) {
+            knows = k;
+        } else if (best < 0 || t->v[t->temp_val[k]].last > t->v[t->temp_val[best]].last) {
             best = k;
         }
     }
-    return best;
+    return knows >= 0 ? knows : best;
 }
 
 unsigned t1_temp(struct t1 *t)
@@ -65,6 +67,7 @@ unsigned t1_temp(struct t1 *t)
     if (t->temp_val[k] != IR_NONE) {
         spill(t, k);
     }
+    t->delta_of[k] = 0;
     t->temp_busy[k] = true;
     t->lock |= (uint16_t)(1u << temp_regs[k]);
     return temp_regs[k];
@@ -78,6 +81,7 @@ static bool vacate(struct t1 *t, int k)
         if (o != k && t->temp_val[o] == IR_NONE && !t->temp_busy[o]) {
             x_mov_r_rm(&t->hot, IR_I64, temp_regs[o], x_r(temp_regs[k]));
             t->temp_val[o] = v;
+            t->delta_of[o] = 0;
             t->v[v].reg = temp_regs[o];
             t->temp_val[k] = IR_NONE;
             return true;
@@ -96,9 +100,41 @@ bool t1_take(struct t1 *t, unsigned reg)
     if (t->temp_val[k] != IR_NONE && !vacate(t, k)) {
         return false;
     }
+    t->delta_of[k] = 0;
     t->temp_busy[k] = true;
     t->lock |= (uint16_t)(1u << reg);
     return true;
+}
+
+void t1_note_delta(struct t1 *t, unsigned line, unsigned reg)
+{
+    t->delta_line = (uint8_t)(line + 1);
+    t->delta_reg = (uint8_t)reg;
+}
+
+void t1_keep_delta(struct t1 *t)
+{
+    if (t->delta_line && t->temp_val[temp_index(t->delta_reg)] == IR_NONE) {
+        t->delta_of[temp_index(t->delta_reg)] = t->delta_line;
+    }
+}
+
+void t1_forget_delta(struct t1 *t, unsigned line)
+{
+    for (unsigned k = 0; k < NTEMPS; k++) {
+        t->delta_of[k] = t->delta_of[k] == line + 1 ? 0 : t->delta_of[k];
+    }
+}
+
+unsigned t1_delta_temp(struct t1 *t, unsigned line)
+{
+    for (unsigned k = 0; k < NTEMPS; k++) {
+        if (t->delta_of[k] == line + 1) {
+            t->lock |= (uint16_t)(1u << temp_regs[k]);
+            return temp_regs[k];
+        }
+    }
+    return X_NONE;
 }
 
 bool t1_imm(const struct t1 *t, ir_ref v, enum ir_type w, int32_t *imm)
@@ -119,6 +155,7 @@ static struct x_rm place(const struct t1 *t, ir_ref v)
     case L_TEMP: return x_r(x->reg);
     case L_GUEST:
         return t->c->pin[x->reg] != X_NONE ? x_r(t->c->pin[x->reg]) : x_guest(t->c, x->reg);
+    case L_MEM: return t->mem;
     default: return x_env(offsetof(struct rt_env, scratch) + 8 * x->reg);
     }
 }
@@ -176,6 +213,16 @@ struct x_rm t1_rm(struct t1 *t, ir_ref v)
     return m;
 }
 
+/* Guest memory is read as wide as the value is, all else as wide as is wanted. */
+static void fetch(struct t1 *t, enum ir_type w, unsigned reg, ir_ref v, struct x_rm m)
+{
+    if (t->v[v].loc == L_MEM) {
+        x_movzx(&t->hot, t->b->op[v].type, reg, m);
+    } else {
+        x_mov_r_rm(&t->hot, w, reg, m);
+    }
+}
+
 unsigned t1_reg(struct t1 *t, ir_ref v)
 {
     struct x_rm m = t1_rm(t, v);
@@ -183,7 +230,7 @@ unsigned t1_reg(struct t1 *t, ir_ref v)
         return m.reg;
     }
     unsigned reg = t1_temp(t);
-    x_mov_r_rm(&t->hot, IR_I64, reg, m);
+    fetch(t, IR_I64, reg, v, m);
     if (!t->fail) {
         rehome(t, v, reg);
         t->lock |= (uint16_t)(1u << reg);
@@ -200,7 +247,7 @@ void t1_copy_to(struct t1 *t, enum ir_type w, unsigned reg, ir_ref v)
     }
     struct x_rm m = t1_rm(t, v);
     if (m.mem || m.reg != reg) {
-        x_mov_r_rm(&t->hot, w == IR_I64 ? IR_I64 : IR_I32, reg, m);
+        fetch(t, w == IR_I64 ? IR_I64 : IR_I32, reg, v, m);
     }
 }
 
@@ -321,6 +368,7 @@ bool t1_alias_of(struct t1 *t, ir_ref v)
 void t1_bind_value(struct t1 *t, ir_ref v, unsigned temp)
 {
     int k = temp_index(temp);
+    t->delta_of[k] = 0;
     t->v[v].loc = L_TEMP;
     t->v[v].reg = (uint8_t)temp;
     t->v[v].zx = 64;

@@ -118,8 +118,9 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
     }
     if (v->size) {
         t->aligned = v->aligned;
+        t->low_bits = tested;
         m = t1_address(t, op, v->size, v->store ? RT_WRITE : RT_READ, temps);
-        t->aligned = false;
+        t->aligned = t->low_bits = false;
     }
     bool out = v->result == IR_VEC_RINT;
     if (out && (h->flags & HVF_X87)) {
@@ -136,6 +137,9 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
         mark(t);
     }
     encode(&t->hot, v, m, reg);
+    if (v->size) {
+        t1_keep_delta(t);
+    }
     if (out) {
         t1_bind(t, reg, 64);
     } else if (v->result == IR_VEC_RFLAGS) {
