@@ -59,8 +59,9 @@ struct access {
     int32_t off, lo;  /* from the base value */
 };
 struct open_group {
-    uint16_t base; /* 0: none */
+    uint16_t base, index; /* 0: none */
     ir_ref leader;
+    uint8_t scale;
     bool write;
     int32_t lo, hi;
 };

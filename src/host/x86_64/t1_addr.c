@@ -266,7 +266,9 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     call_base_miss(t, true, temps, a, write);
     x_patch(x_jmp(cold), e->p);
     t1_forget_delta(t, a->line);
-    t1_note_delta(t, a->line, temps[1]);
+    if (a->group) {
+        t1_note_delta(t, a->line, temps[1]);
+    }
     if (one) {
         return found(t, x_mx(ea.reg, temps[1], 0, ea.disp));
     }

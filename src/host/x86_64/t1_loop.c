@@ -84,6 +84,11 @@ static bool join(struct plan *p, struct access *a)
     return true;
 }
 
+static bool by_line(const struct access *a)
+{
+    return a->kind == ACCESS_BASE || a->kind == ACCESS_MEMBER || a->kind == ACCESS_STREAM;
+}
+
 /* What each access is in the strip. True if it gains anything. */
 bool t1_plan_strip(struct t1 *t)
 {
@@ -94,7 +99,7 @@ bool t1_plan_strip(struct t1 *t)
         struct access *a = &p->access[i];
         a->strip_kind = a->kind;
         a->strip_line = a->line;
-        bool line = (a->kind == ACCESS_BASE || a->kind == ACCESS_MEMBER) && a->line < RT_BASES;
+        bool line = by_line(a) && a->line < RT_BASES;
         if (line && a->base[0] && join(p, a)) {
             a->strip_kind = a->base[1] ? ACCESS_STREAM : ACCESS_MEMBER;
             a->in_stream = true;
@@ -103,8 +108,7 @@ bool t1_plan_strip(struct t1 *t)
     }
     for (unsigned i = 0; i < t->b->nops; i++) {
         struct access *a = &p->access[i];
-        if ((a->kind == ACCESS_BASE || a->kind == ACCESS_MEMBER) && !a->in_stream &&
-            line_taken(p, a->line)) {
+        if (by_line(a) && !a->in_stream && line_taken(p, a->line)) {
             a->strip_kind = ACCESS_TABLE; /* the line must stay as it is */
         }
     }

@@ -119,11 +119,12 @@ static bool join_group(struct plan *p, struct access *a)
     struct open_group *o = &p->open[a->line];
     int32_t lo = a->off < o->lo ? a->off : o->lo, hi = a->off + a->size;
     hi = hi > o->hi ? hi : o->hi;
-    if (o->base != a->base[0] || o->write < a->write || hi - lo > GROUP_SPAN) {
+    if (o->base != a->base[0] || o->index != a->base[1] || o->scale != a->scale ||
+        o->write < a->write || hi - lo > GROUP_SPAN) {
         return false;
     }
     struct access *leader = &p->access[o->leader];
-    a->kind = ACCESS_MEMBER;
+    a->kind = a->base[1] ? ACCESS_STREAM : ACCESS_MEMBER;
     leader->group = true;
     leader->lo = o->lo = lo;
     o->hi = hi;
@@ -141,7 +142,7 @@ static void group(struct t1 *t, struct access *a)
     if (join_group(p, a)) {
         return;
     }
-    bool lead = *line >= RT_BASES || scattered(t);
+    bool lead = !a->base[1] && (*line >= RT_BASES || scattered(t));
     if (lead) {
         a->line = *line = (uint8_t)(RT_BASES + p->leads++ % RT_LEADS);
     }
@@ -149,6 +150,8 @@ static void group(struct t1 *t, struct access *a)
     a->lo = a->off;
     a->span = a->size;
     p->open[a->line] = (struct open_group){.base = a->base[0],
+                                           .index = a->base[1],
+                                           .scale = a->scale,
                                            .leader = (ir_ref)(a - p->access),
                                            .write = a->write,
                                            .lo = a->off,
@@ -201,6 +204,10 @@ static void plan_access(struct t1 *t, const struct ir_op *op, ir_ref i)
             a->base[1] = p->base[y];
             a->scale = op->aux & IR_AUX_SCALE;
             a->off = a->lo = (int32_t)off;
+            if (p->line[a->base[0]] < RT_BASES && !scattered(t)) {
+                group(t, a);
+                return;
+            }
         }
     }
     alone(t, a, x != IR_NONE && p->hint[x] ? p->hint[x] : y != IR_NONE ? p->hint[y] : 0);
