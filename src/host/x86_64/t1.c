@@ -417,7 +417,7 @@ static void back_to(struct t1 *t, const struct mark *m)
 static void start(struct t1 *t)
 {
     t->fail = t->vec_ready = t->skip_next = t->aligned = t->low_bits = false;
-    memset(t->delta_of, 0, sizeof(t->delta_of));
+    memset(t->knows, 0, sizeof(t->knows));
     t->mem_until = 0;
     t->fl = (struct flag_state){.host = IR_NONE, .env = IR_NONE, .arch = IR_NONE};
     for (unsigned k = 0; k < NTEMPS; k++) {

@@ -121,14 +121,14 @@ struct t1 {
     ir_ref slot_val[NSLOTS];
     unsigned nslots; /* in use */
     struct flag_state fl;
-    ir_ref alias[MAX_GUEST_REGS];  /* first value living in that guest register */
-    bool vec_ready;                /* guest vectors are known to be live */
-    bool skip_next;                /* the next op was emitted together with this one */
-    bool aligned;                  /* the access being emitted must be aligned */
-    bool low_bits;                 /* its address' low bits are looked at, in temps[0] */
-    uint8_t delta_of[NTEMPS];      /* line + 1 whose delta a free temporary still has */
-    uint8_t delta_line, delta_reg; /* the access being emitted: line + 1, register with its delta */
-    bool flags_seen;               /* the flags at entry were needed */
+    ir_ref alias[MAX_GUEST_REGS]; /* first value living in that guest register */
+    bool vec_ready;               /* guest vectors are known to be live */
+    bool skip_next;               /* the next op was emitted together with this one */
+    bool aligned;                 /* the access being emitted must be aligned */
+    bool low_bits;                /* its address' low bits are looked at, in temps[0] */
+    uint8_t knows[NTEMPS];        /* what a temporary, free or not, holds a copy of: KNOWS_ */
+    uint8_t note[2], note_reg[2]; /* the access being emitted: what registers know if they stay */
+    bool flags_seen;              /* the flags at entry were needed */
     enum ir_form form;
     bool warm; /* form WARM or LOOP */
     struct t1_site site[MAX_SITES];
@@ -177,10 +177,14 @@ void t1_bind_value(struct t1 *, ir_ref v, unsigned temp); /* any value, in a tem
 bool t1_alias_of(struct t1 *, ir_ref v); /* result of op i is that of v, in a guest register */
 void t1_release(struct t1 *);            /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);
-void t1_note_delta(struct t1 *, unsigned line, unsigned reg); /* of the current access */
-void t1_keep_delta(struct t1 *);                    /* that register is not changed by the op */
-void t1_forget_delta(struct t1 *, unsigned line);   /* the line is about to change */
-unsigned t1_delta_temp(struct t1 *, unsigned line); /* locked; X_NONE: none has it */
+/* What temporaries hold a copy of, free or not, as long as they are not used for something else. */
+#define KNOWS_GUEST 64 /* + number of a guest register without a home; below: 1 + line, its delta  \
+                        */
+void t1_know(struct t1 *, unsigned what, unsigned reg);
+void t1_note(struct t1 *, unsigned k, unsigned what, unsigned reg); /* k: 0 delta, 1 guest */
+void t1_keep(struct t1 *); /* what was noted for the current access, if the op left it there */
+void t1_forget(struct t1 *, unsigned what);
+unsigned t1_known(struct t1 *, unsigned what); /* a temporary, locked; X_NONE: none has it */
 void t1_getreg(struct t1 *, const struct ir_op *);
 void t1_setreg(struct t1 *, const struct ir_op *);
 void t1_spill_all(struct t1 *);

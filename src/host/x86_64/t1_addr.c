@@ -60,6 +60,9 @@ static unsigned part(struct t1 *t, ir_ref v, const unsigned temps[2], unsigned *
     }
     unsigned k = *used & 1;
     x_mov_r_rm(&t->hot, IR_I64, temps[k], m);
+    if (t->v[v].loc == L_GUEST) {
+        t1_note(t, 1, KNOWS_GUEST + t->v[v].reg, temps[k]);
+    }
     *used |= 1u << k;
     return temps[k];
 }
@@ -67,7 +70,11 @@ static unsigned part(struct t1 *t, ir_ref v, const unsigned temps[2], unsigned *
 static bool in_memory(const struct t1 *t, ir_ref v)
 {
     const struct val *x = &t->v[v];
-    return x->loc == L_SLOT || (x->loc == L_GUEST && t->c->pin[x->reg] == X_NONE);
+    bool guest = x->loc == L_GUEST && t->c->pin[x->reg] == X_NONE;
+    for (unsigned k = 0; guest && k < NTEMPS; k++) {
+        guest = t->knows[k] != KNOWS_GUEST + x->reg;
+    }
+    return x->loc == L_SLOT || guest;
 }
 
 /* The access' address as a memory operand of registers, perhaps temporaries, and a displacement. */
@@ -233,10 +240,10 @@ static void count(struct t1 *t, bool cold, const struct access *a, size_t field)
 }
 
 /* An address of one register, which stays as it is: it need not be in temps[0] but for the stub. */
-static bool one_register(const struct t1 *t, struct x_rm ea, const unsigned temps[2], int32_t k)
+static bool one_register(const struct t1 *t, struct x_rm ea, const unsigned temps[2])
 {
     return !t->low_bits && ea.index == X_NONE && ea.reg != X_NONE && ea.reg != temps[1] &&
-           (ea.reg != temps[0] || ea.disp == k);
+           (ea.reg != temps[0] || ea.disp != INT32_MIN);
 }
 
 static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2],
@@ -246,13 +253,14 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
     bool write = access & RT_WRITE;
     int32_t k = a->off - a->lo;
     size_t tag = write ? offsetof(struct rt_base, tag_w) : offsetof(struct rt_base, tag_r);
-    bool one = one_register(t, ea, temps, k);
+    bool one = one_register(t, ea, temps);
     struct x_rm lowest = ea;
     lowest.disp -= k;
     count(t, false, a, offsetof(struct rt_probe, runs));
     load_address(e, temps[!one ? 0 : 1], lowest);
     if (!one) {
         x_mov_r_rm(e, IR_I64, temps[1], x_r(temps[0]));
+        t->note[1] = 0;
     }
     x_alu_r_rm(e, X_XOR, IR_I64, temps[1], t1_in_line(t, a->line, tag));
     x_alu_rm_i(e, X_CMP, IR_I64, x_r(temps[1]), (int32_t)(RT_PAGE_SIZE - a->span));
@@ -264,10 +272,13 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
         load_address(cold, temps[0], lowest);
     }
     call_base_miss(t, true, temps, a, write);
+    if (one && ea.reg == temps[0]) { /* as it was */
+        load_address(cold, temps[0], x_m(temps[0], -lowest.disp));
+    }
     x_patch(x_jmp(cold), e->p);
-    t1_forget_delta(t, a->line);
+    t1_forget(t, a->line + 1u);
     if (a->group) {
-        t1_note_delta(t, a->line, temps[1]);
+        t1_note(t, 0, a->line + 1u, temps[1]);
     }
     if (one) {
         return found(t, x_mx(ea.reg, temps[1], 0, ea.disp));
@@ -307,8 +318,8 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
     int32_t k = a->off - a->lo;
     ea.disp -= k;
     load_address(&t->hot, temps[0], ea);
-    t1_forget_delta(t, a->line);
-    t1_note_delta(t, a->line, temps[1]);
+    t1_forget(t, a->line + 1u);
+    t1_note(t, 0, a->line + 1u, temps[1]);
     if (t->v[x].loc != L_GUEST) { /* in a temporary, which may have been taken */
         call_base_miss(t, false, temps, a, write);
         x_alu_r_rm(e, X_ADD, IR_I64, temps[0], x_r(temps[1]));
@@ -333,11 +344,11 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
 /* The delta of the access' line: the temporary that has it, else temps[1]. */
 static unsigned delta(struct t1 *t, const struct access *a, const unsigned temps[2])
 {
-    unsigned line = line_here(t, a), reg = t1_delta_temp(t, line);
+    unsigned line = line_here(t, a), reg = t1_known(t, line + 1);
     if (reg == X_NONE) {
         reg = temps[1];
         x_mov_r_rm(&t->hot, IR_I64, reg, t1_in_line(t, line, offsetof(struct rt_base, delta)));
-        t1_note_delta(t, line, reg);
+        t1_note(t, 0, line + 1, reg);
     }
     return reg;
 }
@@ -351,6 +362,7 @@ static struct x_rm by_group(struct t1 *t, struct x_rm ea, const unsigned temps[2
         load_address(&t->hot, temps[0], ea);
         reg = temps[0];
         ea.disp = 0;
+        t->note[1] = 0;
     }
     return found(t, x_mx(reg, delta(t, a, temps), 0, ea.disp));
 }
@@ -378,7 +390,7 @@ bool t1_member(struct t1 *t, const struct ir_op *op, struct x_rm *m)
         x == IR_NONE || in_memory(t, x) || sum != (int32_t)sum) {
         return false;
     }
-    unsigned reg = t1_delta_temp(t, line_here(t, a));
+    unsigned reg = t1_known(t, line_here(t, a) + 1);
     if (reg == X_NONE) {
         return false;
     }
@@ -397,7 +409,7 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
 {
     const struct access *a = &t->plan.access[t->i];
     unsigned kind = kind_here(t);
-    t->delta_line = 0;
+    t->note[0] = t->note[1] = 0;
     if (!t1_keeps_flags(t)) {
         t1_clobber(t, true);
     }
@@ -417,6 +429,9 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
     if (ea.index == X_NONE && ea.reg == temps[1]) {
         temps[1] = temps[0];
         temps[0] = ea.reg;
+    }
+    if (kind != ACCESS_MEMBER && kind != ACCESS_BASE) {
+        t->note[1] = 0; /* it is computed with */
     }
     switch (kind) {
     case ACCESS_MEMBER: return by_group(t, ea, temps, a);

@@ -94,8 +94,10 @@ static bool load_later(struct t1 *t, const struct ir_op *op, struct x_rm m)
     unsigned j, regs = reg_bit(m.reg) | reg_bit(m.index);
     const struct ir_op *n = only_user(t, &j);
     ir_ref f = t->fl.host;
-    if (!n || t->v[t->i].last != j || !takes_memory(t, n, op->type) || (regs & reg_bit(X_RAX)) ||
-        (f != IR_NONE && t->v[f].last > t->i && t->fl.cf_in_env)) {
+    bool flags = f != IR_NONE && t->v[f].last > t->i;
+    if (!n || t->v[t->i].last != j || !takes_memory(t, n, op->type) ||
+        ((regs & reg_bit(X_RAX)) && (flags || (n->op >= IR_adc && n->op <= IR_adox))) ||
+        (flags && t->fl.cf_in_env)) {
         return false;
     }
     unsigned home = n->op == IR_flags ? 0 : t->v[j].home;
@@ -130,6 +132,8 @@ static bool load(struct t1 *t, const struct ir_op *op)
     }
     if (member) {
         t1_site(t, false);
+    } else if (t->note[1] && !t->note[0] && t->note_reg[1] == temps[0]) {
+        temps[0] = temps[1]; /* better lose that */
     }
     if (d != X_NONE) { /* narrow ones merge into their home */
         x_mov_r_rm(&t->hot, op->type, d, m);
@@ -139,7 +143,7 @@ static bool load(struct t1 *t, const struct ir_op *op)
         t1_bind(t, temps[0], ir_type_bits(op->type));
     }
     if (!member) {
-        t1_keep_delta(t);
+        t1_keep(t);
     }
     return true;
 }
@@ -196,7 +200,7 @@ static bool store(struct t1 *t, const struct ir_op *op)
         t1_site(t, false);
     } else {
         m = t1_address(t, op, ir_type_bytes(op->type), RT_WRITE, temps);
-        t1_keep_delta(t);
+        t1_keep(t);
     }
     if (is_imm) {
         x_mov_rm_i(&t->hot, op->type, m, imm);

@@ -45,7 +45,7 @@ static int victim(const struct t1 *t)
         if ((t->lock >> temp_regs[k] & 1) || t->temp_busy[k]) {
             continue;
         }
-        if (t->temp_val[k] == IR_NONE && !t->delta_of[k]) {
+        if (t->temp_val[k] == IR_NONE && !t->knows[k]) {
             return k;
         }
         if (t->temp_val[k] == IR_NONE) {
@@ -67,7 +67,7 @@ unsigned t1_temp(struct t1 *t)
     if (t->temp_val[k] != IR_NONE) {
         spill(t, k);
     }
-    t->delta_of[k] = 0;
+    t->knows[k] = 0;
     t->temp_busy[k] = true;
     t->lock |= (uint16_t)(1u << temp_regs[k]);
     return temp_regs[k];
@@ -78,10 +78,11 @@ static bool vacate(struct t1 *t, int k)
 {
     ir_ref v = t->temp_val[k];
     for (int o = 0; o < NTEMPS; o++) {
-        if (o != k && t->temp_val[o] == IR_NONE && !t->temp_busy[o]) {
+        if (o != k && t->temp_val[o] == IR_NONE && !t->temp_busy[o] &&
+            !(t->lock >> temp_regs[o] & 1)) {
             x_mov_r_rm(&t->hot, IR_I64, temp_regs[o], x_r(temp_regs[k]));
             t->temp_val[o] = v;
-            t->delta_of[o] = 0;
+            t->knows[o] = 0;
             t->v[v].reg = temp_regs[o];
             t->temp_val[k] = IR_NONE;
             return true;
@@ -100,36 +101,47 @@ bool t1_take(struct t1 *t, unsigned reg)
     if (t->temp_val[k] != IR_NONE && !vacate(t, k)) {
         return false;
     }
-    t->delta_of[k] = 0;
+    t->knows[k] = 0;
     t->temp_busy[k] = true;
     t->lock |= (uint16_t)(1u << reg);
     return true;
 }
 
-void t1_note_delta(struct t1 *t, unsigned line, unsigned reg)
+void t1_forget(struct t1 *t, unsigned what)
 {
-    t->delta_line = (uint8_t)(line + 1);
-    t->delta_reg = (uint8_t)reg;
-}
-
-void t1_keep_delta(struct t1 *t)
-{
-    if (t->delta_line && t->temp_val[temp_index(t->delta_reg)] == IR_NONE) {
-        t->delta_of[temp_index(t->delta_reg)] = t->delta_line;
+    for (unsigned k = 0; k < NTEMPS; k++) {
+        t->knows[k] = t->knows[k] == what ? 0 : t->knows[k];
     }
 }
 
-void t1_forget_delta(struct t1 *t, unsigned line)
+void t1_know(struct t1 *t, unsigned what, unsigned reg)
 {
-    for (unsigned k = 0; k < NTEMPS; k++) {
-        t->delta_of[k] = t->delta_of[k] == line + 1 ? 0 : t->delta_of[k];
+    int k = temp_index(reg);
+    t1_forget(t, what);
+    if (k >= 0) {
+        t->knows[k] = (uint8_t)what;
     }
 }
 
-unsigned t1_delta_temp(struct t1 *t, unsigned line)
+void t1_note(struct t1 *t, unsigned k, unsigned what, unsigned reg)
+{
+    t->note[k] = (uint8_t)what;
+    t->note_reg[k] = (uint8_t)reg;
+}
+
+void t1_keep(struct t1 *t)
+{
+    for (unsigned k = 0; k < 2; k++) {
+        if (t->note[k] && t->temp_val[temp_index(t->note_reg[k])] == IR_NONE) {
+            t1_know(t, t->note[k], t->note_reg[k]);
+        }
+    }
+}
+
+unsigned t1_known(struct t1 *t, unsigned what)
 {
     for (unsigned k = 0; k < NTEMPS; k++) {
-        if (t->delta_of[k] == line + 1) {
+        if (t->knows[k] == what) {
             t->lock |= (uint16_t)(1u << temp_regs[k]);
             return temp_regs[k];
         }
@@ -207,6 +219,10 @@ struct x_rm t1_rm(struct t1 *t, ir_ref v)
         return x_r(X_R11);
     }
     struct x_rm m = place(t, v);
+    if (m.mem && t->v[v].loc == L_GUEST) {
+        unsigned reg = t1_known(t, KNOWS_GUEST + t->v[v].reg);
+        m = reg != X_NONE ? x_r(reg) : m;
+    }
     if (!m.mem) {
         t->lock |= (uint16_t)(1u << m.reg);
     }
@@ -232,6 +248,9 @@ unsigned t1_reg(struct t1 *t, ir_ref v)
     unsigned reg = t1_temp(t);
     fetch(t, IR_I64, reg, v, m);
     if (!t->fail) {
+        if (t->v[v].loc == L_GUEST) {
+            t1_know(t, KNOWS_GUEST + t->v[v].reg, reg);
+        }
         rehome(t, v, reg);
         t->lock |= (uint16_t)(1u << reg);
     }
@@ -262,6 +281,7 @@ bool t1_steal(struct t1 *t, ir_ref v, unsigned *reg)
     }
     *reg = t->v[v].reg;
     t->temp_val[k] = IR_NONE;
+    t->knows[k] = 0;
     t->temp_busy[k] = true;
     t->lock |= (uint16_t)(1u << *reg);
     return true;
@@ -368,7 +388,7 @@ bool t1_alias_of(struct t1 *t, ir_ref v)
 void t1_bind_value(struct t1 *t, ir_ref v, unsigned temp)
 {
     int k = temp_index(temp);
-    t->delta_of[k] = 0;
+    t->knows[k] = 0;
     t->v[v].loc = L_TEMP;
     t->v[v].reg = (uint8_t)temp;
     t->v[v].zx = 64;
@@ -451,6 +471,7 @@ static void set_high(struct t1 *t, unsigned g, ir_ref v)
         struct x_rm m = x_guest(t->c, g);
         m.disp++;
         x_mov_rm_r(&t->hot, IR_I8, m, t1_reg(t, v));
+        t1_forget(t, KNOWS_GUEST + g);
         return;
     }
     if (!t->c->bmi2) {
@@ -478,6 +499,7 @@ static void set_memory(struct t1 *t, enum ir_type w, unsigned g, ir_ref v)
     int32_t imm;
     uint64_t k;
     struct x_rm m = x_guest(t->c, g);
+    t1_forget(t, KNOWS_GUEST + g);
     if (w == IR_I32) {
         if (t1_const(t, v, &k) && (int32_t)k >= 0) {
             x_mov_rm_i(&t->hot, IR_I64, m, (int32_t)k);
@@ -489,10 +511,15 @@ static void set_memory(struct t1 *t, enum ir_type w, unsigned g, ir_ref v)
             t1_copy_to(t, IR_I32, reg, v);
         }
         x_mov_rm_r(&t->hot, IR_I64, m, reg);
+        t1_know(t, KNOWS_GUEST + g, reg);
     } else if (t1_imm(t, v, w, &imm)) {
         x_mov_rm_i(&t->hot, w, m, imm);
     } else {
-        x_mov_rm_r(&t->hot, w, m, t1_reg(t, v));
+        unsigned reg = t1_reg(t, v);
+        x_mov_rm_r(&t->hot, w, m, reg);
+        if (w == IR_I64) {
+            t1_know(t, KNOWS_GUEST + g, reg);
+        }
     }
 }
 

@@ -138,7 +138,7 @@ bool t1_vec_op(struct t1 *t, const struct ir_op *op)
     }
     encode(&t->hot, v, m, reg);
     if (v->size) {
-        t1_keep_delta(t);
+        t1_keep(t);
     }
     if (out) {
         t1_bind(t, reg, 64);
