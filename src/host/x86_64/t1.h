@@ -11,7 +11,15 @@
 
 #include "host/x86_64/ctx.h"
 
-enum loc { L_NONE, L_CONST, L_TEMP, L_GUEST, L_SLOT, L_MEM /* t1.mem: not loaded yet */ };
+enum loc {
+    L_NONE,
+    L_CONST,
+    L_TEMP,
+    L_GUEST,
+    L_SLOT,
+    L_MEM /* t1.mem: not loaded yet */,
+    L_SUM /* t1.sum: not added yet */
+};
 
 struct val {
     uint8_t loc;  /* enum loc */
@@ -113,6 +121,10 @@ struct t1 {
     uint64_t pc;      /* of the current instruction */
     unsigned insn;    /* op index of its `insn` */
     ir_ref temp_val[NTEMPS];
+    struct {
+        ir_ref base; /* in a home */
+        int32_t disp;
+    } sum[IR_MAX_OPS];      /* values with L_SUM */
     struct x_rm mem;        /* the value with L_MEM: */
     unsigned mem_until;     /* the op that uses it */
     uint16_t mem_lock;      /* the registers of its address */
@@ -177,9 +189,11 @@ void t1_bind_value(struct t1 *, ir_ref v, unsigned temp); /* any value, in a tem
 bool t1_alias_of(struct t1 *, ir_ref v); /* result of op i is that of v, in a guest register */
 void t1_release(struct t1 *);            /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);
+bool t1_sum(struct t1 *, ir_ref a, int64_t disp); /* op i is a + disp: perhaps nothing to do yet */
 /* What temporaries hold a copy of, free or not, as long as they are not used for something else. */
-#define KNOWS_GUEST 64 /* + number of a guest register without a home; below: 1 + line, its delta  \
-                        */
+#define KNOWS_GUEST                                                                                \
+    64 /* + number of a guest register without a home; below: 1 + line, its delta                  \
+        */
 void t1_know(struct t1 *, unsigned what, unsigned reg);
 void t1_note(struct t1 *, unsigned k, unsigned what, unsigned reg); /* k: 0 delta, 1 guest */
 void t1_keep(struct t1 *); /* what was noted for the current access, if the op left it there */

@@ -77,6 +77,9 @@ static bool add_by_lea(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b)
     if (!has_imm && op->op == IR_sub) {
         return false;
     }
+    if (has_imm && t1_sum(t, a, op->op == IR_sub ? -(int64_t)imm : imm)) {
+        return true;
+    }
     bool in_place = t->v[t->i].home && t->v[a].loc == L_GUEST && t->v[a].reg == t->v[t->i].home - 1;
     if (!flags_matter && (in_place || is_temp_dying(t, a))) {
         return false; /* the two-operand form is as short */
@@ -414,6 +417,18 @@ static bool extend_op(struct t1 *t, const struct ir_op *op)
     return true;
 }
 
+/* `lea r32, m`: nothing but the low half is used, in a home. */
+static bool set_narrow(struct t1 *t, const struct ir_op *op)
+{
+    const struct ir_op *n = op + 1;
+    if (t->i + 1 >= t->b->nops || n->op != IR_setreg || n->type != IR_I32 || n->a != t->i ||
+        t->v[t->i].last != t->i + 1 || t->c->pin[n->aux] == X_NONE) {
+        return false;
+    }
+    t->v[t->i].home = (uint8_t)(n->aux + 1);
+    return true;
+}
+
 static bool lea_op(struct t1 *t, const struct ir_op *op)
 {
     unsigned scale = op->aux & IR_AUX_SCALE;
@@ -448,15 +463,20 @@ static bool lea_op(struct t1 *t, const struct ir_op *op)
         a = b;
         b = IR_NONE;
     }
+    bool narrow = set_narrow(t, op);
+    if (!narrow && a != IR_NONE && b == IR_NONE && t1_sum(t, a, disp)) {
+        return true;
+    }
     unsigned ra = a == IR_NONE ? X_NONE : t1_reg(t, a);
     unsigned rb = b == IR_NONE ? X_NONE : t1_reg(t, b);
     unsigned d = t1_dest(t, a, IR_NONE, IR_NONE);
+    bool wide = op->type == IR_I64 && !narrow;
     if (a == IR_NONE && b == IR_NONE) {
-        x_mov_r_i64(&t->hot, d, op->type == IR_I64 ? (uint64_t)disp : (uint32_t)disp);
+        x_mov_r_i64(&t->hot, d, wide ? (uint64_t)disp : (uint32_t)disp);
     } else {
-        x_lea(&t->hot, op->type == IR_I64 ? IR_I64 : IR_I32, d, x_mx(ra, rb, scale, (int32_t)disp));
+        x_lea(&t->hot, wide ? IR_I64 : IR_I32, d, x_mx(ra, rb, scale, (int32_t)disp));
     }
-    t1_bind(t, d, op->type == IR_I64 ? 64 : 32);
+    t1_bind(t, d, wide ? 64 : 32);
     return true;
 }
 

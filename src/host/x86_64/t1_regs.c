@@ -193,7 +193,7 @@ static void add_alias(struct t1 *t, ir_ref v, unsigned guest)
 static void rehome(struct t1 *t, ir_ref v, unsigned reg)
 {
     struct val *x = &t->v[v];
-    if (x->loc == L_GUEST) {
+    if (x->loc == L_GUEST || x->loc == L_SUM) {
         unalias(t, v);
     } else if (x->loc == L_SLOT) {
         t->slot_val[x->reg] = IR_NONE;
@@ -204,6 +204,41 @@ static void rehome(struct t1 *t, ir_ref v, unsigned reg)
     x->reg = (uint8_t)reg;
     t->temp_val[k] = v;
     t->temp_busy[k] = false;
+}
+
+#define SUM_MOST (1 << 28) /* distances beyond are added at once */
+
+/* An address that is only folded into accesses and set as a register in the end need not be in a
+ * register meanwhile. */
+bool t1_sum(struct t1 *t, ir_ref a, int64_t disp)
+{
+    ir_ref i = (ir_ref)t->i;
+    if (t->b->op[i].type != IR_I64 || t->v[a].loc != L_GUEST || t->c->pin[t->v[a].reg] == X_NONE ||
+        t1_home(t) != X_NONE || disp < -SUM_MOST || disp > SUM_MOST) {
+        return false;
+    }
+    add_alias(t, i, t->v[a].reg);
+    t->v[i].loc = L_SUM;
+    t->v[i].zx = 64;
+    t->sum[i].base = a;
+    t->sum[i].disp = (int32_t)disp;
+    return true;
+}
+
+static void add_up(struct t1 *t, enum ir_type w, unsigned reg, ir_ref v)
+{
+    x_lea(&t->hot, w, reg, x_m(t->c->pin[t->v[v].reg], t->sum[v].disp));
+}
+
+static unsigned summed(struct t1 *t, ir_ref v)
+{
+    unsigned reg = t1_temp(t);
+    if (!t->fail) {
+        add_up(t, IR_I64, reg, v);
+        rehome(t, v, reg);
+        t->lock |= (uint16_t)(1u << reg);
+    }
+    return reg;
 }
 
 struct x_rm t1_rm(struct t1 *t, ir_ref v)
@@ -217,6 +252,9 @@ struct x_rm t1_rm(struct t1 *t, ir_ref v)
     if (t->v[v].loc == L_NONE) {
         t->fail = true;
         return x_r(X_R11);
+    }
+    if (t->v[v].loc == L_SUM) {
+        return x_r(summed(t, v));
     }
     struct x_rm m = place(t, v);
     if (m.mem && t->v[v].loc == L_GUEST) {
@@ -262,6 +300,10 @@ void t1_copy_to(struct t1 *t, enum ir_type w, unsigned reg, ir_ref v)
     uint64_t k;
     if (t1_const(t, v, &k)) {
         x_mov_r_i64(&t->hot, reg, w == IR_I64 ? k : k & mask_low(ir_type_bits(w)));
+        return;
+    }
+    if (t->v[v].loc == L_SUM) {
+        add_up(t, w == IR_I64 ? IR_I64 : IR_I32, reg, v);
         return;
     }
     struct x_rm m = t1_rm(t, v);
@@ -363,7 +405,9 @@ static void evict_aliases(struct t1 *t, unsigned g)
     ir_ref v = t->alias[g];
     while (v != IR_NONE && !t->fail) {
         ir_ref next = t->v[v].next;
-        if (used_later(t, v)) {
+        if (used_later(t, v) && t->v[v].loc == L_SUM) {
+            summed(t, v);
+        } else if (used_later(t, v)) {
             struct x_rm m = place(t, v);
             unsigned reg = t1_temp(t);
             x_mov_r_rm(&t->hot, IR_I64, reg, m);
@@ -535,6 +579,10 @@ static void set_pinned(struct t1 *t, enum ir_type w, unsigned g, ir_ref v)
         }
         return;
     }
+    if (t->v[v].loc == L_SUM && w == IR_I64) {
+        add_up(t, IR_I64, pin, v);
+        return;
+    }
     struct x_rm m = t1_rm(t, v);
     bool self = !m.mem && m.reg == pin;
     if (!self || (w == IR_I32 && t->v[v].zx > 32)) {
@@ -550,7 +598,7 @@ void t1_setreg(struct t1 *t, const struct ir_op *op)
     if (self && op->type != IR_H8 && (op->type != IR_I32 || t->v[v].zx <= 32)) {
         return; /* computed in place, or a move to itself */
     }
-    if (t->b->op[v].op != IR_const && t->v[v].loc != L_GUEST) {
+    if (t->b->op[v].op != IR_const && t->v[v].loc != L_GUEST && t->v[v].loc != L_SUM) {
         t1_rm(t, v); /* lock it */
     }
     evict_aliases(t, g);
