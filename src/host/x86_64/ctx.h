@@ -57,6 +57,8 @@ struct ir_host_ctx {
     uint8_t *exit_poll;   /* leave with RT_EXIT_POLL at pc r11 */
     uint8_t *miss[RT_MODES][2][NTEMPS][NTEMPS];      /* TLB miss: [MMU index][write][t][u] */
     uint8_t *base_miss[RT_MODES][2][NTEMPS][NTEMPS]; /* of a look-up through a line */
+    /* the line of a stream: address in r11, r14 lost; CF: the soft TLB does not have the range */
+    uint8_t *line_fill[RT_MODES][2];
     uint8_t *base_slow[NTEMPS][NTEMPS], *base_alone[NTEMPS][NTEMPS];
     uint8_t *base_group[NTEMPS][NTEMPS];
     uint8_t *guard_exit;              /* executable view: the host faulted on base_guard */

@@ -186,6 +186,22 @@ static void emit_refill(struct enc *e, unsigned idx, bool write, unsigned t, uns
     x_pop_r(e, X_RCX);
 }
 
+/* Before a strip; pushed: the parameter. */
+static void emit_line_fill(struct ir_host_ctx *c, struct enc *e, unsigned idx, bool write)
+{
+    uint8_t *slow[2];
+    c->line_fill[idx][write] = e->p;
+    emit_refill(e, idx, write, X_R11, X_R14, slow);
+    x_stc_clc(e, false);
+    x_ret_pop(e, 8);
+    x_patch_here(e, slow[0]);
+    x_patch_here(e, slow[1]);
+    x_pop_r(e, X_RDX);
+    x_pop_r(e, X_RCX);
+    x_stc_clc(e, true);
+    x_ret_pop(e, 8);
+}
+
 /* Counts look-ups that missed though the TLB has the page. *often: the jump when there are many. */
 static uint8_t *count_scatter(struct enc *e)
 {
@@ -337,6 +353,10 @@ void tlb_check(struct enc *e, unsigned t, unsigned u, struct x_rm tag, unsigned 
 void stubs_emit_memory(struct ir_host_ctx *c, struct enc *e)
 {
     emit_guard_exit(c, e);
+    for (unsigned idx = 0; idx < RT_MODES; idx++) {
+        emit_line_fill(c, e, idx, false);
+        emit_line_fill(c, e, idx, true);
+    }
     for (unsigned t = 0; t < NTEMPS; t++) {
         for (unsigned u = 0; u < NTEMPS; u++) {
             if (t != u) {

@@ -477,7 +477,7 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
 /* The form of a loop that checks nothing, if there can be one, before the checked form. */
 static void strip(struct t1 *t, const struct ir_codebuf *buf)
 {
-    uint8_t *away[MAX_STREAMS + 2];
+    uint8_t *away[STRIP_AWAYS];
     struct mark m = mark_of(t);
     if (t->form != IR_FORM_LOOP || t->b->check || !t->plan.loop || !t1_plan_strip(t)) {
         return;

@@ -234,7 +234,8 @@ int64_t t1_fold(const struct t1 *, const struct ir_op *, ir_ref *a, ir_ref *b);
 bool t1_keeps_flags(const struct t1 *); /* the current access does not change host flags */
 void t1_plan(struct t1 *);
 bool t1_plan_strip(struct t1 *);
-unsigned t1_strip_head(struct t1 *, uint8_t *away[MAX_STREAMS + 2]);
+#define STRIP_AWAYS (MAX_STREAMS + 3)
+unsigned t1_strip_head(struct t1 *, uint8_t *away[STRIP_AWAYS]);
 struct x_rm t1_in_line(const struct t1 *, unsigned line, size_t field);
 void t1_make_live(struct t1 *); /* guest vectors into host registers */
 /* t1_check.c: blocks that look at their own bytes */

@@ -5,11 +5,11 @@
  * distance from one or two registers that move by constants, or not at all.
  *
  *   entry:  count the iterations; few, or a page not there: to the checked form
- *   strip:  all done, as a register that moves tells: to the checked form
+ *   strip:  all done, as a register that moves tells: poll, and to `entry`
  *           body; the way back goes to `strip`, other ways out as ever
  *   checked form: body; the way back polls and goes to `entry`
  *
- * So every strip is followed by one checked iteration, which polls and brings in pages. Flags are
+ * A page that the soft TLB has is brought in at `entry`; all else is the checked form's. Flags are
  * not stored on the way back: the block must not look at those it is entered with.
  */
 #include "host/x86_64/t1.h"
@@ -17,8 +17,9 @@
 #define ENV(field) x_env(offsetof(struct rt_env, field))
 #define STRIP_INSNS 2048 /* in a strip at most, so that interrupts need not wait */
 #define STRIP_MIN 4      /* iterations that are worth it */
-#define STREAM_SPAN 1024
+#define STREAM_SPAN 1008 /* less than PARAM_SPAN */
 #define STREAM_STEP 512
+#define TRIP_MOST (1 << 28)
 
 static bool same_stream(const struct stream *s, const struct access *a)
 {
@@ -120,10 +121,9 @@ static struct x_rm home(const struct t1 *t, unsigned guest)
     return t->c->pin[guest] != X_NONE ? x_r(t->c->pin[guest]) : x_guest(t->c, guest);
 }
 
-/* Lowest address of the stream in this iteration, in r11. */
-static void stream_address(struct t1 *t, const struct stream *s)
+/* Lowest address of the stream in this iteration, in r11; r14 is used. */
+static void stream_address(struct t1 *t, struct enc *e, const struct stream *s)
 {
-    struct enc *e = &t->hot;
     unsigned reg[2] = {X_NONE, X_NONE};
     for (unsigned k = 0; k < 2; k++) {
         if (s->base[k]) {
@@ -142,16 +142,36 @@ static unsigned log2_up(uint32_t n)
     return n <= 1 ? 0 : 32 - (unsigned)__builtin_clz(n - 1);
 }
 
+/*
+ * Out of line: the stream's line led to another page; the soft TLB may have the right one. Back
+ * with the place in the page in r11. Returns the jump for when it does not.
+ */
+static uint8_t *bring_page(struct t1 *t, const struct stream *s, uint8_t *other,
+                           const uint8_t *back)
+{
+    struct enc *e = &t->cold;
+    uint32_t param = s->line | (uint32_t)(s->hi - s->lo) << PARAM_SPAN_SHIFT;
+    x_patch_here(e, other);
+    stream_address(t, e, s);
+    x_push_i32(e, (int32_t)param);
+    x_patch(x_call(e), t->c->line_fill[t->b->mode & 3][s->write]);
+    uint8_t *away = x_jcc(e, IR_CC_B);
+    x_alu_rm_i(e, X_AND, IR_I32, x_r(X_R11), RT_PAGE_SIZE - 1);
+    x_patch(x_jmp(e), back);
+    return away;
+}
+
 /* eax: iterations less one that the streams before allow. Returns the jump for "page not there". */
 static uint8_t *stream_limit(struct t1 *t, const struct stream *s)
 {
     struct enc *e = &t->hot;
     int32_t room = (int32_t)RT_PAGE_SIZE - (s->hi - s->lo);
     size_t tag = s->write ? offsetof(struct rt_base, tag_w) : offsetof(struct rt_base, tag_r);
-    stream_address(t, s);
+    stream_address(t, e, s);
     x_alu_r_rm(e, X_XOR, IR_I64, X_R11, t1_in_line(t, s->line, tag));
     x_alu_rm_i(e, X_CMP, IR_I64, x_r(X_R11), room);
-    uint8_t *away = x_jcc(e, IR_CC_A);
+    uint8_t *other = x_jcc(e, IR_CC_A);
+    uint8_t *away = bring_page(t, s, other, e->p);
     if (s->step > 0) {
         x_mov_r_i64(e, X_R14, (uint64_t)room);
         x_alu_r_rm(e, X_SUB, IR_I32, X_R14, x_r(X_R11));
@@ -194,11 +214,86 @@ static void store_end(struct t1 *t, unsigned base, struct x_rm clock)
     x_mov_rm_r(e, IR_I64, ENV(strip), X_RAX);
 }
 
+/* The compare by which the block goes back to itself, when it is between a register that moves and
+ * something that does not. */
+struct trip {
+    unsigned base;  /* that moves */
+    unsigned bound; /* base that does not; 0: a constant */
+    int64_t k;      /* the distance: bound - base + k */
+};
+
+static bool still(const struct t1 *t, ir_ref v, struct trip *trip)
+{
+    const struct plan *p = &t->plan;
+    uint64_t k;
+    if (t1_const(t, v, &k)) {
+        trip->bound = 0;
+        trip->k = (int64_t)k;
+        return (int32_t)k == (int64_t)k;
+    }
+    trip->bound = p->base[v];
+    trip->k = p->off[v];
+    return p->base[v] && p->entry_reg[p->base[v]] && p->step[p->base[v]] == 0;
+}
+
+static bool moving(const struct t1 *t, ir_ref v, struct trip *trip)
+{
+    const struct plan *p = &t->plan;
+    uint64_t k;
+    int32_t step;
+    if (t1_const(t, v, &k) || !p->base[v] || !p->entry_reg[p->base[v]]) {
+        return false;
+    }
+    step = p->step[p->base[v]];
+    trip->base = p->base[v];
+    trip->k -= p->off[v];
+    return step && step != NO_STEP;
+}
+
+static bool find_trip(const struct t1 *t, struct trip *trip)
+{
+    for (unsigned i = t->b->nops; i-- > 0;) {
+        const struct ir_op *op = &t->b->op[i];
+        if (op->op != IR_brcc || t->b->target[op->imm] != t->b->pc) {
+            continue;
+        }
+        const struct ir_op *f = &t->b->op[op->a];
+        return f->op == IR_flags && f->aux == IR_FL_SUB && f->type == IR_I64 &&
+               ((still(t, f->b, trip) && moving(t, f->a, trip)) ||
+                (still(t, f->a, trip) && moving(t, f->b, trip)));
+    }
+    return false;
+}
+
+/* Leaves for the checked form when few iterations are left. A guess is good enough. */
+static uint8_t *trip_limit(struct t1 *t)
+{
+    struct enc *e = &t->hot;
+    struct trip trip = {0};
+    if (!find_trip(t, &trip) || trip.k < -TRIP_MOST || trip.k > TRIP_MOST) {
+        return NULL;
+    }
+    int32_t step = t->plan.step[trip.base], k = (int32_t)trip.k;
+    int32_t least = (step < 0 ? -step : step) * STRIP_MIN;
+    struct x_rm reg = home(t, t->plan.entry_reg[trip.base] - 1u);
+    struct x_rm to = reg;
+    if (trip.bound) {
+        to = home(t, t->plan.entry_reg[trip.bound] - 1u);
+    } else {
+        x_mov_r_i64(e, X_R14, 0);
+        to = x_r(X_R14);
+    }
+    x_mov_r_rm(e, IR_I64, X_RAX, step > 0 ? to : reg);
+    x_alu_r_rm(e, X_SUB, IR_I64, X_RAX, step > 0 ? reg : to);
+    x_alu_rm_i(e, X_CMP, IR_I64, x_r(X_RAX), step > 0 ? least - k : least + k);
+    return x_jcc(e, IR_CC_L);
+}
+
 /*
  * Counts the iterations, then the head of the strip. Returns how many jumps to the checked form
  * there are in away[].
  */
-unsigned t1_strip_head(struct t1 *t, uint8_t *away[MAX_STREAMS + 2])
+unsigned t1_strip_head(struct t1 *t, uint8_t *away[STRIP_AWAYS])
 {
     struct enc *e = &t->hot;
     const struct plan *p = &t->plan;
@@ -207,6 +302,9 @@ unsigned t1_strip_head(struct t1 *t, uint8_t *away[MAX_STREAMS + 2])
         return 0;
     }
     struct x_rm clock = home(t, p->entry_reg[base] - 1u);
+    const uint8_t *entry = e->p;
+    away[n] = trip_limit(t);
+    n += away[n] != NULL;
     x_mov_r_i64(e, X_RAX, most > STRIP_MIN ? most : STRIP_MIN);
     for (unsigned k = 0; k < p->nstreams; k++) {
         away[n++] = stream_limit(t, &p->stream[k]);
@@ -225,6 +323,9 @@ unsigned t1_strip_head(struct t1 *t, uint8_t *away[MAX_STREAMS + 2])
         clock = x_r(X_R11);
     }
     x_alu_r_rm(e, X_CMP, IR_I64, clock.reg, ENV(strip));
-    away[n++] = x_jcc(e, IR_CC_E);
+    x_patch_here(&t->cold, x_jcc(e, IR_CC_E));
+    x_alu_rm_i(&t->cold, X_CMP, IR_I32, ENV(exit), 0);
+    x_patch(x_jcc(&t->cold, IR_CC_E), entry);
+    away[n++] = x_jmp(&t->cold);
     return n;
 }
