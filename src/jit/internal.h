@@ -133,16 +133,28 @@ struct jit_marks {
     bool any;
 };
 
+/* codepages.c */
+struct jit_page_at {
+    gva_t page; /* | 1; 0: free */
+    ram_off_t off;
+};
+struct jit_code_pages {
+    struct jit_page_at *at;
+    unsigned count, room;
+    bool unsure; /* not all are here, or P1 */
+};
+
 /* An address space, running or not. */
 #ifndef JIT_SPACES
 #define JIT_SPACES 8
 #endif
 struct jit_space {
     unsigned asid;
-    uint64_t used;         /* when, for replacement */
-    uint64_t walk_gen;     /* of its entries in `walks` */
-    uint64_t code_gen;     /* of user code mappings */
-    struct jit_marks code; /* user pages code was fetched from under code_gen */
+    uint64_t used;               /* when, for replacement */
+    uint64_t walk_gen;           /* of its entries in `walks` */
+    uint64_t code_gen;           /* of user code mappings */
+    struct jit_marks code;       /* user pages code was fetched from under code_gen */
+    struct jit_code_pages pages; /* the same, exactly */
 };
 
 struct jit_vcpu {
@@ -162,6 +174,8 @@ struct jit_vcpu {
     bool low_global; /* a global page in the lower half of addresses was used */
     bool local_code; /* kernel code in a page that is not global was fetched */
     struct jit_marks kernel_code[2], user_global_code; /* kernel's: lower, upper half */
+    struct jit_code_pages kernel_pages;                /* exactly */
+    uint64_t look_again; /* when a generation may be looked at for being kept, in ns */
     struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_young young[4];
@@ -260,8 +274,17 @@ void jit_tlb_unprotected(struct jit_vcpu *,
 uint64_t jit_mix(uint64_t);
 void jit_space_init(struct jit_vcpu *);
 void jit_forget_frames(struct jit_vcpu *); /* jump targets and return stacks are void */
-void jit_space_fetched(struct jit_vcpu *, unsigned idx, gva_t va,
-                       bool global); /* code from there */
+void jit_space_fetched(struct jit_vcpu *, unsigned idx, gva_t va, ram_off_t page, bool global);
+void jit_space_mark(struct jit_vcpu *, unsigned idx, gva_t va, bool global);
+void jit_space_free(struct jit_vcpu *);
+void jit_code_pages_add(struct jit_code_pages *, gva_t va, ram_off_t page);
+void jit_code_pages_clear(struct jit_code_pages *);
+void jit_code_pages_free(struct jit_code_pages *);
+bool jit_code_pages_hold(struct jit_vcpu *, struct jit_code_pages *, unsigned idx);
+bool jit_code_page_moved(struct jit_vcpu *, const struct jit_code_pages *, unsigned idx, gva_t va);
+/* Is code at va still fetched from that RAM page? */
+bool jit_still_at(struct jit_vcpu *, unsigned idx, gva_t va, ram_off_t page,
+                  bool *global); /* code from there */
 void jit_space_flush(struct jit_vcpu *, bool global);
 void jit_space_switch(struct jit_vcpu *, unsigned asid, bool keep);
 void jit_space_flush_page(struct jit_vcpu *, gva_t va);

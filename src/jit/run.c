@@ -506,6 +506,7 @@ static void free_vcpu(struct jit_vcpu *jv)
         codemem_close(&jv->mem);
     }
     lockstep_free(jv->lockstep);
+    jit_space_free(jv);
     free(jv->checked);
     free(jv->mail);
     v->isa->cpu_fini(v);

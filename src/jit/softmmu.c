@@ -356,6 +356,18 @@ bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64
                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
+bool jit_still_at(struct jit_vcpu *jv, unsigned idx, gva_t va, ram_off_t page, bool *global)
+{
+    struct rt_env *env = jv->v->env;
+    struct rt_fault fault = env->fault;
+    struct jit_walk *k = NULL;
+    gpa_t gpa;
+    bool ok = translate(jv, idx, va, RT_EXEC, &k, &gpa) && k && k->off == page;
+    *global = ok && k->global;
+    env->fault = fault;
+    return ok;
+}
+
 const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
 {
     gva_t page = va & ~(gva_t)(RT_PAGE_SIZE - 1);
@@ -374,7 +386,7 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
         jv->v->env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
         return NULL;
     }
-    jit_space_fetched(jv, idx, va, k->global);
+    jit_space_fetched(jv, idx, va, k->off, k->global);
     *it = (struct jit_itlb){
         .page = page, .gen = gen, .idx = idx, .off = k->off, .host = k->host, .ram = k->ram};
     return it;

@@ -105,7 +105,7 @@ static void mark(struct jit_marks *m, gva_t va)
     m->any = true;
 }
 
-void jit_space_fetched(struct jit_vcpu *jv, unsigned idx, gva_t va, bool global)
+void jit_space_mark(struct jit_vcpu *jv, unsigned idx, gva_t va, bool global)
 {
     if (jit_is_user(idx)) {
         mark(global ? &jv->user_global_code : &jv->here->code, va);
@@ -113,6 +113,13 @@ void jit_space_fetched(struct jit_vcpu *jv, unsigned idx, gva_t va, bool global)
         mark(&jv->kernel_code[va >> 63], va);
         jv->local_code |= !global;
     }
+}
+
+void jit_space_fetched(struct jit_vcpu *jv, unsigned idx, gva_t va, ram_off_t page, bool global)
+{
+    bool user = jit_is_user(idx);
+    jit_space_mark(jv, idx, va, global);
+    jit_code_pages_add(user ? &jv->here->pages : &jv->kernel_pages, va, page);
 }
 
 /* ---- Generations ---- */
@@ -123,6 +130,7 @@ static void kernel_code_moved(struct jit_vcpu *jv)
     jv->generation[0] = fresh(jv);
     marks_clear(&jv->kernel_code[0]);
     marks_clear(&jv->kernel_code[1]);
+    jit_code_pages_clear(&jv->kernel_pages);
     jv->local_code = false;
 }
 
@@ -130,6 +138,7 @@ static void user_code_moved(struct jit_vcpu *jv, struct jit_space *s)
 {
     s->code_gen = fresh(jv);
     marks_clear(&s->code);
+    jit_code_pages_clear(&s->pages);
 }
 
 /* The generations in force are those of the space that runs. */
@@ -153,6 +162,25 @@ static void forget(struct jit_vcpu *jv, struct jit_space *s)
 {
     s->walk_gen = fresh(jv);
     user_code_moved(jv, s);
+}
+
+/* The same, the space being the one that runs: its code may be where it was. */
+static void forget_here(struct jit_vcpu *jv, struct jit_space *s)
+{
+    s->walk_gen = fresh(jv);
+    use(jv, s);
+    if (!jit_code_pages_hold(jv, &s->pages, 1)) {
+        user_code_moved(jv, s);
+        use(jv, s);
+    }
+}
+
+static void forget_kernel_code(struct jit_vcpu *jv)
+{
+    jv->local_code = false; /* the pages tell again */
+    if (!jit_code_pages_hold(jv, &jv->kernel_pages, 0)) {
+        kernel_code_moved(jv);
+    }
 }
 
 static struct jit_space *find(struct jit_vcpu *jv, unsigned asid)
@@ -197,7 +225,9 @@ void jit_space_init(struct jit_vcpu *jv)
 void jit_space_flush(struct jit_vcpu *jv, bool global)
 {
     for (unsigned i = 0; i < JIT_SPACES; i++) {
-        forget(jv, &jv->space[i]);
+        if (&jv->space[i] != jv->here) {
+            forget(jv, &jv->space[i]);
+        }
     }
     if (global) {
         jv->walk_gen[1] = fresh(jv);
@@ -205,10 +235,10 @@ void jit_space_flush(struct jit_vcpu *jv, bool global)
         jv->low_global = false;
         marks_clear(&jv->user_global_code);
     }
+    forget_here(jv, jv->here);
     if (global || jv->local_code) {
-        kernel_code_moved(jv);
+        forget_kernel_code(jv);
     }
-    use(jv, jv->here);
     set_salt(jv);
 }
 
@@ -216,12 +246,12 @@ void jit_space_switch(struct jit_vcpu *jv, unsigned asid, bool keep)
 {
     struct jit_space *s = find_or_make(jv, asid);
     if (!keep) {
-        forget(jv, s);
-    }
-    if (jv->local_code) {
-        kernel_code_moved(jv);
+        forget_here(jv, s);
     }
     use(jv, s);
+    if (jv->local_code) {
+        forget_kernel_code(jv);
+    }
     set_salt(jv);
 }
 
@@ -230,6 +260,9 @@ void jit_space_flush_page(struct jit_vcpu *jv, gva_t va)
     bool kernel = marked(&jv->kernel_code[va >> 63], va);
     bool global = marked(&jv->user_global_code, va);
     bool user = marked(&jv->here->code, va);
+    kernel = kernel && jit_code_page_moved(jv, &jv->kernel_pages, 0, va);
+    bool moved = (global || user) && jit_code_page_moved(jv, &jv->here->pages, 1, va);
+    user &= moved;
     if (!kernel && !global && !user) { /* no links and jump targets hang on it */
         return;
     }
@@ -251,4 +284,12 @@ void jit_space_forget(struct jit_vcpu *jv, unsigned asid)
     if (s) {
         forget(jv, s);
     }
+}
+
+void jit_space_free(struct jit_vcpu *jv)
+{
+    for (unsigned i = 0; i < JIT_SPACES; i++) {
+        jit_code_pages_free(&jv->space[i].pages);
+    }
+    jit_code_pages_free(&jv->kernel_pages);
 }
