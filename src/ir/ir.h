@@ -263,10 +263,19 @@ struct ir_op_info {
     const char *name;
     char result;          /* V F B N */
     const char *operands; /* as in ops.def */
-    uint8_t props;
-    uint8_t uses; /* bits 0..3: value operands a b c d; bits 4..7: flags operands */
 };
 extern const struct ir_op_info ir_op_info[IR_OPCODES];
+extern const uint8_t ir_op_props[IR_OPCODES]; /* enum ir_props */
+extern const uint8_t ir_op_uses[IR_OPCODES];  /* bits 0..3: value operands a b c d; 4..7: flags */
+/* By a set of operands: ones in place of a b c d that are not in it. */
+extern const uint64_t ir_not_operands[16];
+
+/* Tables by ir_ref that are written without looking have a place for IR_NONE, behind the others. */
+#define IR_TABLE (2 * IR_MAX_OPS)
+static inline unsigned ir_in_table(uint64_t ref)
+{
+    return ref & (IR_TABLE - 1);
+}
 
 struct strbuf;
 struct err;

@@ -12,9 +12,30 @@ enum { V = 'V', F = 'F', B = 'B', N = 'N' };
     (HAS(operands, a) | HAS(operands, b) << 1 | HAS(operands, c) << 2 | HAS(operands, d) << 3)
 
 const struct ir_op_info ir_op_info[IR_OPCODES] = {
-#define IR_OP(name, result, operands, props, meaning)                                              \
-    [IR_##name] = {#name, result, operands, props,                                                 \
-                   FOUR(operands, 'a', 'b', 'c', 'd') | FOUR(operands, 'A', 'B', 'C', 'D') << 4},
+#define IR_OP(name, result, operands, props, meaning) [IR_##name] = {#name, result, operands},
 #include "ir/ops.def"
 #undef IR_OP
+};
+
+const uint8_t ir_op_props[IR_OPCODES] = {
+#define IR_OP(name, result, operands, props, meaning) [IR_##name] = props,
+#include "ir/ops.def"
+#undef IR_OP
+};
+
+const uint8_t ir_op_uses[IR_OPCODES] = {
+#define IR_OP(name, result, operands, props, meaning)                                              \
+    [IR_##name] = FOUR(operands, 'a', 'b', 'c', 'd') | FOUR(operands, 'A', 'B', 'C', 'D') << 4,
+#include "ir/ops.def"
+#undef IR_OP
+};
+
+#define BUT(a, b, c, d)                                                                            \
+    ~((a ? 0xffffull : 0) | (b ? 0xffffull << 16 : 0) | (c ? 0xffffull << 32 : 0) |                \
+      (d ? 0xffffull << 48 : 0))
+const uint64_t ir_not_operands[16] = {
+    BUT(0, 0, 0, 0), BUT(1, 0, 0, 0), BUT(0, 1, 0, 0), BUT(1, 1, 0, 0),
+    BUT(0, 0, 1, 0), BUT(1, 0, 1, 0), BUT(0, 1, 1, 0), BUT(1, 1, 1, 0),
+    BUT(0, 0, 0, 1), BUT(1, 0, 0, 1), BUT(0, 1, 0, 1), BUT(1, 1, 0, 1),
+    BUT(0, 0, 1, 1), BUT(1, 0, 1, 1), BUT(0, 1, 1, 1), BUT(1, 1, 1, 1),
 };

@@ -11,26 +11,37 @@
 #include "ir/ir.h"
 
 struct back {
-    bool used[IR_MAX_OPS];              /* somebody behind uses the value */
-    bool read[IR_MAX_OPS];              /* ... as flags, and not just setflags */
-    uint16_t faults_behind[IR_MAX_OPS]; /* ops that can fault behind the last such use */
-    unsigned faults;                    /* ops that can fault behind here */
-    bool overwritten;                   /* the guest's flags are, before anybody can see them */
+    bool used[IR_TABLE];              /* somebody behind uses the value */
+    bool read[IR_TABLE];              /* ... as flags, and not just setflags */
+    uint16_t faults_behind[IR_TABLE]; /* ops that can fault behind the last such use */
+    unsigned faults;                  /* ops that can fault behind here */
+    bool overwritten;                 /* the guest's flags are, before anybody can see them */
 };
 
+static uint64_t other_operands(unsigned op)
+{
+    return ir_not_operands[(ir_op_uses[op] | ir_op_uses[op] >> 4) & 15];
+}
+
+static void mark_flags(struct back *k, ir_ref v)
+{
+    if (v != IR_NONE && !k->read[v]) {
+        k->read[v] = true;
+        k->faults_behind[v] = (uint16_t)k->faults;
+    }
+}
+
+/* All four without looking: most have none, or one. */
 static void mark_operands(struct back *k, const struct ir_op *op)
 {
-    unsigned uses = ir_op_info[op->op].uses;
-    for (unsigned n = 0; n < 4; n++) {
-        ir_ref v = (&op->a)[n];
-        if (!(uses >> n & 0x11) || v == IR_NONE) {
-            continue;
-        }
-        k->used[v] = true;
-        if ((uses >> n & 0x10) && op->op != IR_setflags && !k->read[v]) {
-            k->read[v] = true;
-            k->faults_behind[v] = (uint16_t)k->faults;
-        }
+    uint64_t refs = op->k | other_operands(op->op);
+    unsigned flags = ir_op_uses[op->op] >> 4;
+    k->used[ir_in_table(refs)] = true;
+    k->used[ir_in_table(refs >> 16)] = true;
+    k->used[ir_in_table(refs >> 32)] = true;
+    k->used[ir_in_table(refs >> 48)] = true;
+    if (flags && op->op != IR_setflags) { /* one of them */
+        mark_flags(k, (&op->a)[__builtin_ctz(flags)]);
     }
 }
 
@@ -42,65 +53,71 @@ static bool needed_on_return(const struct back *k, const struct ir_op *op)
 
 static bool is_dead(struct back *k, const struct ir_op *op, unsigned i)
 {
-    unsigned props = ir_op_info[op->op].props;
     if (op->op == IR_setflags) {
         bool dead = k->overwritten && !needed_on_return(k, op);
         k->overwritten = true;
         return dead;
     }
-    return !k->used[i] && !(props & (IR_EFFECT | IR_FAULT | IR_END));
+    return !k->used[i] && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
 }
 
-static void mark_dead(struct ir_block *b)
+/* The first dead op, or the block's end. */
+static unsigned mark_dead(struct ir_block *b)
 {
     struct back k;
+    unsigned first = b->nops;
     memset(k.used, 0, b->nops);
     memset(k.read, 0, b->nops);
     k.faults = 0;
     k.overwritten = false;
     for (unsigned i = b->nops; i-- > 0;) {
         struct ir_op *op = &b->op[i];
-        unsigned props = ir_op_info[op->op].props;
-        if (op->op == IR_nop) {
-            continue;
-        }
+        unsigned props = ir_op_props[op->op];
         if (is_dead(&k, op, i)) {
             op->op = IR_nop;
+            first = i;
             continue;
         }
-        if ((props & IR_EXIT) || op->op == IR_getflags) {
-            k.overwritten = false;
-        }
+        k.overwritten &= !(props & IR_EXIT) && op->op != IR_getflags;
         mark_operands(&k, op);
-        k.faults += !!(props & IR_FAULT);
+        k.faults += props & IR_FAULT;
     }
+    return first;
 }
 
-static void compact(struct ir_block *b)
+/* The same operands at their new places. */
+static uint64_t renumber(const struct ir_op *op, const ir_ref *moved)
 {
-    ir_ref moved[IR_MAX_OPS];
-    unsigned n = 0;
-    for (unsigned i = 0; i < b->nops; i++) {
-        if (b->op[i].op == IR_nop) {
-            continue;
-        }
-        struct ir_op *op = &b->op[n];
-        *op = b->op[i];
-        unsigned uses = ir_op_info[op->op].uses;
-        unsigned any = (uses | uses >> 4) & 15;
-        for (ir_ref *r = &op->a; any; r++, any >>= 1) {
-            if ((any & 1) && *r != IR_NONE) {
-                *r = moved[*r];
-            }
-        }
-        moved[i] = (ir_ref)n++;
+    uint64_t other = other_operands(op->op), refs = op->k | other;
+    uint64_t to = moved[ir_in_table(refs)] | (uint64_t)moved[ir_in_table(refs >> 16)] << 16 |
+                  (uint64_t)moved[ir_in_table(refs >> 32)] << 32 |
+                  (uint64_t)moved[ir_in_table(refs >> 48)] << 48;
+    return (to & ~other) | (op->k & other);
+}
+
+static void compact(struct ir_block *b, unsigned first)
+{
+    ir_ref moved[IR_TABLE];
+    unsigned n = first;
+    for (unsigned i = 0; i < first; i++) {
+        moved[i] = (ir_ref)i;
     }
-    b->flags = IR_NONE;
+    moved[ir_in_table(IR_NONE)] = IR_NONE;
+    for (unsigned i = first; i < b->nops; i++) {
+        struct ir_op op = b->op[i];
+        op.k = renumber(&op, moved);
+        b->op[n] = op;
+        moved[i] = (ir_ref)n;
+        n += op.op != IR_nop;
+    }
     b->nops = (uint16_t)n;
 }
 
 void ir_optimize(struct ir_block *b)
 {
-    mark_dead(b);
-    compact(b);
+    unsigned first = mark_dead(b);
+    if (first < b->nops) {
+        compact(b, first);
+    }
+    b->flags = IR_NONE;
 }

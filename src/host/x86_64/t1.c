@@ -149,7 +149,7 @@ static void fuse_one(struct t1 *t, ir_ref i)
     }
     for (unsigned j = i; j-- > 0 && i - j <= FUSE_REACH;) {
         const struct ir_op *v = &b->op[j];
-        unsigned props = ir_op_info[v->op].props;
+        unsigned props = ir_op_props[v->op];
         bool other_flags = v->op == IR_flags;
         if (v->type == f->type && t->v[j].fuse == IR_NONE &&
             (matches_value(t, f, v, (ir_ref)j) || matches_rmw(t, f, v, (ir_ref)j))) {
@@ -161,46 +161,44 @@ static void fuse_one(struct t1 *t, ir_ref i)
         }
     }
     if (i + 1u < b->nops && b->op[i + 1].type == f->type &&
-        !(ir_op_info[b->op[i + 1].op].props & IR_FAULT) &&
+        !(ir_op_props[b->op[i + 1].op] & IR_FAULT) &&
         matches_value(t, f, &b->op[i + 1], (ir_ref)(i + 1))) {
         pair(t, i, (ir_ref)(i + 1));
     }
 }
 
-/* Also notes in v[].next each op's `insn`, and in that one's `last` its last op that can fault. */
+/*
+ * Also notes in v[].next each op's `insn`, and in that one's `last` its last op that can fault. An
+ * op may be paired with the one behind it, which must have its entry before.
+ */
 static void fuse(struct t1 *t)
 {
     const struct ir_block *b = t->b;
     ir_ref insn = 0;
-    for (unsigned i = 0; i < b->nops; i++) {
-        t->v[i] = (struct val){.fuse = IR_NONE, .next = insn};
-    }
+    const struct val none = {.fuse = IR_NONE};
+    t->v[0] = none;
     for (unsigned i = 0; i < b->nops; i++) {
         unsigned op = b->op[i].op;
         insn = op == IR_insn ? (ir_ref)i : insn;
+        t->v[i + 1] = none;
         t->v[i].next = insn;
         if (op == IR_flags) {
             fuse_one(t, (ir_ref)i);
         }
-        if (ir_op_info[op].props & IR_FAULT) {
-            t->v[insn].last = (ir_ref)i;
-        }
+        t->v[ir_op_props[op] & IR_FAULT ? insn : ir_in_table(IR_NONE)].last = (ir_ref)i;
     }
 }
 
-static void use(struct t1 *t, ir_ref v, unsigned at)
+/* `v` may be IR_NONE. */
+static void use(struct t1 *t, uint64_t v, unsigned at)
 {
-    if (v != IR_NONE && t->v[v].last < at) {
-        t->v[v].last = (ir_ref)at;
-    }
+    struct val *x = &t->v[ir_in_table(v)];
+    x->last = x->last < at ? (ir_ref)at : x->last;
 }
 
 /* Flags of an earlier instruction must outlive what can fault in this one: it runs again then. */
 static void use_flags(struct t1 *t, ir_ref f, unsigned at)
 {
-    if (f == IR_NONE) {
-        return;
-    }
     ir_ref insn = t->v[at].next;
     if (f < insn && t->v[insn].last > at) {
         at = t->v[insn].last;
@@ -208,57 +206,35 @@ static void use_flags(struct t1 *t, ir_ref f, unsigned at)
     use(t, f, at);
 }
 
+/* Values without looking which there are. */
 static void use_operands(struct t1 *t, unsigned i, unsigned at)
 {
     const struct ir_op *op = &t->b->op[i];
-    const ir_ref *v = &op->a;
-    for (unsigned uses = ir_op_info[op->op].uses; uses & 0xff; uses = uses >> 1 & 0x77, v++) {
-        if (uses & 0x10) {
-            use_flags(t, *v, at);
-        } else if (uses & 1) {
-            use(t, *v, at);
-        }
+    unsigned uses = ir_op_uses[op->op];
+    uint64_t values = op->k | ir_not_operands[uses & 15];
+    use(t, values, at);
+    use(t, values >> 16, at);
+    use(t, values >> 32, at);
+    use(t, values >> 48, at);
+    if (uses >> 4) { /* one of them */
+        use_flags(t, (&op->a)[__builtin_ctz(uses >> 4)], at);
     }
 }
 
-struct back {
-    unsigned arch_need;          /* next exit, where the guest's flags are looked at; 0: none */
-    ir_ref home[MAX_GUEST_REGS]; /* value that is set there next in this instruction */
-    uint8_t home_type[MAX_GUEST_REGS];
-    uint8_t set[IR_MAX_OPS]; /* guest registers with an entry in home */
-    unsigned nset;
-};
-
-static void forget_homes(struct back *k)
+/* A home is the value that is set there next in this instruction, and under which number all were
+ * forgotten before. */
+static uint64_t home_of(const struct t1 *t, ir_ref v)
 {
-    while (k->nset) {
-        k->home[k->set[--k->nset]] = IR_NONE;
-    }
+    return t->homes_from << 16 | v;
 }
 
-static void note_home(struct t1 *t, struct back *k, const struct ir_op *op)
+static void note_home(struct t1 *t, const struct ir_op *op)
 {
-    if (op->type == IR_H8) {
-        k->home[op->aux] = IR_NONE;
-        return;
-    }
-    k->home[op->aux] = op->a;
-    k->home_type[op->aux] = op->type;
-    if (k->nset < sizeof(k->set)) {
-        k->set[k->nset++] = (uint8_t)op->aux;
-    }
+    bool whole = op->type != IR_H8;
+    t->home[op->aux + 1] = whole ? home_of(t, op->a) : 0;
     struct val *x = &t->v[op->a];
-    if (!x->home && t->b->op[op->a].type == op->type) {
+    if (whole && !x->home && t->b->op[op->a].type == op->type) {
         x->home = (uint8_t)(op->aux + 1);
-    }
-}
-
-/* A value keeps its home only if the setreg is still ahead of it with nothing in between. */
-static void check_home(struct t1 *t, struct back *k, unsigned i)
-{
-    struct val *x = &t->v[i];
-    if (x->home && k->home[x->home - 1] != i) {
-        x->home = 0;
     }
 }
 
@@ -288,57 +264,46 @@ static void unfuse_dead(struct t1 *t, unsigned j)
     }
 }
 
-static bool live(struct t1 *t, struct back *k, unsigned i)
+/* Of setflags: `*exit` is the next way out, where the guest's flags are looked at; 0: none. */
+static void use_guest_flags(struct t1 *t, ir_ref f, unsigned *exit)
 {
-    const struct ir_op *op = &t->b->op[i];
-    if (op->op == IR_setflags) {
-        bool needed = k->arch_need != 0;
-        if (needed) {
-            use(t, op->a, k->arch_need);
-        }
-        k->arch_need = 0;
-        return needed;
+    if (*exit) {
+        use(t, f, *exit);
     }
-    return t->v[i].last || (ir_op_info[op->op].props & (IR_EFFECT | IR_FAULT | IR_END));
+    *exit = 0;
 }
 
 static void uses(struct t1 *t)
 {
     const struct ir_block *b = t->b;
-    struct back k;
-    k.arch_need = 0;
-    k.nset = 0;
-    for (unsigned g = 0; g < t->c->guest->nregs; g++) {
-        k.home[g] = IR_NONE;
-    }
+    unsigned exit = 0;
+    t->homes_from++;
     for (unsigned i = b->nops; i-- > 0;) {
         const struct ir_op *op = &b->op[i];
-        unsigned props = ir_op_info[op->op].props;
+        struct val *x = &t->v[i];
+        unsigned props = ir_op_props[op->op];
         if (op->op == IR_insn) {
-            forget_homes(&k);
-            t->v[i].last = 0;
+            t->homes_from++;
+            x->last = 0;
             continue;
         }
-        check_home(t, &k, i);
-        if (props & (IR_FAULT | IR_EXIT | IR_END)) {
-            forget_homes(&k);
-        }
-        if ((props & IR_EXIT) && !k.arch_need) {
-            k.arch_need = i;
-        }
-        if (!live(t, &k, i)) {
+        /* It keeps its home only if the setreg is still ahead of it with nothing in between. */
+        x->home = t->home[x->home] == home_of(t, (ir_ref)i) ? x->home : 0;
+        t->homes_from += (props & (IR_FAULT | IR_EXIT | IR_END)) != 0;
+        exit = (props & IR_EXIT) && !exit ? i : exit;
+        if (op->op == IR_setflags) {
+            use_guest_flags(t, op->a, &exit);
+        } else if (!x->last && !(props & (IR_EFFECT | IR_FAULT | IR_END))) {
             unfuse_dead(t, i);
-            continue;
-        }
-        if (op->op == IR_getreg) {
-            k.home[op->aux] = IR_NONE;
-        } else if (op->op == IR_setreg) {
-            note_home(t, &k, op);
-        }
-        if (op->op == IR_flags) {
+        } else if (op->op == IR_getreg) {
+            t->home[op->aux + 1] = 0;
+        } else if (op->op == IR_flags) {
             use_flags_op(t, i);
-        } else if (op->op != IR_setflags) {
+        } else {
             use_operands(t, i, i);
+            if (op->op == IR_setreg) {
+                note_home(t, op);
+            }
         }
     }
 }
@@ -387,7 +352,7 @@ static bool is_dead(const struct t1 *t, const struct ir_op *op)
     if (op->op == IR_setflags) {
         return false;
     }
-    return !t->v[t->i].last && !(ir_op_info[op->op].props & (IR_EFFECT | IR_FAULT | IR_END));
+    return !t->v[t->i].last && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
 }
 
 /* What is undone when an instruction turns out not to be lowered. */
@@ -425,9 +390,7 @@ static void start(struct t1 *t)
         t->slot_val[k] = IR_NONE;
     }
     t->nslots = 0;
-    for (unsigned g = 0; g < t->c->guest->nregs; g++) {
-        t->alias[g] = IR_NONE;
-    }
+    memset(t->alias, 0xff, t->c->guest->nregs * sizeof(t->alias[0]));
     t1_unlock(t);
     fuse(t);
     uses(t);
@@ -498,7 +461,7 @@ static void strip(struct t1 *t, const struct ir_codebuf *buf)
 static bool touches_memory(const struct ir_block *b)
 {
     for (unsigned i = 0; i < b->nops; i++) {
-        if (ir_op_info[b->op[i].op].props & IR_FAULT) {
+        if (ir_op_props[b->op[i].op] & IR_FAULT) {
             return true;
         }
     }

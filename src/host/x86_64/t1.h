@@ -130,7 +130,9 @@ struct t1 {
     unsigned nlinks;
     struct ir_hints hints;
     uint8_t *strip_top; /* while the strip of a loop is emitted: where it begins */
-    struct val v[IR_MAX_OPS];
+    struct val v[IR_TABLE];
+    uint64_t home[MAX_GUEST_REGS + 1]; /* by guest register + 1, see home_of(); [0]: 0 */
+    uint64_t homes_from;
     struct plan plan;
 };
 

@@ -21,7 +21,7 @@ static bool becomes_guests(const struct t1 *t, ir_ref f)
         if (op->op == IR_setflags && op->a == f) {
             return true;
         }
-        if (ir_op_info[op->op].props & (IR_FAULT | IR_EXIT)) {
+        if (ir_op_props[op->op] & (IR_FAULT | IR_EXIT)) {
             return false;
         }
     }
