@@ -140,6 +140,15 @@ static bool fuse_rmw_logic(struct t1 *t, ir_ref i)
     return true;
 }
 
+/* Ops that flags can be a by-product of. */
+static const bool has_by_product[IR_OPCODES] = {
+    [IR_add] = true, [IR_sub] = true, [IR_and] = true,    [IR_or] = true,   [IR_xor] = true,
+    [IR_adc] = true, [IR_sbb] = true, [IR_adcx] = true,   [IR_adox] = true, [IR_neg] = true,
+    [IR_mul] = true, [IR_shl] = true, [IR_shr] = true,    [IR_sar] = true,  [IR_rol] = true,
+    [IR_ror] = true, [IR_rcl] = true, [IR_rcr] = true,    [IR_shld] = true, [IR_shrd] = true,
+    [IR_clz] = true, [IR_ctz] = true, [IR_popcnt] = true, [IR_rmw] = true,  [IR_cmpxchg] = true,
+};
+
 static void fuse_one(struct t1 *t, ir_ref i)
 {
     const struct ir_block *b = t->b;
@@ -151,7 +160,7 @@ static void fuse_one(struct t1 *t, ir_ref i)
         const struct ir_op *v = &b->op[j];
         unsigned props = ir_op_props[v->op];
         bool other_flags = v->op == IR_flags;
-        if (v->type == f->type && t->v[j].fuse == IR_NONE &&
+        if (has_by_product[v->op] && v->type == f->type && t->v[j].fuse == IR_NONE &&
             (matches_value(t, f, v, (ir_ref)j) || matches_rmw(t, f, v, (ir_ref)j))) {
             pair(t, i, (ir_ref)j);
             return;
@@ -160,7 +169,7 @@ static void fuse_one(struct t1 *t, ir_ref i)
             break;
         }
     }
-    if (i + 1u < b->nops && b->op[i + 1].type == f->type &&
+    if (i + 1u < b->nops && has_by_product[b->op[i + 1].op] && b->op[i + 1].type == f->type &&
         !(ir_op_props[b->op[i + 1].op] & IR_FAULT) &&
         matches_value(t, f, &b->op[i + 1], (ir_ref)(i + 1))) {
         pair(t, i, (ir_ref)(i + 1));
@@ -308,6 +317,16 @@ static void uses(struct t1 *t)
     }
 }
 
+static bool emit_getflags(struct t1 *t)
+{
+    if (t->fl.arch != IR_NONE || t->fl.env != IR_NONE) {
+        return false;
+    }
+    t->flags_seen = true;
+    t->fl.env = (ir_ref)t->i;
+    return true;
+}
+
 static bool emit_op(struct t1 *t, const struct ir_op *op)
 {
     switch (op->op) {
@@ -315,14 +334,7 @@ static bool emit_op(struct t1 *t, const struct ir_op *op)
     case IR_const: t->v[t->i].loc = L_CONST; return true;
     case IR_getreg: t1_getreg(t, op); return true;
     case IR_setreg: t1_setreg(t, op); return true;
-    case IR_getflags:
-        if (t->fl.arch != IR_NONE || t->fl.env != IR_NONE) {
-            return false;
-        }
-        t->flags_seen = true;
-        t->fl.env = (ir_ref)t->i;
-        return true;
-    case IR_setflags: t->fl.arch = op->a; return true;
+    case IR_getflags: return emit_getflags(t);
     case IR_flags:
         if (t->v[t->i].fuse == IR_NONE) {
             t1_flags_op(t, op);
@@ -349,10 +361,16 @@ static bool emit_op(struct t1 *t, const struct ir_op *op)
 
 static bool is_dead(const struct t1 *t, const struct ir_op *op)
 {
-    if (op->op == IR_setflags) {
-        return false;
-    }
     return !t->v[t->i].last && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
+}
+
+/* After an op: nothing is locked, and what was used last is let go of. */
+static void release(struct t1 *t)
+{
+    t1_unlock(t);
+    if ((t->temp_val[0] & t->temp_val[1] & t->temp_val[2]) != IR_NONE || t->nslots) {
+        t1_release(t);
+    }
 }
 
 /* What is undone when an instruction turns out not to be lowered. */
@@ -407,8 +425,8 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
     const struct ir_block *b = t->b;
     struct mark m = mark_of(t);
     unsigned done = 0;
-    for (t->i = 0; t->i < b->nops; t->i++) {
-        const struct ir_op *op = &b->op[t->i];
+    const struct ir_op *op = b->op, *end = op + b->nops;
+    for (t->i = 0; op < end; t->i++, op++) {
         if (op->op == IR_insn) {
             m = mark_of(t);
             t->insn = t->i;
@@ -418,6 +436,10 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
                 return done;
             }
             done++;
+            continue;
+        }
+        if (op->op == IR_setflags && !t->skip_next) {
+            t->fl.arch = op->a;
             continue;
         }
         if (t->skip_next || is_dead(t, op)) {
@@ -430,7 +452,7 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
             t1_step_exit(t);
             return done - 1;
         }
-        t1_release(t);
+        release(t);
     }
     return done;
 }

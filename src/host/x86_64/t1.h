@@ -112,8 +112,8 @@ struct t1 {
     uint64_t pc;      /* of the current instruction */
     unsigned insn;    /* op index of its `insn` */
     ir_ref temp_val[NTEMPS];
-    bool temp_busy[NTEMPS]; /* taken without a value */
-    uint16_t lock;          /* host registers that must stay */
+    bool temp_busy[NTEMPS + 1]; /* taken without a value; one more is quicker to clear */
+    uint16_t lock;              /* host registers that must stay */
     ir_ref slot_val[NSLOTS];
     unsigned nslots; /* in use */
     struct flag_state fl;

@@ -344,7 +344,6 @@ void t1_bind(struct t1 *t, unsigned reg, unsigned zx)
 
 void t1_release(struct t1 *t)
 {
-    t1_unlock(t);
     for (int k = 0; k < NTEMPS; k++) {
         if (t->temp_val[k] != IR_NONE && !used_later(t, t->temp_val[k])) {
             t->temp_val[k] = IR_NONE;

@@ -66,7 +66,7 @@ static int64_t read64(const uint8_t *p)
 }
 
 /* False: fifteen bytes and no opcode. */
-static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
+static bool take_all_prefixes(struct decoder *d, struct x86_insn *insn)
 {
     const uint8_t *end = d->p + X86_MAX_LEN;
     while (d->p < end) {
@@ -95,6 +95,18 @@ static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
         }
     }
     return false;
+}
+
+/* The same. Most instructions have none, or REX. */
+static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
+{
+    bool rex = insn->mode == 8 && (*d->p & 0xf0) == 0x40;
+    if (prefixes[d->p[rex]] != P_NONE) {
+        return take_all_prefixes(d, insn);
+    }
+    d->rex = rex ? *d->p : 0;
+    d->p += rex;
+    return true;
 }
 
 /* c4 and c5 behind the opcode position; p is at the byte after it. False: #UD. */
@@ -209,31 +221,26 @@ static void take_mem16(struct decoder *d, struct x86_insn *insn)
 /* Vol. 2A tables 2-2 and 2-3. */
 static void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib)
 {
+    static const uint8_t bytes[4] = {0, 1, 4};
     unsigned mod = insn->modrm >> 6;
-    unsigned rm = insn->modrm & 7;
-    if (rm == 4) {
+    unsigned base = insn->modrm & 7;
+    bool has_sib = base == 4;
+    if (has_sib) {
         uint8_t sib = *d->p++;
         unsigned index = (sib >> 3 & 7) | (d->rex & X_BIT ? 8 : 0);
-        rm = sib & 7;
+        base = sib & 7;
         insn->scale = sib >> 6;
         insn->index = index == 4 && !vsib ? X86_REG_NONE : index;
-        insn->base = rm | (d->rex & B_BIT ? 8 : 0);
-        if (rm == 5 && mod == 0) {
-            insn->base = X86_REG_NONE;
-            mod = 2;
-        }
-    } else if (rm == 5 && mod == 0) {
-        insn->base = insn->mode == 8 ? X86_REG_RIP : X86_REG_NONE;
+    }
+    if (base == 5 && mod == 0) {
+        insn->base = insn->mode == 8 && !has_sib ? X86_REG_RIP : X86_REG_NONE;
         mod = 2;
     } else {
-        insn->base = rm | (d->rex & B_BIT ? 8 : 0);
+        insn->base = base | (d->rex & B_BIT ? 8 : 0);
     }
-    if (mod == 1) {
-        insn->disp = (int8_t)*d->p++;
-    } else if (mod == 2) {
-        insn->disp = read32(d->p);
-        d->p += 4;
-    }
+    int32_t disp = read32(d->p);
+    insn->disp = mod == 2 ? disp : mod == 1 ? (int8_t)disp : 0;
+    d->p += bytes[mod];
 }
 
 /* The ModRM byte and what hangs on it. False: #UD. */
@@ -258,39 +265,32 @@ static bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags)
     return true;
 }
 
-static bool take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o, unsigned size)
+/* Little endian, of 1 to 8 bytes. */
+static int64_t read_bytes(const uint8_t *p, unsigned n, bool is_signed)
 {
-    int64_t value = 0;
-    const uint8_t *start = d->p;
-    o->kind = X86_OPND_IMM;
-    switch (size) {
-    case X86_SIZE_B: value = *d->p++; break;
-    case X86_SIZE_BS: value = (int8_t)*d->p++; break;
-    case X86_SIZE_W:
-        value = read16(d->p);
-        d->p += 2;
-        break;
-    case X86_SIZE_V:
-        if (insn->opsize == 8) {
-            value = read64(d->p);
-            d->p += 8;
-            break;
-        }
-        /* fall through */
-    default: /* z */
+    uint64_t v = (uint64_t)read64(p) << (64 - 8 * n);
+    return is_signed ? (int64_t)v >> (64 - 8 * n) : (int64_t)(v >> (64 - 8 * n));
+}
+
+static void take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o, unsigned size)
+{
+    bool is_signed = size != X86_SIZE_B && size != X86_SIZE_W;
+    unsigned n = size == X86_SIZE_W ? 2 : 1;
+    if (size != X86_SIZE_B && size != X86_SIZE_BS && size != X86_SIZE_W) { /* v, z */
+        n = size == X86_SIZE_V || insn->opsize < 4 ? insn->opsize : 4;
         o->size = insn->opsize;
-        value = insn->opsize == 2 ? (int16_t)read16(d->p) : read32(d->p);
-        d->p += insn->opsize == 2 ? 2 : 4;
     }
+    int64_t value = read_bytes(d->p, n, is_signed);
+    d->p += n;
+    o->kind = X86_OPND_IMM;
     if (o > insn->opnd && o[-1].kind == X86_OPND_IMM) {
         insn->imm2 = value;
         insn->imm_len = 0;
     } else {
         insn->imm = value;
-        insn->imm_len = d->p - start;
-        insn->imm_signed = size != X86_SIZE_B && size != X86_SIZE_W;
+        insn->imm_len = n;
+        insn->imm_signed = is_signed;
     }
-    return true;
 }
 
 static void take_rel(struct decoder *d, struct x86_insn *insn, unsigned size)
@@ -328,16 +328,6 @@ static void take_moffs(struct decoder *d, struct x86_insn *insn)
     d->p += insn->addrsize;
 }
 
-static void set_gpr(const struct x86_insn *insn, struct x86_opnd *o, unsigned reg)
-{
-    o->kind = X86_OPND_GPR;
-    if (o->size == 1 && !insn->rex && reg >= 4 && reg < 8) {
-        o->high = 1;
-        reg -= 4;
-    }
-    o->reg = reg;
-}
-
 /* CR0, 2, 3, 4 and 8 exist; DR0 to 7. */
 static bool set_special(struct x86_opnd *o, unsigned kind, unsigned reg)
 {
@@ -360,95 +350,26 @@ static void set_string(struct x86_insn *insn, struct x86_opnd *o, bool dest)
     }
 }
 
-/* Fills one operand. False: #UD. */
-static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o,
+/* Operands that take more than a register number or a look at ModRM. False: #UD. */
+static bool take_special(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o,
                          const struct x86_code *code)
 {
     unsigned reg = (insn->modrm >> 3 & 7) | (d->rex & R_BIT ? 8 : 0);
-    unsigned rm = (insn->modrm & 7) | (d->rex & B_BIT ? 8 : 0);
-    bool mem = insn->modrm < 0xc0;
-    o->size = d->sizes[code->size];
     switch (code->how) {
-    case X86_HOW_E:
-        if (mem) {
-            o->kind = X86_OPND_MEM;
-            return true;
-        }
-        set_gpr(insn, o, rm);
-        return true;
-    case X86_HOW_R: set_gpr(insn, o, rm); return true;
-    case X86_HOW_G:
-        if (code->size == X86_SIZE_AD) {
-            o->size = insn->addrsize;
-        }
-        set_gpr(insn, o, reg);
-        return true;
-    case X86_HOW_Z: set_gpr(insn, o, (insn->opcode & 7) | (d->rex & B_BIT ? 8 : 0)); return true;
-    case X86_HOW_B:
-        o->kind = X86_OPND_GPR;
-        o->reg = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7;
-        return true;
-    case X86_HOW_M: o->kind = X86_OPND_MEM; return true;
-    case X86_HOW_I: return take_imm(d, insn, o, code->size);
+    case X86_HOW_I: take_imm(d, insn, o, code->size); return true;
     case X86_HOW_J:
         o->kind = X86_OPND_REL;
         take_rel(d, insn, code->size);
-        return true;
-    case X86_HOW_W:
-        if (mem) {
-            o->kind = X86_OPND_MEM;
-            return true;
-        }
-        /* fall through */
-    case X86_HOW_U:
-        o->kind = X86_OPND_VEC;
-        o->reg = rm;
-        return true;
-    case X86_HOW_V:
-        o->kind = X86_OPND_VEC;
-        o->reg = reg;
-        return true;
-    case X86_HOW_H:
-        o->kind = X86_OPND_VEC;
-        o->reg = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7;
         return true;
     case X86_HOW_L:
         o->kind = X86_OPND_VEC;
         insn->imm = *d->p++;
         o->reg = insn->imm >> 4 & (insn->mode == 8 ? 15 : 7);
         return true;
-    case X86_HOW_Q:
-        if (mem) {
-            o->kind = X86_OPND_MEM;
-            return true;
-        }
-        /* fall through */
-    case X86_HOW_N:
-        o->kind = X86_OPND_MMX;
-        o->reg = rm & 7;
-        return true;
-    case X86_HOW_P:
-        o->kind = X86_OPND_MMX;
-        o->reg = reg & 7;
-        return true;
-    case X86_HOW_GPR:
-        o->kind = X86_OPND_GPR;
-        o->reg = code->reg;
-        return true;
-    case X86_HOW_SEG:
-        o->kind = X86_OPND_SEG;
-        o->reg = code->reg;
-        return true;
     case X86_HOW_S:
         o->kind = X86_OPND_SEG;
         o->reg = reg & 7;
         return o->reg < 6 && (o != insn->opnd || o->reg != X86_SEG_CS);
-    case X86_HOW_ST: o->kind = X86_OPND_ST; return true;
-    case X86_HOW_STI:
-        o->kind = X86_OPND_ST;
-        o->reg = insn->modrm & 7;
-        return true;
-    case X86_HOW_XMM: o->kind = X86_OPND_VEC; return true;
     case X86_HOW_ONE:
         o->kind = X86_OPND_IMM;
         insn->imm = 1;
@@ -467,6 +388,67 @@ static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_op
     case X86_HOW_D: return set_special(o, X86_OPND_DR, reg);
     }
     return false;
+}
+
+/* Where the numbers of the other operands come from. */
+enum from { FROM_NONE, FROM_REG, FROM_RM, FROM_OPCODE, FROM_VVVV, FROM_CODE };
+static const struct {
+    uint8_t kind, from, mask;
+    bool mem; /* or a memory operand, as ModRM says */
+} simple[] = {
+    [X86_HOW_E] = {X86_OPND_GPR, FROM_RM, 15, true},
+    [X86_HOW_G] = {X86_OPND_GPR, FROM_REG, 15},
+    [X86_HOW_R] = {X86_OPND_GPR, FROM_RM, 15},
+    [X86_HOW_Z] = {X86_OPND_GPR, FROM_OPCODE, 15},
+    [X86_HOW_B] = {X86_OPND_GPR, FROM_VVVV, 15},
+    [X86_HOW_M] = {X86_OPND_MEM, FROM_NONE, 0},
+    [X86_HOW_W] = {X86_OPND_VEC, FROM_RM, 15, true},
+    [X86_HOW_U] = {X86_OPND_VEC, FROM_RM, 15},
+    [X86_HOW_V] = {X86_OPND_VEC, FROM_REG, 15},
+    [X86_HOW_H] = {X86_OPND_VEC, FROM_VVVV, 15},
+    [X86_HOW_Q] = {X86_OPND_MMX, FROM_RM, 7, true},
+    [X86_HOW_N] = {X86_OPND_MMX, FROM_RM, 7},
+    [X86_HOW_P] = {X86_OPND_MMX, FROM_REG, 7},
+    [X86_HOW_GPR] = {X86_OPND_GPR, FROM_CODE, 15},
+    [X86_HOW_SEG] = {X86_OPND_SEG, FROM_CODE, 15},
+    [X86_HOW_ST] = {X86_OPND_ST, FROM_NONE, 0},
+    [X86_HOW_STI] = {X86_OPND_ST, FROM_RM, 7},
+    [X86_HOW_XMM] = {X86_OPND_VEC, FROM_NONE, 0},
+    [X86_HOW_ONE] = {X86_OPND_NONE},
+};
+
+/* False: #UD. */
+static bool take_operands(struct decoder *d, struct x86_insn *insn, const struct x86_form *form)
+{
+    bool mem = insn->modrm < 0xc0;
+    unsigned b_bit = d->rex & B_BIT ? 8 : 0;
+    uint8_t number[] = {
+        [FROM_REG] = (insn->modrm >> 3 & 7) | (d->rex & R_BIT ? 8 : 0),
+        [FROM_RM] = (insn->modrm & 7) | b_bit,
+        [FROM_OPCODE] = (insn->opcode & 7) | b_bit,
+        [FROM_VVVV] = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7,
+        [FROM_CODE] = 0,
+    };
+    for (unsigned i = 0; i < form->nopnd; i++) {
+        const struct x86_code *code = &x86_codes[form->opnd[i]];
+        struct x86_opnd *o = &insn->opnd[i];
+        unsigned how = code->how, kind = simple[how].kind;
+        o->size = code->size == X86_SIZE_AD ? insn->addrsize : d->sizes[code->size];
+        if (kind == X86_OPND_NONE) {
+            if (!take_special(d, insn, o, code)) {
+                return false;
+            }
+            continue;
+        }
+        number[FROM_CODE] = code->reg;
+        unsigned n = number[simple[how].from] & simple[how].mask;
+        bool is_mem = simple[how].mem & mem;
+        bool high = kind == X86_OPND_GPR && o->size == 1 && !insn->rex && n - 4 < 4;
+        o->kind = is_mem ? X86_OPND_MEM : kind;
+        o->high = high & !is_mem;
+        o->reg = is_mem ? 0 : high ? n - 4 : n;
+    }
+    return true;
 }
 
 /* Memory operands that no ModRM byte describes. */
@@ -530,10 +512,8 @@ static bool decode_rest(struct decoder *d, struct x86_insn *insn)
         return false;
     }
     insn->nopnd = form->nopnd;
-    for (unsigned i = 0; i < form->nopnd; i++) {
-        if (!take_operand(d, insn, &insn->opnd[i], &x86_codes[form->opnd[i]])) {
-            return false;
-        }
+    if (!take_operands(d, insn, form)) {
+        return false;
     }
     if (insn->lock && !(flags & X86_FORM_LOCK && insn->modrm < 0xc0)) {
         return false;
