@@ -43,7 +43,13 @@ static inline unsigned ir_type_bytes(enum ir_type t)
     return t == IR_H8 ? 1 : 1u << t;
 }
 
-enum ir_props { IR_FAULT = 1, IR_EFFECT = 2, IR_END = 4, IR_EXIT = 8 };
+enum ir_props {
+    IR_FAULT = 1,
+    IR_EFFECT = 2,
+    IR_END = 4,
+    IR_EXIT = 8,
+    IR_SEES_FLAGS = 16 /* the guest's */
+};
 
 struct ir_op {
     uint8_t op;   /* enum ir_opcode */

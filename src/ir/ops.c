@@ -18,7 +18,8 @@ const struct ir_op_info ir_op_info[IR_OPCODES] = {
 };
 
 const uint8_t ir_op_props[IR_OPCODES] = {
-#define IR_OP(name, result, operands, props, meaning) [IR_##name] = props,
+#define IR_OP(name, result, operands, props, meaning)                                              \
+    [IR_##name] = (props) | (IR_##name == IR_getflags || (props)&IR_EXIT ? IR_SEES_FLAGS : 0),
 #include "ir/ops.def"
 #undef IR_OP
 };

@@ -18,7 +18,7 @@ struct back {
     bool overwritten;                 /* the guest's flags are, before anybody can see them */
 };
 
-static uint64_t other_operands(unsigned op)
+static inline uint64_t other_operands(unsigned op)
 {
     return ir_not_operands[(ir_op_uses[op] | ir_op_uses[op] >> 4) & 15];
 }
@@ -51,34 +51,38 @@ static bool needed_on_return(const struct back *k, const struct ir_op *op)
     return k->read[op->a] && k->faults_behind[op->a] != k->faults;
 }
 
-static bool is_dead(struct back *k, const struct ir_op *op, unsigned i)
+/* Notes that flags are set here; is it for nothing? */
+static bool flags_dead(struct back *k, const struct ir_op *op)
 {
-    if (op->op == IR_setflags) {
-        bool dead = k->overwritten && !needed_on_return(k, op);
-        k->overwritten = true;
-        return dead;
-    }
-    return !k->used[i] && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
+    bool dead = k->overwritten && !needed_on_return(k, op);
+    k->overwritten = true;
+    return dead;
 }
 
 /* The first dead op, or the block's end. */
 static unsigned mark_dead(struct ir_block *b)
 {
     struct back k;
+    struct ir_op *const ops = b->op;
     unsigned first = b->nops;
     memset(k.used, 0, b->nops);
     memset(k.read, 0, b->nops);
     k.faults = 0;
     k.overwritten = false;
     for (unsigned i = b->nops; i-- > 0;) {
-        struct ir_op *op = &b->op[i];
+        struct ir_op *op = &ops[i];
         unsigned props = ir_op_props[op->op];
-        if (is_dead(&k, op, i)) {
+        bool dead = op->op == IR_setflags
+                        ? flags_dead(&k, op)
+                        : !k.used[i] && !(props & (IR_EFFECT | IR_FAULT | IR_END));
+        if (dead) {
             op->op = IR_nop;
             first = i;
             continue;
         }
-        k.overwritten &= !(props & IR_EXIT) && op->op != IR_getflags;
+        if (props & IR_SEES_FLAGS) {
+            k.overwritten = false;
+        }
         mark_operands(&k, op);
         k.faults += props & IR_FAULT;
     }

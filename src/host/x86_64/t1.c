@@ -182,49 +182,52 @@ static void fuse_one(struct t1 *t, ir_ref i)
  */
 static void fuse(struct t1 *t)
 {
-    const struct ir_block *b = t->b;
+    const struct ir_op *ops = t->b->op;
+    unsigned n = t->b->nops;
     ir_ref insn = 0;
-    const struct val none = {.fuse = IR_NONE};
-    t->v[0] = none;
-    for (unsigned i = 0; i < b->nops; i++) {
-        unsigned op = b->op[i].op;
+    memset(t->last, 0, n * sizeof(t->last[0]));
+    t->v[0] = (struct val){.fuse = IR_NONE};
+    for (unsigned i = 0; i < n; i++) {
+        unsigned op = ops[i].op;
         insn = op == IR_insn ? (ir_ref)i : insn;
-        t->v[i + 1] = none;
+        t->v[i + 1] = (struct val){.fuse = IR_NONE};
         t->v[i].next = insn;
         if (op == IR_flags) {
             fuse_one(t, (ir_ref)i);
         }
-        t->v[ir_op_props[op] & IR_FAULT ? insn : ir_in_table(IR_NONE)].last = (ir_ref)i;
+        t->last[ir_op_props[op] & IR_FAULT ? insn : ir_in_table(IR_NONE)] = (ir_ref)i;
     }
 }
 
 /* `v` may be IR_NONE. */
-static void use(struct t1 *t, uint64_t v, unsigned at)
+static inline void use(struct t1 *t, uint64_t v, unsigned at)
 {
-    struct val *x = &t->v[ir_in_table(v)];
-    x->last = x->last < at ? (ir_ref)at : x->last;
+    ir_ref *last = &t->last[ir_in_table(v)];
+    *last = *last < at ? (ir_ref)at : *last;
 }
 
 /* Flags of an earlier instruction must outlive what can fault in this one: it runs again then. */
 static void use_flags(struct t1 *t, ir_ref f, unsigned at)
 {
     ir_ref insn = t->v[at].next;
-    if (f < insn && t->v[insn].last > at) {
-        at = t->v[insn].last;
+    if (f < insn && t->last[insn] > at) {
+        at = t->last[insn];
     }
     use(t, f, at);
 }
 
-/* Values without looking which there are. */
-static void use_operands(struct t1 *t, unsigned i, unsigned at)
+/* Values a and b without looking whether there are some. */
+static inline void use_operands(struct t1 *t, unsigned i, unsigned at)
 {
     const struct ir_op *op = &t->b->op[i];
     unsigned uses = ir_op_uses[op->op];
     uint64_t values = op->k | ir_not_operands[uses & 15];
     use(t, values, at);
     use(t, values >> 16, at);
-    use(t, values >> 32, at);
-    use(t, values >> 48, at);
+    if (uses & 12) {
+        use(t, values >> 32, at);
+        use(t, values >> 48, at);
+    }
     if (uses >> 4) { /* one of them */
         use_flags(t, (&op->a)[__builtin_ctz(uses >> 4)], at);
     }
@@ -251,7 +254,7 @@ static void use_flags_op(struct t1 *t, unsigned i)
 {
     const struct ir_op *op = &t->b->op[i];
     ir_ref j = t->v[i].fuse;
-    if (j == IR_NONE || (j > i && !t->v[j].last)) {
+    if (j == IR_NONE || (j > i && !t->last[j])) {
         t->v[i].fuse = IR_NONE;
         use_operands(t, i, i);
         return;
@@ -267,7 +270,7 @@ static void unfuse_dead(struct t1 *t, unsigned j)
     ir_ref f = t->v[j].fuse;
     if (f != IR_NONE && f > j) {
         t->v[f].fuse = t->v[j].fuse = IR_NONE;
-        if (t->v[f].last) {
+        if (t->last[f]) {
             use_operands(t, f, f);
         }
     }
@@ -284,16 +287,16 @@ static void use_guest_flags(struct t1 *t, ir_ref f, unsigned *exit)
 
 static void uses(struct t1 *t)
 {
-    const struct ir_block *b = t->b;
+    const struct ir_op *ops = t->b->op;
     unsigned exit = 0;
     t->homes_from++;
-    for (unsigned i = b->nops; i-- > 0;) {
-        const struct ir_op *op = &b->op[i];
+    for (unsigned i = t->b->nops; i-- > 0;) {
+        const struct ir_op *op = &ops[i];
         struct val *x = &t->v[i];
         unsigned props = ir_op_props[op->op];
         if (op->op == IR_insn) {
             t->homes_from++;
-            x->last = 0;
+            t->last[i] = 0;
             continue;
         }
         /* It keeps its home only if the setreg is still ahead of it with nothing in between. */
@@ -302,13 +305,13 @@ static void uses(struct t1 *t)
         exit = (props & IR_EXIT) && !exit ? i : exit;
         if (op->op == IR_setflags) {
             use_guest_flags(t, op->a, &exit);
-        } else if (!x->last && !(props & (IR_EFFECT | IR_FAULT | IR_END))) {
+        } else if (!t->last[i] && !(props & (IR_EFFECT | IR_FAULT | IR_END))) {
             unfuse_dead(t, i);
         } else if (op->op == IR_getreg) {
             t->home[op->aux + 1] = 0;
         } else if (op->op == IR_flags) {
             use_flags_op(t, i);
-        } else {
+        } else if (op->op != IR_const) {
             use_operands(t, i, i);
             if (op->op == IR_setreg) {
                 note_home(t, op);
@@ -361,7 +364,7 @@ static bool emit_op(struct t1 *t, const struct ir_op *op)
 
 static bool is_dead(const struct t1 *t, const struct ir_op *op)
 {
-    return !t->v[t->i].last && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
+    return !t->last[t->i] && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
 }
 
 /* After an op: nothing is locked, and what was used last is let go of. */

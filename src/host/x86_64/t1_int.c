@@ -65,7 +65,7 @@ static bool better_swapped(const struct t1 *t, const struct ir_op *op)
 static bool add_by_lea(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b)
 {
     int32_t imm;
-    bool flags_matter = t->fl.host != IR_NONE && t->v[t->fl.host].last > t->i;
+    bool flags_matter = t->fl.host != IR_NONE && t->last[t->fl.host] > t->i;
     if (op->type < IR_I32 || t1_wanted_flags(t, (ir_ref)t->i) != IR_NONE) {
         return false;
     }

@@ -47,7 +47,7 @@ static bool load_for_write(struct t1 *t, const struct ir_op *op)
     if (st != IR_NONE) {
         x_lea(&t->hot, IR_I64, temps[0], m);
         m = x_m(temps[0], 0);
-        t->v[st].last = st;
+        t->last[st] = st;
         t1_bind_value(t, st, temps[0]);
     }
     x_movzx(&t->hot, op->type, temps[1], m);
@@ -235,7 +235,7 @@ static bool rmw(struct t1 *t, const struct ir_op *op)
 {
     enum ir_rmw what = IR_AUX_RMW(op->aux);
     ir_ref f = t1_wanted_flags(t, (ir_ref)t->i);
-    bool old = t->v[t->i].last;
+    bool old = t->last[t->i];
     if (what == IR_RMW_XCHG || (old && what == IR_RMW_ADD)) {
         return rmw_exchange(t, op, what, f);
     }

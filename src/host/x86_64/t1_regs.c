@@ -15,7 +15,7 @@ static int temp_index(unsigned reg)
 
 static bool used_later(const struct t1 *t, ir_ref v)
 {
-    return t->v[v].last > t->i;
+    return t->last[v] > t->i;
 }
 
 static bool spill(struct t1 *t, int k)
@@ -48,7 +48,7 @@ static int victim(const struct t1 *t)
         if (t->temp_val[k] == IR_NONE) {
             return k;
         }
-        if (best < 0 || t->v[t->temp_val[k]].last > t->v[t->temp_val[best]].last) {
+        if (best < 0 || t->last[t->temp_val[k]] > t->last[t->temp_val[best]]) {
             best = k;
         }
     }
