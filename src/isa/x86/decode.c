@@ -32,7 +32,10 @@ static const uint8_t prefixes[256] = {
     [0x4e] = P_REX,  [0x4f] = P_REX,
 };
 
-/* Decoding in progress, what the caller need not see. */
+/*
+ * Decoding in progress, what the caller need not see. The one of decode_padded() is to stay in
+ * registers: what is not inline there gets the address of a copy.
+ */
 struct decoder {
     const uint8_t *p; /* next byte */
     uint8_t rex;      /* REX, or the same bits of a VEX prefix: W R X B from bit 3 down */
@@ -98,13 +101,17 @@ static bool take_all_prefixes(struct decoder *d, struct x86_insn *insn)
 }
 
 /* The same. Most instructions have none, or REX. */
-static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
+static inline bool take_prefixes(struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
-    bool rex = insn->mode == 8 && (*d->p & 0xf0) == 0x40;
+    unsigned first = *d->p;
+    bool rex = mode == 8 && (first & 0xf0) == 0x40;
     if (prefixes[d->p[rex]] != P_NONE) {
-        return take_all_prefixes(d, insn);
+        struct decoder copy = *d;
+        bool ok = take_all_prefixes(&copy, insn);
+        *d = copy;
+        return ok;
     }
-    d->rex = rex ? *d->p : 0;
+    d->rex = rex ? first : 0;
     d->p += rex;
     return true;
 }
@@ -136,26 +143,27 @@ static bool take_vex(struct decoder *d, struct x86_insn *insn)
 }
 
 /* Escapes, VEX and the opcode. False: #UD. */
-static bool take_opcode(struct decoder *d, struct x86_insn *insn)
+static inline bool take_opcode(struct decoder *d, struct x86_insn *insn)
 {
-    insn->opcode = *d->p++;
-    if (insn->opcode == 0x0f) {
-        insn->map = 1;
-        insn->opcode = *d->p++;
-        if (insn->opcode == 0x38 || insn->opcode == 0x3a) {
-            insn->map = insn->opcode == 0x38 ? 2 : 3;
-            insn->opcode = *d->p++;
+    unsigned opcode = *d->p++, map = 0;
+    if (opcode == 0x0f) {
+        map = 1;
+        opcode = *d->p++;
+        if (opcode == 0x38 || opcode == 0x3a) {
+            map = opcode == 0x38 ? 2 : 3;
+            opcode = *d->p++;
         }
-        return true;
     }
-    if ((insn->opcode & 0xfe) == 0xc4) {
-        if (insn->mode == 8) {
-            return take_vex(d, insn);
-        }
-        d->peeked = true;
-        if (*d->p >= 0xc0) {
-            d->peeked = false;
-            return take_vex(d, insn);
+    insn->map = map;
+    insn->opcode = opcode;
+    if (map == 0 && (opcode & 0xfe) == 0xc4) {
+        d->peeked = insn->mode != 8;
+        if (insn->mode == 8 || *d->p >= 0xc0) {
+            struct decoder copy = *d;
+            copy.peeked = false;
+            bool ok = take_vex(&copy, insn);
+            *d = copy;
+            return ok;
         }
     }
     /* 62 is bound outside 64-bit mode with a memory operand; else EVEX, which we do not have yet:
@@ -163,7 +171,7 @@ static bool take_opcode(struct decoder *d, struct x86_insn *insn)
     return true;
 }
 
-static unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned node)
+static inline unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned node)
 {
     switch (node) {
     case X86_NODE_MODE64: return insn->mode == 8;
@@ -183,7 +191,7 @@ static unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned 
 }
 
 /* The form, or NULL when there is none. */
-static const struct x86_form *find_form(struct decoder *d, const struct x86_insn *insn)
+static inline const struct x86_form *find_form(struct decoder *d, const struct x86_insn *insn)
 {
     unsigned at = x86_roots[insn->map + (insn->vex ? 3 : 0)][insn->opcode];
     while (!(at & X86_LEAF)) {
@@ -219,7 +227,7 @@ static void take_mem16(struct decoder *d, struct x86_insn *insn)
 }
 
 /* Vol. 2A tables 2-2 and 2-3. */
-static void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib)
+static inline void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib)
 {
     static const uint8_t bytes[4] = {0, 1, 4};
     unsigned mod = insn->modrm >> 6;
@@ -244,22 +252,25 @@ static void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib)
 }
 
 /* The ModRM byte and what hangs on it. False: #UD. */
-static bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags)
+static inline bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags)
 {
+    unsigned modrm = *d->p++;
     insn->has_modrm = true;
-    insn->modrm = *d->p++;
-    if (insn->modrm >= 0xc0 || flags & X86_FORM_MODANY) {
+    insn->modrm = modrm;
+    if (modrm >= 0xc0 || flags & X86_FORM_MODANY) {
         return true;
     }
-    if (flags & X86_FORM_VSIB && (insn->addrsize == 2 || (insn->modrm & 7) != 4)) {
+    if (flags & X86_FORM_VSIB && (insn->addrsize == 2 || (modrm & 7) != 4)) {
         return false;
     }
     if (insn->addrsize == 2) {
-        take_mem16(d, insn);
+        struct decoder copy = *d;
+        take_mem16(&copy, insn);
+        *d = copy;
     } else {
         take_mem32(d, insn, flags & X86_FORM_VSIB);
     }
-    if (insn->seg == X86_SEG_NONE && (insn->base == 4 || insn->base == 5)) {
+    if (insn->seg == X86_SEG_NONE && (insn->base & 0xfe) == 4) {
         insn->mem_seg = X86_SEG_SS;
     }
     return true;
@@ -418,35 +429,41 @@ static const struct {
 };
 
 /* False: #UD. */
-static bool take_operands(struct decoder *d, struct x86_insn *insn, const struct x86_form *form)
+static inline bool take_operands(struct decoder *d, struct x86_insn *insn,
+                                 const struct x86_form *form)
 {
-    bool mem = insn->modrm < 0xc0;
-    unsigned b_bit = d->rex & B_BIT ? 8 : 0;
+    unsigned modrm = insn->modrm, b_bit = d->rex << 3 & 8;
+    bool mem = modrm < 0xc0;
     uint8_t number[] = {
-        [FROM_REG] = (insn->modrm >> 3 & 7) | (d->rex & R_BIT ? 8 : 0),
-        [FROM_RM] = (insn->modrm & 7) | b_bit,
+        [FROM_REG] = (modrm >> 3 & 7) | (d->rex << 1 & 8),
+        [FROM_RM] = (modrm & 7) | b_bit,
         [FROM_OPCODE] = (insn->opcode & 7) | b_bit,
         [FROM_VVVV] = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7,
         [FROM_CODE] = 0,
     };
-    for (unsigned i = 0; i < form->nopnd; i++) {
+    unsigned n = form->nopnd;
+    insn->nopnd = n;
+    for (unsigned i = 0; i < n; i++) {
         const struct x86_code *code = &x86_codes[form->opnd[i]];
         struct x86_opnd *o = &insn->opnd[i];
         unsigned how = code->how, kind = simple[how].kind;
-        o->size = code->size == X86_SIZE_AD ? insn->addrsize : d->sizes[code->size];
+        unsigned size = code->size == X86_SIZE_AD ? insn->addrsize : d->sizes[code->size];
         if (kind == X86_OPND_NONE) {
-            if (!take_special(d, insn, o, code)) {
+            struct decoder copy = *d;
+            o->size = size;
+            bool ok = take_special(&copy, insn, o, code);
+            *d = copy;
+            if (!ok) {
                 return false;
             }
             continue;
         }
         number[FROM_CODE] = code->reg;
-        unsigned n = number[simple[how].from] & simple[how].mask;
+        unsigned reg = number[simple[how].from] & simple[how].mask;
+        bool high = kind == X86_OPND_GPR && size == 1 && reg - 4 < 4 && !insn->rex;
         bool is_mem = simple[how].mem & mem;
-        bool high = kind == X86_OPND_GPR && o->size == 1 && !insn->rex && n - 4 < 4;
-        o->kind = is_mem ? X86_OPND_MEM : kind;
-        o->high = high & !is_mem;
-        o->reg = is_mem ? 0 : high ? n - 4 : n;
+        *o = is_mem ? (struct x86_opnd){.kind = X86_OPND_MEM, .size = size}
+                    : (struct x86_opnd){kind, size, high ? reg - 4 : reg, high};
     }
     return true;
 }
@@ -469,49 +486,49 @@ static bool gather_ok(const struct x86_insn *insn)
     return dest != mask && dest != insn->index && mask != insn->index;
 }
 
-static unsigned opsize_before_form(const struct x86_insn *insn)
+static inline void set_sizes(const struct decoder *d, struct x86_insn *insn)
 {
     if (insn->mode == 8) {
-        return insn->rex_w ? 8 : insn->p66 ? 2 : 4;
+        insn->addrsize = d->p67 ? 4 : 8;
+        insn->opsize = insn->rex_w ? 8 : insn->p66 ? 2 : 4;
+    } else {
+        insn->addrsize = d->p67 ? 6 - insn->mode : insn->mode;
+        insn->opsize = insn->p66 ? 6 - insn->mode : insn->mode;
     }
-    return insn->p66 ? 6 - insn->mode : insn->mode;
 }
 
 static const uint8_t simd_prefixes[4] = {0, 0x66, 0xf3, 0xf2};
 
 /* Everything behind the prefixes. False: #UD. */
-static bool decode_rest(struct decoder *d, struct x86_insn *insn)
+static inline bool decode_rest(struct decoder *d, struct x86_insn *insn)
 {
     insn->rex = d->rex != 0;
     d->prefix = insn->rep ? (insn->rep == 0xf3 ? 2 : 3) : insn->p66;
     if (!take_opcode(d, insn)) {
         return false;
     }
-    insn->rex_w = d->rex & W_BIT;
-    insn->addrsize = insn->mode == 8 ? (d->p67 ? 4 : 8) : (d->p67 ? 6 - insn->mode : insn->mode);
-    insn->opsize = opsize_before_form(insn);
+    insn->rex_w = d->rex >> 3 & 1;
+    set_sizes(d, insn);
     const struct x86_form *form = find_form(d, insn);
     if (!form) {
         return false;
     }
-    unsigned flags = form->flags;
+    unsigned flags = form->flags, mode = insn->mode;
     insn->form = form - x86_forms;
     insn->op = form->op;
     if (form->sel.prefix != 15) {
         insn->simd_prefix = simd_prefixes[d->prefix];
     }
-    if (insn->mode == 8 && flags & (X86_FORM_D64 | X86_FORM_F64)) {
+    if (flags & (X86_FORM_D64 | X86_FORM_F64) && mode == 8) {
         insn->opsize = insn->p66 && !insn->rex_w && flags & X86_FORM_D64 ? 2 : 8;
     }
-    d->sizes = x86_sizes[(((insn->opsize >> 2) * 2 + insn->rex_w) * 2 + insn->vex_l) * 2 +
-                         (insn->mode == 8)];
+    d->sizes = x86_sizes[(insn->opsize >> 2) * 8 + insn->rex_w * 4 + insn->vex_l * 2 + (mode == 8)];
     if (flags & X86_FORM_MODRM && !take_modrm(d, insn, flags)) {
         return false;
     }
-    if (flags & X86_FORM_VEX && !(flags & X86_FORM_VVVV) && insn->vvvv != 0) {
+    if ((flags & (X86_FORM_VEX | X86_FORM_VVVV)) == X86_FORM_VEX && insn->vvvv != 0) {
         return false;
     }
-    insn->nopnd = form->nopnd;
     if (!take_operands(d, insn, form)) {
         return false;
     }
@@ -526,18 +543,15 @@ static enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t
                                             size_t avail, unsigned mode)
 {
     struct decoder d = {.p = code};
-    memset(insn, 0, sizeof(*insn));
-    insn->mode = mode;
-    insn->seg = X86_SEG_NONE;
-    insn->base = X86_REG_NONE;
-    insn->index = X86_REG_NONE;
-    insn->mem_seg = X86_SEG_DS;
+    *insn = (struct x86_insn){.mode = mode,
+                              .seg = X86_SEG_NONE,
+                              .base = X86_REG_NONE,
+                              .index = X86_REG_NONE,
+                              .mem_seg = X86_SEG_DS};
     bool ok = false;
     size_t used = X86_MAX_LEN + 1;
-    if (take_prefixes(&d, insn)) {
-        if (insn->seg != X86_SEG_NONE) {
-            insn->mem_seg = insn->seg;
-        }
+    if (take_prefixes(&d, insn, mode)) {
+        insn->mem_seg = insn->seg != X86_SEG_NONE ? insn->seg : X86_SEG_DS;
         ok = decode_rest(&d, insn);
         used = d.p - code + (d.peeked && !insn->has_modrm);
     }
