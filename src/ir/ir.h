@@ -273,8 +273,8 @@ struct ir_op_info {
 extern const struct ir_op_info ir_op_info[IR_OPCODES];
 extern const uint8_t ir_op_props[IR_OPCODES]; /* enum ir_props */
 extern const uint8_t ir_op_uses[IR_OPCODES];  /* bits 0..3: value operands a b c d; 4..7: flags */
-/* By a set of operands: ones in place of a b c d that are not in it. */
-extern const uint64_t ir_not_operands[16];
+/* Ones in place of those of a b c d that are no operands. */
+extern const uint64_t ir_op_others[IR_OPCODES];
 
 /* Tables by ir_ref that are written without looking have a place for IR_NONE, behind the others. */
 #define IR_TABLE (2 * IR_MAX_OPS)

@@ -31,12 +31,11 @@ const uint8_t ir_op_uses[IR_OPCODES] = {
 #undef IR_OP
 };
 
-#define BUT(a, b, c, d)                                                                            \
-    ~((a ? 0xffffull : 0) | (b ? 0xffffull << 16 : 0) | (c ? 0xffffull << 32 : 0) |                \
-      (d ? 0xffffull << 48 : 0))
-const uint64_t ir_not_operands[16] = {
-    BUT(0, 0, 0, 0), BUT(1, 0, 0, 0), BUT(0, 1, 0, 0), BUT(1, 1, 0, 0),
-    BUT(0, 0, 1, 0), BUT(1, 0, 1, 0), BUT(0, 1, 1, 0), BUT(1, 1, 1, 0),
-    BUT(0, 0, 0, 1), BUT(1, 0, 0, 1), BUT(0, 1, 0, 1), BUT(1, 1, 0, 1),
-    BUT(0, 0, 1, 1), BUT(1, 0, 1, 1), BUT(0, 1, 1, 1), BUT(1, 1, 1, 1),
+#define ONES(operands, a, A, n) (HAS(operands, a) || HAS(operands, A) ? 0 : 0xffffull << 16 * (n))
+const uint64_t ir_op_others[IR_OPCODES] = {
+#define IR_OP(name, result, operands, props, meaning)                                              \
+    [IR_##name] = ONES(operands, 'a', 'A', 0) | ONES(operands, 'b', 'B', 1) |                      \
+                  ONES(operands, 'c', 'C', 2) | ONES(operands, 'd', 'D', 3),
+#include "ir/ops.def"
+#undef IR_OP
 };

@@ -18,11 +18,6 @@ struct back {
     bool overwritten;                 /* the guest's flags are, before anybody can see them */
 };
 
-static inline uint64_t other_operands(unsigned op)
-{
-    return ir_not_operands[(ir_op_uses[op] | ir_op_uses[op] >> 4) & 15];
-}
-
 static void mark_flags(struct back *k, ir_ref v)
 {
     if (v != IR_NONE && !k->read[v]) {
@@ -31,17 +26,19 @@ static void mark_flags(struct back *k, ir_ref v)
     }
 }
 
-/* All four without looking: most have none, or one. */
-static void mark_operands(struct back *k, const struct ir_op *op)
+/* The first two without looking: most ops have one. */
+static inline void mark_operands(struct back *k, const struct ir_op *op)
 {
-    uint64_t refs = op->k | other_operands(op->op);
-    unsigned flags = ir_op_uses[op->op] >> 4;
+    uint64_t refs = op->k | ir_op_others[op->op];
+    unsigned uses = ir_op_uses[op->op];
     k->used[ir_in_table(refs)] = true;
     k->used[ir_in_table(refs >> 16)] = true;
-    k->used[ir_in_table(refs >> 32)] = true;
-    k->used[ir_in_table(refs >> 48)] = true;
-    if (flags && op->op != IR_setflags) { /* one of them */
-        mark_flags(k, (&op->a)[__builtin_ctz(flags)]);
+    if (uses & 0xcc) {
+        k->used[ir_in_table(refs >> 32)] = true;
+        k->used[ir_in_table(refs >> 48)] = true;
+    }
+    if (uses >> 4 && op->op != IR_setflags) { /* one of them */
+        mark_flags(k, (&op->a)[__builtin_ctz(uses >> 4)]);
     }
 }
 
@@ -90,27 +87,30 @@ static unsigned mark_dead(struct ir_block *b)
 }
 
 /* The same operands at their new places. */
-static uint64_t renumber(const struct ir_op *op, const ir_ref *moved)
+static inline uint64_t renumber(const struct ir_op *op, const ir_ref *moved)
 {
-    uint64_t other = other_operands(op->op), refs = op->k | other;
-    uint64_t to = moved[ir_in_table(refs)] | (uint64_t)moved[ir_in_table(refs >> 16)] << 16 |
-                  (uint64_t)moved[ir_in_table(refs >> 32)] << 32 |
-                  (uint64_t)moved[ir_in_table(refs >> 48)] << 48;
+    uint64_t other = ir_op_others[op->op], refs = op->k | other;
+    uint64_t to = moved[ir_in_table(refs)] | (uint64_t)moved[ir_in_table(refs >> 16)] << 16;
+    if (ir_op_uses[op->op] & 0xcc) {
+        to |= (uint64_t)moved[ir_in_table(refs >> 32)] << 32 |
+              (uint64_t)moved[ir_in_table(refs >> 48)] << 48;
+    }
     return (to & ~other) | (op->k & other);
 }
 
 static void compact(struct ir_block *b, unsigned first)
 {
     ir_ref moved[IR_TABLE];
-    unsigned n = first;
+    struct ir_op *const ops = b->op;
+    unsigned n = first, end = b->nops;
     for (unsigned i = 0; i < first; i++) {
         moved[i] = (ir_ref)i;
     }
     moved[ir_in_table(IR_NONE)] = IR_NONE;
-    for (unsigned i = first; i < b->nops; i++) {
-        struct ir_op op = b->op[i];
+    for (unsigned i = first; i < end; i++) {
+        struct ir_op op = ops[i];
         op.k = renumber(&op, moved);
-        b->op[n] = op;
+        ops[n] = op;
         moved[i] = (ir_ref)n;
         n += op.op != IR_nop;
     }

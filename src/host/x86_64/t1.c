@@ -216,17 +216,17 @@ static void use_flags(struct t1 *t, ir_ref f, unsigned at)
     use(t, f, at);
 }
 
-/* Values a and b without looking whether there are some. */
+/* The first two without looking whether there are some. */
 static inline void use_operands(struct t1 *t, unsigned i, unsigned at)
 {
     const struct ir_op *op = &t->b->op[i];
     unsigned uses = ir_op_uses[op->op];
-    uint64_t values = op->k | ir_not_operands[uses & 15];
-    use(t, values, at);
-    use(t, values >> 16, at);
-    if (uses & 12) {
-        use(t, values >> 32, at);
-        use(t, values >> 48, at);
+    uint64_t refs = op->k | ir_op_others[op->op];
+    use(t, refs, at);
+    use(t, refs >> 16, at);
+    if (uses & 0xcc) {
+        use(t, refs >> 32, at);
+        use(t, refs >> 48, at);
     }
     if (uses >> 4) { /* one of them */
         use_flags(t, (&op->a)[__builtin_ctz(uses >> 4)], at);

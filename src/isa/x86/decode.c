@@ -10,6 +10,9 @@
 #include "isa/x86/table.h"
 #include <string.h>
 
+/* The way of most instructions is one function for each kind of code, with the rest out of it. */
+#define HOT static inline __attribute__((always_inline))
+#define COLD static __attribute__((noinline))
 #define READ_AHEAD 40 /* 15 prefixes and everything that can follow them */
 
 enum prefix {
@@ -69,7 +72,7 @@ static int64_t read64(const uint8_t *p)
 }
 
 /* False: fifteen bytes and no opcode. */
-static bool take_all_prefixes(struct decoder *d, struct x86_insn *insn)
+COLD bool take_all_prefixes(struct decoder *d, struct x86_insn *insn)
 {
     const uint8_t *end = d->p + X86_MAX_LEN;
     while (d->p < end) {
@@ -101,7 +104,7 @@ static bool take_all_prefixes(struct decoder *d, struct x86_insn *insn)
 }
 
 /* The same. Most instructions have none, or REX. */
-static inline bool take_prefixes(struct decoder *d, struct x86_insn *insn, unsigned mode)
+HOT bool take_prefixes(struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
     unsigned first = *d->p;
     bool rex = mode == 8 && (first & 0xf0) == 0x40;
@@ -117,7 +120,7 @@ static inline bool take_prefixes(struct decoder *d, struct x86_insn *insn, unsig
 }
 
 /* c4 and c5 behind the opcode position; p is at the byte after it. False: #UD. */
-static bool take_vex(struct decoder *d, struct x86_insn *insn)
+COLD bool take_vex(struct decoder *d, struct x86_insn *insn)
 {
     bool refused = insn->lock || insn->rep || insn->p66 || d->rex;
     uint8_t last;
@@ -143,7 +146,7 @@ static bool take_vex(struct decoder *d, struct x86_insn *insn)
 }
 
 /* Escapes, VEX and the opcode. False: #UD. */
-static inline bool take_opcode(struct decoder *d, struct x86_insn *insn)
+HOT bool take_opcode(struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
     unsigned opcode = *d->p++, map = 0;
     if (opcode == 0x0f) {
@@ -157,8 +160,8 @@ static inline bool take_opcode(struct decoder *d, struct x86_insn *insn)
     insn->map = map;
     insn->opcode = opcode;
     if (map == 0 && (opcode & 0xfe) == 0xc4) {
-        d->peeked = insn->mode != 8;
-        if (insn->mode == 8 || *d->p >= 0xc0) {
+        d->peeked = mode != 8;
+        if (mode == 8 || *d->p >= 0xc0) {
             struct decoder copy = *d;
             copy.peeked = false;
             bool ok = take_vex(&copy, insn);
@@ -190,17 +193,25 @@ static inline unsigned answer(struct decoder *d, const struct x86_insn *insn, un
     }
 }
 
-/* The form, or NULL when there is none. */
-static inline const struct x86_form *find_form(struct decoder *d, const struct x86_insn *insn)
+/* From a node of the tree to the leaf, or 0. */
+COLD unsigned walk_tree(struct decoder *d, const struct x86_insn *insn, unsigned at)
 {
-    unsigned at = x86_roots[insn->map + (insn->vex ? 3 : 0)][insn->opcode];
-    while (!(at & X86_LEAF)) {
-        if (at == 0) {
-            return NULL;
-        }
+    while (at && !(at & X86_LEAF)) {
         at = x86_tree[at + 1 + answer(d, insn, x86_tree[at])];
     }
-    return &x86_forms[at & ~X86_LEAF];
+    return at;
+}
+
+/* The form, or NULL when there is none. */
+HOT const struct x86_form *find_form(struct decoder *d, const struct x86_insn *insn)
+{
+    unsigned at = x86_roots[insn->map + (insn->vex ? 3 : 0)][insn->opcode];
+    if (!(at & X86_LEAF)) {
+        struct decoder copy = *d;
+        at = walk_tree(&copy, insn, at);
+        d->peeked = copy.peeked;
+    }
+    return at ? &x86_forms[at & ~X86_LEAF] : NULL;
 }
 
 /* Vol. 2A table 2-1: base and index of 16-bit addressing by r/m. */
@@ -208,7 +219,7 @@ static const uint8_t base16[8] = {3, 3, 5, 5, 6, 7, 5, 3};
 static const uint8_t index16[8] = {6,           7, 6, 7, X86_REG_NONE, X86_REG_NONE, X86_REG_NONE,
                                    X86_REG_NONE};
 
-static void take_mem16(struct decoder *d, struct x86_insn *insn)
+COLD void take_mem16(struct decoder *d, struct x86_insn *insn)
 {
     unsigned mod = insn->modrm >> 6;
     unsigned rm = insn->modrm & 7;
@@ -227,7 +238,7 @@ static void take_mem16(struct decoder *d, struct x86_insn *insn)
 }
 
 /* Vol. 2A tables 2-2 and 2-3. */
-static inline void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib)
+HOT void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib, unsigned mode)
 {
     static const uint8_t bytes[4] = {0, 1, 4};
     unsigned mod = insn->modrm >> 6;
@@ -241,7 +252,7 @@ static inline void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsi
         insn->index = index == 4 && !vsib ? X86_REG_NONE : index;
     }
     if (base == 5 && mod == 0) {
-        insn->base = insn->mode == 8 && !has_sib ? X86_REG_RIP : X86_REG_NONE;
+        insn->base = mode == 8 && !has_sib ? X86_REG_RIP : X86_REG_NONE;
         mod = 2;
     } else {
         insn->base = base | (d->rex & B_BIT ? 8 : 0);
@@ -252,7 +263,7 @@ static inline void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsi
 }
 
 /* The ModRM byte and what hangs on it. False: #UD. */
-static inline bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags)
+HOT bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags, unsigned mode)
 {
     unsigned modrm = *d->p++;
     insn->has_modrm = true;
@@ -263,12 +274,12 @@ static inline bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned
     if (flags & X86_FORM_VSIB && (insn->addrsize == 2 || (modrm & 7) != 4)) {
         return false;
     }
-    if (insn->addrsize == 2) {
+    if (mode != 8 && insn->addrsize == 2) {
         struct decoder copy = *d;
         take_mem16(&copy, insn);
         *d = copy;
     } else {
-        take_mem32(d, insn, flags & X86_FORM_VSIB);
+        take_mem32(d, insn, flags & X86_FORM_VSIB, mode);
     }
     if (insn->seg == X86_SEG_NONE && (insn->base & 0xfe) == 4) {
         insn->mem_seg = X86_SEG_SS;
@@ -362,8 +373,8 @@ static void set_string(struct x86_insn *insn, struct x86_opnd *o, bool dest)
 }
 
 /* Operands that take more than a register number or a look at ModRM. False: #UD. */
-static bool take_special(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o,
-                         const struct x86_code *code)
+COLD bool take_special(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o,
+                       const struct x86_code *code)
 {
     unsigned reg = (insn->modrm >> 3 & 7) | (d->rex & R_BIT ? 8 : 0);
     switch (code->how) {
@@ -429,8 +440,8 @@ static const struct {
 };
 
 /* False: #UD. */
-static inline bool take_operands(struct decoder *d, struct x86_insn *insn,
-                                 const struct x86_form *form)
+HOT bool take_operands(struct decoder *d, struct x86_insn *insn, const struct x86_form *form,
+                       unsigned mode)
 {
     unsigned modrm = insn->modrm, b_bit = d->rex << 3 & 8;
     bool mem = modrm < 0xc0;
@@ -438,7 +449,7 @@ static inline bool take_operands(struct decoder *d, struct x86_insn *insn,
         [FROM_REG] = (modrm >> 3 & 7) | (d->rex << 1 & 8),
         [FROM_RM] = (modrm & 7) | b_bit,
         [FROM_OPCODE] = (insn->opcode & 7) | b_bit,
-        [FROM_VVVV] = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7,
+        [FROM_VVVV] = mode == 8 ? insn->vvvv : insn->vvvv & 7,
         [FROM_CODE] = 0,
     };
     unsigned n = form->nopnd;
@@ -486,34 +497,34 @@ static bool gather_ok(const struct x86_insn *insn)
     return dest != mask && dest != insn->index && mask != insn->index;
 }
 
-static inline void set_sizes(const struct decoder *d, struct x86_insn *insn)
+HOT void set_sizes(const struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
-    if (insn->mode == 8) {
+    if (mode == 8) {
         insn->addrsize = d->p67 ? 4 : 8;
         insn->opsize = insn->rex_w ? 8 : insn->p66 ? 2 : 4;
     } else {
-        insn->addrsize = d->p67 ? 6 - insn->mode : insn->mode;
-        insn->opsize = insn->p66 ? 6 - insn->mode : insn->mode;
+        insn->addrsize = d->p67 ? 6 - mode : mode;
+        insn->opsize = insn->p66 ? 6 - mode : mode;
     }
 }
 
 static const uint8_t simd_prefixes[4] = {0, 0x66, 0xf3, 0xf2};
 
 /* Everything behind the prefixes. False: #UD. */
-static inline bool decode_rest(struct decoder *d, struct x86_insn *insn)
+HOT bool decode_rest(struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
     insn->rex = d->rex != 0;
     d->prefix = insn->rep ? (insn->rep == 0xf3 ? 2 : 3) : insn->p66;
-    if (!take_opcode(d, insn)) {
+    if (!take_opcode(d, insn, mode)) {
         return false;
     }
     insn->rex_w = d->rex >> 3 & 1;
-    set_sizes(d, insn);
+    set_sizes(d, insn, mode);
     const struct x86_form *form = find_form(d, insn);
     if (!form) {
         return false;
     }
-    unsigned flags = form->flags, mode = insn->mode;
+    unsigned flags = form->flags;
     insn->form = form - x86_forms;
     insn->op = form->op;
     if (form->sel.prefix != 15) {
@@ -523,13 +534,13 @@ static inline bool decode_rest(struct decoder *d, struct x86_insn *insn)
         insn->opsize = insn->p66 && !insn->rex_w && flags & X86_FORM_D64 ? 2 : 8;
     }
     d->sizes = x86_sizes[(insn->opsize >> 2) * 8 + insn->rex_w * 4 + insn->vex_l * 2 + (mode == 8)];
-    if (flags & X86_FORM_MODRM && !take_modrm(d, insn, flags)) {
+    if (flags & X86_FORM_MODRM && !take_modrm(d, insn, flags, mode)) {
         return false;
     }
     if ((flags & (X86_FORM_VEX | X86_FORM_VVVV)) == X86_FORM_VEX && insn->vvvv != 0) {
         return false;
     }
-    if (!take_operands(d, insn, form)) {
+    if (!take_operands(d, insn, form, mode)) {
         return false;
     }
     if (insn->lock && !(flags & X86_FORM_LOCK && insn->modrm < 0xc0)) {
@@ -539,8 +550,8 @@ static inline bool decode_rest(struct decoder *d, struct x86_insn *insn)
     return !(flags & X86_FORM_VSIB) || gather_ok(insn);
 }
 
-static enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t *code,
-                                            size_t avail, unsigned mode)
+HOT enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t *code, size_t avail,
+                                         unsigned mode)
 {
     struct decoder d = {.p = code};
     *insn = (struct x86_insn){.mode = mode,
@@ -552,7 +563,7 @@ static enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t
     size_t used = X86_MAX_LEN + 1;
     if (take_prefixes(&d, insn, mode)) {
         insn->mem_seg = insn->seg != X86_SEG_NONE ? insn->seg : X86_SEG_DS;
-        ok = decode_rest(&d, insn);
+        ok = decode_rest(&d, insn, mode);
         used = d.p - code + (d.peeked && !insn->has_modrm);
     }
     if (used > avail && avail < X86_MAX_LEN) {
@@ -565,15 +576,27 @@ static enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t
     return ok ? X86_DECODE_OK : X86_DECODE_INVALID;
 }
 
+COLD enum x86_decode_status decode_old(struct x86_insn *insn, const uint8_t *code, size_t avail,
+                                       unsigned mode)
+{
+    return decode_padded(insn, code, avail, mode);
+}
+
+COLD enum x86_decode_status decode_short(struct x86_insn *insn, const uint8_t *code, size_t avail,
+                                         unsigned mode)
+{
+    uint8_t copy[READ_AHEAD] = {0};
+    memcpy(copy, code, avail);
+    return decode_old(insn, copy, avail, mode);
+}
+
 enum x86_decode_status x86_decode(struct x86_insn *insn, const uint8_t *code, size_t avail,
                                   unsigned mode)
 {
-    if (avail >= READ_AHEAD) {
-        return decode_padded(insn, code, avail, mode);
+    if (avail < READ_AHEAD) {
+        return decode_short(insn, code, avail, mode);
     }
-    uint8_t copy[READ_AHEAD] = {0};
-    memcpy(copy, code, avail);
-    return decode_padded(insn, copy, avail, mode);
+    return mode == 8 ? decode_padded(insn, code, avail, 8) : decode_old(insn, code, avail, mode);
 }
 
 unsigned x86_form_flags(unsigned form)
