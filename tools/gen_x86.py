@@ -93,7 +93,7 @@ def gen_tables(forms, out):
         out.append(f'    [{code_ident(c)}] = {{"{c}", X86_HOW_{how}, {SIZES.index(size)}, {reg}}},')
     out.append('};\n')
     out.append('/* Row: ((operand size 2 4 8) * 2 + W) * 2 + L) * 2 + 64-bit mode. */')
-    out.append(f'const uint8_t x86_sizes[][{len(SIZES)}] = {{')
+    out.append(f'const uint8_t x86_sizes[][X86_SIZES_ROOM] = {{')
     out.append(f'    /* {" ".join(s or "-" for s in SIZES)} */')
     for row in SIZE_ROWS:
         out.append('    {' + ', '.join(str(size_of(s, *row)) for s in SIZES) + '},')

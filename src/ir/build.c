@@ -42,14 +42,35 @@ void ir_begin(struct ir_block *b, const struct ir_guest *guest, uint64_t pc, uin
     b->check = NULL;
 }
 
-ir_ref ir_emit(struct ir_block *b, struct ir_op op)
+/* An op in its two words. */
+static inline ir_ref put(struct ir_block *b, uint64_t head, uint64_t operands)
 {
-    if (b->nops >= IR_MAX_OPS) {
+    unsigned n = b->nops;
+    if (n >= IR_MAX_OPS) {
         b->full = true;
         return IR_NONE;
     }
-    b->op[b->nops] = op;
-    return b->nops++;
+    memcpy(&b->op[n], &head, sizeof(head));
+    b->op[n].k = operands;
+    b->nops = (uint16_t)(n + 1);
+    return (ir_ref)n;
+}
+
+ir_ref ir_emit(struct ir_block *b, struct ir_op op)
+{
+    uint64_t head;
+    memcpy(&head, &op, sizeof(head));
+    return put(b, head, op.k);
+}
+
+static inline uint64_t head_of(enum ir_opcode op, enum ir_type type, unsigned aux, int32_t imm)
+{
+    return op | (unsigned)type << 8 | (uint32_t)aux << 16 | (uint64_t)(uint32_t)imm << 32;
+}
+
+static inline uint64_t operands(ir_ref a, ir_ref b, ir_ref c, ir_ref d)
+{
+    return a | (uint32_t)b << 16 | (uint64_t)c << 32 | (uint64_t)d << 48;
 }
 
 uint16_t ir_target(struct ir_block *b, uint64_t pc)
@@ -64,125 +85,108 @@ uint16_t ir_target(struct ir_block *b, uint64_t pc)
 
 void ir_insn(struct ir_block *b, uint64_t pc, unsigned len)
 {
-    ir_emit(b, (struct ir_op){.op = IR_insn,
-                              .aux = (uint16_t)len,
-                              .imm = ir_target(b, pc),
-                              .a = IR_NONE,
-                              .b = IR_NONE,
-                              .c = IR_NONE,
-                              .d = IR_NONE});
+    put(b, head_of(IR_insn, IR_I8, len, ir_target(b, pc)),
+        operands(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
     b->ninsns++;
     b->bytes += len;
 }
 
 ir_ref ir_const(struct ir_block *b, uint64_t k)
 {
-    return ir_emit(b, (struct ir_op){.op = IR_const, .type = IR_I64, .k = k});
+    return put(b, head_of(IR_const, IR_I64, 0, 0), k);
 }
 
 ir_ref ir_fetch(struct ir_block *b, const uint8_t *host, enum ir_type from, bool sign)
 {
-    return ir_emit(b, (struct ir_op){.op = IR_fetch,
-                                     .type = IR_I64,
-                                     .aux = (uint16_t)from,
-                                     .imm = sign,
-                                     .k = (uint64_t)(uintptr_t)host});
+    return put(b, head_of(IR_fetch, IR_I64, from, sign), (uintptr_t)host);
 }
 
-static ir_ref emit4(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux,
-                    int32_t imm, const ir_ref v[4])
+static int32_t place(const struct ir_block *b, unsigned reg)
 {
-    return ir_emit(b, (struct ir_op){.op = (uint8_t)op,
-                                     .type = (uint8_t)type,
-                                     .aux = (uint16_t)aux,
-                                     .imm = imm,
-                                     .a = v[0],
-                                     .b = v[1],
-                                     .c = v[2],
-                                     .d = v[3]});
+    return (int32_t)b->guest->regs[reg].off;
 }
-
-#define REFS(...) ((const ir_ref[4]){__VA_ARGS__})
 
 ir_ref ir_getreg(struct ir_block *b, enum ir_type type, unsigned reg)
 {
-    return emit4(b, IR_getreg, type, reg, (int32_t)b->guest->regs[reg].off,
-                 REFS(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
+    return put(b, head_of(IR_getreg, type, reg, place(b, reg)),
+               operands(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
 }
 
 void ir_setreg(struct ir_block *b, enum ir_type type, unsigned reg, ir_ref v)
 {
-    emit4(b, IR_setreg, type, reg, (int32_t)b->guest->regs[reg].off,
-          REFS(v, IR_NONE, IR_NONE, IR_NONE));
+    put(b, head_of(IR_setreg, type, reg, place(b, reg)), operands(v, IR_NONE, IR_NONE, IR_NONE));
 }
 
 ir_ref ir_un(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref a)
 {
-    return emit4(b, op, type, 0, 0, REFS(a, IR_NONE, IR_NONE, IR_NONE));
+    return put(b, head_of(op, type, 0, 0), operands(a, IR_NONE, IR_NONE, IR_NONE));
 }
 
 ir_ref ir_bin(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x, ir_ref y)
 {
-    return emit4(b, op, type, 0, 0, REFS(x, y, IR_NONE, IR_NONE));
+    return put(b, head_of(op, type, 0, 0), operands(x, y, IR_NONE, IR_NONE));
 }
 
 ir_ref ir_tri(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref x, ir_ref y,
               ir_ref z)
 {
-    return emit4(b, op, type, 0, 0, REFS(x, y, z, IR_NONE));
+    return put(b, head_of(op, type, 0, 0), operands(x, y, z, IR_NONE));
 }
 
 ir_ref ir_ext(struct ir_block *b, enum ir_opcode op, enum ir_type to, enum ir_type from, ir_ref a)
 {
-    return to == from ? a : emit4(b, op, to, from, 0, REFS(a, IR_NONE, IR_NONE, IR_NONE));
+    return to == from ? a
+                      : put(b, head_of(op, to, from, 0), operands(a, IR_NONE, IR_NONE, IR_NONE));
 }
 
 ir_ref ir_lea(struct ir_block *b, enum ir_type type, struct ir_addr m)
 {
-    return emit4(b, IR_lea, type, m.scale, m.disp, REFS(m.base, m.index, IR_NONE, IR_NONE));
+    return put(b, head_of(IR_lea, type, m.scale, m.disp),
+               operands(m.base, m.index, IR_NONE, IR_NONE));
 }
 
 ir_ref ir_shiftd(struct ir_block *b, enum ir_opcode op, enum ir_type type, ir_ref a, ir_ref fill,
                  ir_ref count)
 {
-    return emit4(b, op, type, 0, 0, REFS(a, fill, IR_NONE, count));
+    return put(b, head_of(op, type, 0, 0), operands(a, fill, IR_NONE, count));
 }
 
 ir_ref ir_get_flags(struct ir_block *b)
 {
     if (b->flags == IR_NONE) {
-        b->flags = emit4(b, IR_getflags, IR_I32, 0, 0, REFS(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
+        b->flags = put(b, head_of(IR_getflags, IR_I32, 0, 0),
+                       operands(IR_NONE, IR_NONE, IR_NONE, IR_NONE));
     }
     return b->flags;
 }
 
 void ir_set_flags(struct ir_block *b, ir_ref flags)
 {
-    emit4(b, IR_setflags, IR_I32, 0, 0, REFS(flags, IR_NONE, IR_NONE, IR_NONE));
+    put(b, head_of(IR_setflags, IR_I32, 0, 0), operands(flags, IR_NONE, IR_NONE, IR_NONE));
     b->flags = flags;
 }
 
 ir_ref ir_flags(struct ir_block *b, enum ir_flags_kind kind, enum ir_type type, ir_ref x, ir_ref y,
                 ir_ref old, ir_ref d)
 {
-    return emit4(b, IR_flags, type, kind, 0, REFS(x, y, old, d));
+    return put(b, head_of(IR_flags, type, kind, 0), operands(x, y, old, d));
 }
 
 ir_ref ir_setcc(struct ir_block *b, enum ir_cc cc, ir_ref flags)
 {
-    return emit4(b, IR_setcc, IR_I8, cc, 0, REFS(flags, IR_NONE, IR_NONE, IR_NONE));
+    return put(b, head_of(IR_setcc, IR_I8, cc, 0), operands(flags, IR_NONE, IR_NONE, IR_NONE));
 }
 
 ir_ref ir_select(struct ir_block *b, enum ir_type type, enum ir_cc cc, ir_ref flags, ir_ref yes,
                  ir_ref no)
 {
-    return emit4(b, IR_select, type, cc, 0, REFS(flags, yes, no, IR_NONE));
+    return put(b, head_of(IR_select, type, cc, 0), operands(flags, yes, no, IR_NONE));
 }
 
 static ir_ref mem_op(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux,
                      struct ir_addr m, ir_ref c, ir_ref d)
 {
-    return emit4(b, op, type, aux | m.scale, m.disp, REFS(m.base, m.index, c, d));
+    return put(b, head_of(op, type, aux | m.scale, m.disp), operands(m.base, m.index, c, d));
 }
 
 ir_ref ir_ld(struct ir_block *b, enum ir_type type, struct ir_addr m)
@@ -226,19 +230,19 @@ ir_ref ir_vec_op(struct ir_block *b, const struct ir_vec *v, struct ir_addr m, i
     b->vec[b->nvecs] = *v;
     b->vec[b->nvecs].disp = m.disp;
     b->uses_vec = true;
-    return emit4(b, IR_hostvec, IR_I64, m.scale, b->nvecs++,
-                 REFS(m.base, m.index, int_in, IR_NONE));
+    return put(b, head_of(IR_hostvec, IR_I64, m.scale, b->nvecs++),
+               operands(m.base, m.index, int_in, IR_NONE));
 }
 
 void ir_check(struct ir_block *b, unsigned id, ir_ref x, ir_ref y, unsigned size)
 {
-    emit4(b, IR_check, IR_I64, id, (int32_t)size, REFS(x, y, IR_NONE, IR_NONE));
+    put(b, head_of(IR_check, IR_I64, id, (int32_t)size), operands(x, y, IR_NONE, IR_NONE));
 }
 
 static void branch(struct ir_block *b, enum ir_opcode op, enum ir_type type, unsigned aux, ir_ref v,
                    uint64_t pc)
 {
-    emit4(b, op, type, aux, ir_target(b, pc), REFS(v, IR_NONE, IR_NONE, IR_NONE));
+    put(b, head_of(op, type, aux, ir_target(b, pc)), operands(v, IR_NONE, IR_NONE, IR_NONE));
 }
 
 void ir_brcc(struct ir_block *b, enum ir_cc cc, ir_ref flags, uint64_t pc)
@@ -263,17 +267,17 @@ void ir_jump(struct ir_block *b, uint64_t pc)
 
 void ir_call(struct ir_block *b, uint64_t pc, uint64_t return_pc)
 {
-    emit4(b, IR_jump, IR_I64, IR_HINT_CALL, ir_target(b, pc),
-          REFS(IR_NONE, IR_NONE, IR_NONE, ir_target(b, return_pc)));
+    uint16_t to = ir_target(b, pc), back = ir_target(b, return_pc);
+    put(b, head_of(IR_jump, IR_I64, IR_HINT_CALL, to), operands(IR_NONE, IR_NONE, IR_NONE, back));
 }
 
 void ir_jumpi(struct ir_block *b, enum ir_hint hint, ir_ref v, uint64_t return_pc)
 {
     ir_ref ret = hint == IR_HINT_CALL ? ir_target(b, return_pc) : IR_NONE;
-    emit4(b, IR_jumpi, IR_I64, hint, 0, REFS(v, IR_NONE, IR_NONE, ret));
+    put(b, head_of(IR_jumpi, IR_I64, hint, 0), operands(v, IR_NONE, IR_NONE, ret));
 }
 
 void ir_helper(struct ir_block *b, unsigned id, ir_ref x, ir_ref y, ir_ref z, uint64_t next_pc)
 {
-    emit4(b, IR_helper, IR_I64, id, ir_target(b, next_pc), REFS(x, y, z, IR_NONE));
+    put(b, head_of(IR_helper, IR_I64, id, ir_target(b, next_pc)), operands(x, y, z, IR_NONE));
 }

@@ -43,7 +43,13 @@ static inline unsigned ir_type_bytes(enum ir_type t)
     return t == IR_H8 ? 1 : 1u << t;
 }
 
-enum ir_props { IR_FAULT = 1, IR_EFFECT = 2, IR_END = 4, IR_EXIT = 8 };
+enum ir_props {
+    IR_FAULT = 1,
+    IR_EFFECT = 2,
+    IR_END = 4,
+    IR_EXIT = 8,
+    IR_SEES_FLAGS = 16 /* the guest's */
+};
 
 struct ir_op {
     uint8_t op;   /* enum ir_opcode */
@@ -263,10 +269,19 @@ struct ir_op_info {
     const char *name;
     char result;          /* V F B N */
     const char *operands; /* as in ops.def */
-    uint8_t props;
-    uint8_t uses; /* bits 0..3: value operands a b c d; bits 4..7: flags operands */
 };
 extern const struct ir_op_info ir_op_info[IR_OPCODES];
+extern const uint8_t ir_op_props[IR_OPCODES]; /* enum ir_props */
+extern const uint8_t ir_op_uses[IR_OPCODES];  /* bits 0..3: value operands a b c d; 4..7: flags */
+/* Ones in place of those of a b c d that are no operands. */
+extern const uint64_t ir_op_others[IR_OPCODES];
+
+/* Tables by ir_ref that are written without looking have a place for IR_NONE, behind the others. */
+#define IR_TABLE (2 * IR_MAX_OPS)
+static inline unsigned ir_in_table(uint64_t ref)
+{
+    return ref & (IR_TABLE - 1);
+}
 
 struct strbuf;
 struct err;

@@ -89,7 +89,7 @@ int ir_verify(const struct ir_block *b, struct err *err)
         if (r) {
             return r;
         }
-        unsigned props = ir_op_info[op->op].props;
+        unsigned props = ir_op_props[op->op];
         if (op->op == IR_insn) {
             state_set = false;
         } else if (op->op == IR_setreg || op->op == IR_setflags) {

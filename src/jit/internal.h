@@ -219,6 +219,7 @@ struct jit_vcpu {
     uint64_t plain_site;    /* of the last exit from a place in generated code */
     uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_stats stats;
+    uint64_t clock_cost; /* of reading it, ns; 0: not known yet */
 };
 
 struct jit_machine {

@@ -438,7 +438,7 @@ static bool flags_live_at(const struct ir_block *b, uint64_t pc)
         const struct ir_op *op = &b->op[i];
         bool uses = op->op != IR_const && op->op != IR_fetch && last != IR_NONE &&
                     ((op->op != IR_setflags && op->a == last) || op->c == last || op->d == last);
-        if (op->op == IR_getflags || uses || (ir_op_info[op->op].props & IR_EXIT)) {
+        if (op->op == IR_getflags || uses || (ir_op_props[op->op] & IR_EXIT)) {
             return true;
         }
         if (op->op == IR_setflags) {

@@ -6,68 +6,80 @@
 
 enum { M0F = 0x100, M38 = 0x200, M3A = 0x300, P66 = 0x660000, PF3 = 0xf30000, PF2 = 0xf20000 };
 
-/* Bytes go through a local pointer: a store of a byte may alias anything in memory. */
+/*
+ * Bytes go through a local pointer: a store of a byte may alias anything in memory. What may be
+ * there or not is written anyway, and then the pointer moves or does not: up to 8 bytes behind an
+ * instruction are lost.
+ */
 void x_imm64(struct enc *e, uint64_t v)
 {
     memcpy(e->p, &v, 8);
     e->p += 8;
 }
 
-static uint8_t *put32(uint8_t *p, uint32_t v)
+static inline uint8_t *put32(uint8_t *p, uint32_t v)
 {
     memcpy(p, &v, 4);
     return p + 4;
 }
 
-static uint8_t *modrm_mem(uint8_t *p, unsigned reg, struct x_rm m)
+static inline uint8_t *put16(uint8_t *p, unsigned v)
 {
+    uint16_t w = (uint16_t)v;
+    memcpy(p, &w, 2);
+    return p + 2;
+}
+
+static inline uint8_t *modrm_mem(uint8_t *p, unsigned reg, struct x_rm m)
+{
+    static const uint8_t disp_bytes[] = {0, 1, 4};
     unsigned r = (reg & 7) << 3;
-    unsigned ix = m.index == X_NONE ? 4 : m.index & 7;
+    bool has_index = m.index != X_NONE;
+    unsigned ix = has_index ? m.index & 7 : 4;
     if (m.reg == X_NONE) { /* no base: SIB with disp32 */
-        *p++ = (uint8_t)(r | 4);
-        *p++ = (uint8_t)(m.scale << 6 | ix << 3 | 5);
+        p = put16(p, r | 4 | (m.scale << 6 | ix << 3 | 5) << 8);
         return put32(p, (uint32_t)m.disp);
     }
     unsigned base = m.reg & 7;
     unsigned mod = m.disp == 0 && base != 5 ? 0 : m.disp == (int8_t)m.disp ? 1 : 2;
-    if (m.index != X_NONE || base == 4) {
-        *p++ = (uint8_t)(mod << 6 | r | 4);
-        *p++ = (uint8_t)(m.scale << 6 | ix << 3 | base);
-    } else {
-        *p++ = (uint8_t)(mod << 6 | r | base);
-    }
-    if (mod == 1) {
-        *p++ = (uint8_t)m.disp;
-    }
-    return mod == 2 ? put32(p, (uint32_t)m.disp) : p;
+    bool sib = has_index || base == 4;
+    put16(p, mod << 6 | r | (sib ? 4 : base) | (m.scale << 6 | ix << 3 | base) << 8);
+    p += 1 + sib;
+    put32(p, (uint32_t)m.disp);
+    return p + disp_bytes[mod];
 }
 
-static uint8_t *modrm_at(uint8_t *p, unsigned reg, struct x_rm m)
+static inline uint8_t *modrm_at(uint8_t *p, unsigned reg, struct x_rm m)
 {
     if (m.mem) {
         return modrm_mem(p, reg, m);
     }
-    *p++ = (uint8_t)(0xc0 | (reg & 7) << 3 | (m.reg & 7));
-    return p;
+    *p = (uint8_t)(0xc0 | (reg & 7) << 3 | (m.reg & 7));
+    return p + 1;
 }
 
-static void modrm(struct enc *e, unsigned reg, struct x_rm m)
+static inline unsigned rex_bits(unsigned reg, struct x_rm m)
 {
-    e->p = modrm_at(e->p, reg, m);
-}
-
-static unsigned rex_xb(struct x_rm m)
-{
-    if (!m.mem) {
-        return m.reg >> 3 & 1;
-    }
-    return (m.reg != X_NONE ? m.reg >> 3 & 1 : 0) | (m.index != X_NONE ? m.index >> 3 << 1 & 2 : 0);
+    return (reg >> 1 & 4) | (m.index >> 2 & 2) | (m.reg >> 3 & 1);
 }
 
 enum { BYTE_REG = 1, BYTE_RM = 2, NO_W = 4, NO_66 = 8 };
 
-static inline void op_rm(struct enc *e, unsigned code, enum ir_type w, unsigned reg, struct x_rm m,
-                         unsigned how)
+/* Of 32 bits, or 64, and one byte of opcode: most are that. In one place, and few have loops or
+ * jumps, as translation runs with cold caches. */
+static __attribute__((noinline)) void op_plain(struct enc *e, unsigned opcode, unsigned rex_w,
+                                               unsigned reg, struct x_rm m)
+{
+    uint8_t *p = e->p;
+    unsigned rex = rex_w | rex_bits(reg, m);
+    *p = (uint8_t)(0x40 | rex);
+    p += rex != 0;
+    *p = (uint8_t)opcode;
+    e->p = modrm_at(p + 1, reg, m);
+}
+
+static __attribute__((noinline)) void op_rm(struct enc *e, unsigned code, enum ir_type w,
+                                            unsigned reg, struct x_rm m, unsigned how)
 {
     uint8_t *p = e->p;
     if (w == IR_I16 && !(how & NO_66)) {
@@ -76,11 +88,10 @@ static inline void op_rm(struct enc *e, unsigned code, enum ir_type w, unsigned 
     if (code >> 16) {
         *p++ = (uint8_t)(code >> 16);
     }
-    unsigned rex = (w == IR_I64 && !(how & NO_W) ? 8 : 0) | (reg & 8) >> 1 | rex_xb(m);
-    bool low = ((how & BYTE_REG) && reg >= 4) || ((how & BYTE_RM) && !m.mem && m.reg >= 4);
-    if (rex || low) {
-        *p++ = (uint8_t)(0x40 | rex);
-    }
+    unsigned rex = (w == IR_I64 && !(how & NO_W) ? 8 : 0) | rex_bits(reg, m);
+    bool low = ((how & BYTE_REG) && reg >= 4) | ((how & BYTE_RM) && !m.mem && m.reg >= 4);
+    *p = (uint8_t)(0x40 | rex);
+    p += (rex != 0) | low;
     unsigned map = code >> 8 & 15;
     if (map) {
         *p++ = 0x0f;
@@ -88,32 +99,40 @@ static inline void op_rm(struct enc *e, unsigned code, enum ir_type w, unsigned 
             *p++ = map == 2 ? 0x38 : 0x3a;
         }
     }
-    *p++ = (uint8_t)code;
-    e->p = modrm_at(p, reg, m);
+    *p = (uint8_t)code;
+    e->p = modrm_at(p + 1, reg, m);
+}
+
+static inline bool is_plain(unsigned code, enum ir_type w)
+{
+    return code < 0x100 && (w == IR_I32 || w == IR_I64);
 }
 
 /* Ops whose 8-bit form has the even opcode. */
-static void op_w(struct enc *e, unsigned code, enum ir_type w, unsigned reg, struct x_rm m)
+static inline void op_w(struct enc *e, unsigned code, enum ir_type w, unsigned reg, struct x_rm m)
 {
-    op_rm(e, w == IR_I8 ? code & ~1u : code, w, reg, m, w == IR_I8 ? BYTE_REG | BYTE_RM : 0);
+    if (is_plain(code, w)) {
+        op_plain(e, code, w == IR_I64 ? 8 : 0, reg, m);
+    } else {
+        op_rm(e, w == IR_I8 ? code & ~1u : code, w, reg, m, w == IR_I8 ? BYTE_REG | BYTE_RM : 0);
+    }
 }
 
 /* Group ops: `ext` in the reg field. */
-static void op_ext(struct enc *e, unsigned code, enum ir_type w, unsigned ext, struct x_rm m)
+static inline void op_ext(struct enc *e, unsigned code, enum ir_type w, unsigned ext, struct x_rm m)
 {
-    op_rm(e, w == IR_I8 ? code & ~1u : code, w, ext, m, w == IR_I8 ? BYTE_RM : 0);
+    if (is_plain(code, w)) {
+        op_plain(e, code, w == IR_I64 ? 8 : 0, ext, m);
+    } else {
+        op_rm(e, w == IR_I8 ? code & ~1u : code, w, ext, m, w == IR_I8 ? BYTE_RM : 0);
+    }
 }
 
 static void imm_w(struct enc *e, enum ir_type w, int32_t imm)
 {
-    if (w == IR_I8) {
-        x_byte(e, (uint8_t)imm);
-    } else if (w == IR_I16) {
-        x_byte(e, (uint8_t)imm);
-        x_byte(e, (uint8_t)(imm >> 8));
-    } else {
-        x_imm32(e, (uint32_t)imm);
-    }
+    static const uint8_t bytes[IR_TYPES] = {1, 2, 4, 4, 4};
+    put32(e->p, (uint32_t)imm);
+    e->p += bytes[w];
 }
 
 void x_mov_r_rm(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m)
@@ -177,7 +196,7 @@ void x_movsx(struct enc *e, enum ir_type to, enum ir_type from, unsigned reg, st
 
 void x_lea(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m)
 {
-    op_rm(e, 0x8d, w, reg, m, 0);
+    op_plain(e, 0x8d, w == IR_I64 ? 8 : 0, reg, m);
 }
 
 void x_alu_r_rm(struct enc *e, enum x_alu op, enum ir_type w, unsigned reg, struct x_rm m)
@@ -345,7 +364,7 @@ void x_crc32(struct enc *e, enum ir_type w, unsigned reg, struct x_rm m)
 
 static void vex(struct enc *e, const struct x_vec *v, struct x_rm m)
 {
-    unsigned xb = rex_xb(m);
+    unsigned xb = rex_bits(0, m);
     unsigned r = v->reg >> 3 & 1, last = (~v->vvvv & 15u) << 3 | (v->l ? 4u : 0) | v->pp;
     if (v->map == 1 && !v->w && xb == 0) {
         x_byte(e, 0xc5);
@@ -363,7 +382,7 @@ void x_vec_rm(struct enc *e, const struct x_vec *v, struct x_rm m)
     if (v->vex) {
         vex(e, v, m);
         x_byte(e, v->opcode);
-        modrm(e, v->reg, m);
+        e->p = modrm_at(e->p, v->reg, m);
         return;
     }
     unsigned code = (unsigned)prefix[v->pp] << 16 | (unsigned)v->map << 8 | v->opcode;
@@ -526,30 +545,27 @@ void x_ud2(struct enc *e)
     x_byte(e, 0x0b);
 }
 
-static uint8_t *rel32(struct enc *e)
+static inline uint8_t *with_rel32(struct enc *e, uint8_t *rel32)
 {
-    uint8_t *at = e->p;
-    x_imm32(e, 0);
-    return at;
+    e->p = put32(rel32, 0);
+    return rel32;
 }
 
 uint8_t *x_jmp(struct enc *e)
 {
-    x_byte(e, 0xe9);
-    return rel32(e);
+    *e->p = 0xe9;
+    return with_rel32(e, e->p + 1);
 }
 
 uint8_t *x_jcc(struct enc *e, enum ir_cc cc)
 {
-    x_byte(e, 0x0f);
-    x_byte(e, (uint8_t)(0x80 | cc));
-    return rel32(e);
+    return with_rel32(e, put16(e->p, 0x0f | (0x80u | cc) << 8));
 }
 
 uint8_t *x_call(struct enc *e)
 {
-    x_byte(e, 0xe8);
-    return rel32(e);
+    *e->p = 0xe8;
+    return with_rel32(e, e->p + 1);
 }
 
 void x_patch(uint8_t *at, const uint8_t *to)

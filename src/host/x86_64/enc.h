@@ -27,7 +27,7 @@ enum x_reg {
     X_R13,
     X_R14,
     X_R15,
-    X_NONE = 0xff
+    X_NONE = 0xf7 /* without the bit that makes a REX prefix */
 };
 
 struct enc {

@@ -140,6 +140,15 @@ static bool fuse_rmw_logic(struct t1 *t, ir_ref i)
     return true;
 }
 
+/* Ops that flags can be a by-product of. */
+static const bool has_by_product[IR_OPCODES] = {
+    [IR_add] = true, [IR_sub] = true, [IR_and] = true,    [IR_or] = true,   [IR_xor] = true,
+    [IR_adc] = true, [IR_sbb] = true, [IR_adcx] = true,   [IR_adox] = true, [IR_neg] = true,
+    [IR_mul] = true, [IR_shl] = true, [IR_shr] = true,    [IR_sar] = true,  [IR_rol] = true,
+    [IR_ror] = true, [IR_rcl] = true, [IR_rcr] = true,    [IR_shld] = true, [IR_shrd] = true,
+    [IR_clz] = true, [IR_ctz] = true, [IR_popcnt] = true, [IR_rmw] = true,  [IR_cmpxchg] = true,
+};
+
 static void fuse_one(struct t1 *t, ir_ref i)
 {
     const struct ir_block *b = t->b;
@@ -149,9 +158,9 @@ static void fuse_one(struct t1 *t, ir_ref i)
     }
     for (unsigned j = i; j-- > 0 && i - j <= FUSE_REACH;) {
         const struct ir_op *v = &b->op[j];
-        unsigned props = ir_op_info[v->op].props;
+        unsigned props = ir_op_props[v->op];
         bool other_flags = v->op == IR_flags;
-        if (v->type == f->type && t->v[j].fuse == IR_NONE &&
+        if (has_by_product[v->op] && v->type == f->type && t->v[j].fuse == IR_NONE &&
             (matches_value(t, f, v, (ir_ref)j) || matches_rmw(t, f, v, (ir_ref)j))) {
             pair(t, i, (ir_ref)j);
             return;
@@ -160,105 +169,84 @@ static void fuse_one(struct t1 *t, ir_ref i)
             break;
         }
     }
-    if (i + 1u < b->nops && b->op[i + 1].type == f->type &&
-        !(ir_op_info[b->op[i + 1].op].props & IR_FAULT) &&
+    if (i + 1u < b->nops && has_by_product[b->op[i + 1].op] && b->op[i + 1].type == f->type &&
+        !(ir_op_props[b->op[i + 1].op] & IR_FAULT) &&
         matches_value(t, f, &b->op[i + 1], (ir_ref)(i + 1))) {
         pair(t, i, (ir_ref)(i + 1));
     }
 }
 
-/* Also notes in v[].next each op's `insn`, and in that one's `last` its last op that can fault. */
+/*
+ * Also notes in v[].next each op's `insn`, and in that one's `last` its last op that can fault. An
+ * op may be paired with the one behind it, which must have its entry before.
+ */
 static void fuse(struct t1 *t)
 {
-    const struct ir_block *b = t->b;
+    const struct ir_op *ops = t->b->op;
+    unsigned n = t->b->nops;
     ir_ref insn = 0;
-    for (unsigned i = 0; i < b->nops; i++) {
-        t->v[i] = (struct val){.fuse = IR_NONE, .next = insn};
-    }
-    for (unsigned i = 0; i < b->nops; i++) {
-        unsigned op = b->op[i].op;
+    memset(t->last, 0, n * sizeof(t->last[0]));
+    t->v[0] = (struct val){.fuse = IR_NONE};
+    for (unsigned i = 0; i < n; i++) {
+        unsigned op = ops[i].op;
         insn = op == IR_insn ? (ir_ref)i : insn;
+        t->v[i + 1] = (struct val){.fuse = IR_NONE};
         t->v[i].next = insn;
         if (op == IR_flags) {
             fuse_one(t, (ir_ref)i);
         }
-        if (ir_op_info[op].props & IR_FAULT) {
-            t->v[insn].last = (ir_ref)i;
-        }
+        t->last[ir_op_props[op] & IR_FAULT ? insn : ir_in_table(IR_NONE)] = (ir_ref)i;
     }
 }
 
-static void use(struct t1 *t, ir_ref v, unsigned at)
+/* `v` may be IR_NONE. */
+static inline void use(struct t1 *t, uint64_t v, unsigned at)
 {
-    if (v != IR_NONE && t->v[v].last < at) {
-        t->v[v].last = (ir_ref)at;
-    }
+    ir_ref *last = &t->last[ir_in_table(v)];
+    *last = *last < at ? (ir_ref)at : *last;
 }
 
 /* Flags of an earlier instruction must outlive what can fault in this one: it runs again then. */
 static void use_flags(struct t1 *t, ir_ref f, unsigned at)
 {
-    if (f == IR_NONE) {
-        return;
-    }
     ir_ref insn = t->v[at].next;
-    if (f < insn && t->v[insn].last > at) {
-        at = t->v[insn].last;
+    if (f < insn && t->last[insn] > at) {
+        at = t->last[insn];
     }
     use(t, f, at);
 }
 
-static void use_operands(struct t1 *t, unsigned i, unsigned at)
+/* The first two without looking whether there are some. */
+static inline void use_operands(struct t1 *t, unsigned i, unsigned at)
 {
     const struct ir_op *op = &t->b->op[i];
-    const ir_ref *v = &op->a;
-    for (unsigned uses = ir_op_info[op->op].uses; uses & 0xff; uses = uses >> 1 & 0x77, v++) {
-        if (uses & 0x10) {
-            use_flags(t, *v, at);
-        } else if (uses & 1) {
-            use(t, *v, at);
-        }
+    unsigned uses = ir_op_uses[op->op];
+    uint64_t refs = op->k | ir_op_others[op->op];
+    use(t, refs, at);
+    use(t, refs >> 16, at);
+    if (uses & 0xcc) {
+        use(t, refs >> 32, at);
+        use(t, refs >> 48, at);
+    }
+    if (uses >> 4) { /* one of them */
+        use_flags(t, (&op->a)[__builtin_ctz(uses >> 4)], at);
     }
 }
 
-struct back {
-    unsigned arch_need;          /* next exit, where the guest's flags are looked at; 0: none */
-    ir_ref home[MAX_GUEST_REGS]; /* value that is set there next in this instruction */
-    uint8_t home_type[MAX_GUEST_REGS];
-    uint8_t set[IR_MAX_OPS]; /* guest registers with an entry in home */
-    unsigned nset;
-};
-
-static void forget_homes(struct back *k)
+/* A home is the value that is set there next in this instruction, and under which number all were
+ * forgotten before. */
+static uint64_t home_of(const struct t1 *t, ir_ref v)
 {
-    while (k->nset) {
-        k->home[k->set[--k->nset]] = IR_NONE;
-    }
+    return t->homes_from << 16 | v;
 }
 
-static void note_home(struct t1 *t, struct back *k, const struct ir_op *op)
+static void note_home(struct t1 *t, const struct ir_op *op)
 {
-    if (op->type == IR_H8) {
-        k->home[op->aux] = IR_NONE;
-        return;
-    }
-    k->home[op->aux] = op->a;
-    k->home_type[op->aux] = op->type;
-    if (k->nset < sizeof(k->set)) {
-        k->set[k->nset++] = (uint8_t)op->aux;
-    }
+    bool whole = op->type != IR_H8;
+    t->home[op->aux + 1] = whole ? home_of(t, op->a) : 0;
     struct val *x = &t->v[op->a];
-    if (!x->home && t->b->op[op->a].type == op->type) {
+    if (whole && !x->home && t->b->op[op->a].type == op->type) {
         x->home = (uint8_t)(op->aux + 1);
-    }
-}
-
-/* A value keeps its home only if the setreg is still ahead of it with nothing in between. */
-static void check_home(struct t1 *t, struct back *k, unsigned i)
-{
-    struct val *x = &t->v[i];
-    if (x->home && k->home[x->home - 1] != i) {
-        x->home = 0;
     }
 }
 
@@ -266,7 +254,7 @@ static void use_flags_op(struct t1 *t, unsigned i)
 {
     const struct ir_op *op = &t->b->op[i];
     ir_ref j = t->v[i].fuse;
-    if (j == IR_NONE || (j > i && !t->v[j].last)) {
+    if (j == IR_NONE || (j > i && !t->last[j])) {
         t->v[i].fuse = IR_NONE;
         use_operands(t, i, i);
         return;
@@ -282,65 +270,64 @@ static void unfuse_dead(struct t1 *t, unsigned j)
     ir_ref f = t->v[j].fuse;
     if (f != IR_NONE && f > j) {
         t->v[f].fuse = t->v[j].fuse = IR_NONE;
-        if (t->v[f].last) {
+        if (t->last[f]) {
             use_operands(t, f, f);
         }
     }
 }
 
-static bool live(struct t1 *t, struct back *k, unsigned i)
+/* Of setflags: `*exit` is the next way out, where the guest's flags are looked at; 0: none. */
+static void use_guest_flags(struct t1 *t, ir_ref f, unsigned *exit)
 {
-    const struct ir_op *op = &t->b->op[i];
-    if (op->op == IR_setflags) {
-        bool needed = k->arch_need != 0;
-        if (needed) {
-            use(t, op->a, k->arch_need);
-        }
-        k->arch_need = 0;
-        return needed;
+    if (*exit) {
+        use(t, f, *exit);
     }
-    return t->v[i].last || (ir_op_info[op->op].props & (IR_EFFECT | IR_FAULT | IR_END));
+    *exit = 0;
 }
 
 static void uses(struct t1 *t)
 {
-    const struct ir_block *b = t->b;
-    struct back k;
-    k.arch_need = 0;
-    k.nset = 0;
-    for (unsigned g = 0; g < t->c->guest->nregs; g++) {
-        k.home[g] = IR_NONE;
-    }
-    for (unsigned i = b->nops; i-- > 0;) {
-        const struct ir_op *op = &b->op[i];
-        unsigned props = ir_op_info[op->op].props;
+    const struct ir_op *ops = t->b->op;
+    unsigned exit = 0;
+    t->homes_from++;
+    for (unsigned i = t->b->nops; i-- > 0;) {
+        const struct ir_op *op = &ops[i];
+        struct val *x = &t->v[i];
+        unsigned props = ir_op_props[op->op];
         if (op->op == IR_insn) {
-            forget_homes(&k);
-            t->v[i].last = 0;
+            t->homes_from++;
+            t->last[i] = 0;
             continue;
         }
-        check_home(t, &k, i);
-        if (props & (IR_FAULT | IR_EXIT | IR_END)) {
-            forget_homes(&k);
-        }
-        if ((props & IR_EXIT) && !k.arch_need) {
-            k.arch_need = i;
-        }
-        if (!live(t, &k, i)) {
+        /* It keeps its home only if the setreg is still ahead of it with nothing in between. */
+        x->home = t->home[x->home] == home_of(t, (ir_ref)i) ? x->home : 0;
+        t->homes_from += (props & (IR_FAULT | IR_EXIT | IR_END)) != 0;
+        exit = (props & IR_EXIT) && !exit ? i : exit;
+        if (op->op == IR_setflags) {
+            use_guest_flags(t, op->a, &exit);
+        } else if (!t->last[i] && !(props & (IR_EFFECT | IR_FAULT | IR_END))) {
             unfuse_dead(t, i);
-            continue;
-        }
-        if (op->op == IR_getreg) {
-            k.home[op->aux] = IR_NONE;
-        } else if (op->op == IR_setreg) {
-            note_home(t, &k, op);
-        }
-        if (op->op == IR_flags) {
+        } else if (op->op == IR_getreg) {
+            t->home[op->aux + 1] = 0;
+        } else if (op->op == IR_flags) {
             use_flags_op(t, i);
-        } else if (op->op != IR_setflags) {
+        } else if (op->op != IR_const) {
             use_operands(t, i, i);
+            if (op->op == IR_setreg) {
+                note_home(t, op);
+            }
         }
     }
+}
+
+static bool emit_getflags(struct t1 *t)
+{
+    if (t->fl.arch != IR_NONE || t->fl.env != IR_NONE) {
+        return false;
+    }
+    t->flags_seen = true;
+    t->fl.env = (ir_ref)t->i;
+    return true;
 }
 
 static bool emit_op(struct t1 *t, const struct ir_op *op)
@@ -350,14 +337,7 @@ static bool emit_op(struct t1 *t, const struct ir_op *op)
     case IR_const: t->v[t->i].loc = L_CONST; return true;
     case IR_getreg: t1_getreg(t, op); return true;
     case IR_setreg: t1_setreg(t, op); return true;
-    case IR_getflags:
-        if (t->fl.arch != IR_NONE || t->fl.env != IR_NONE) {
-            return false;
-        }
-        t->flags_seen = true;
-        t->fl.env = (ir_ref)t->i;
-        return true;
-    case IR_setflags: t->fl.arch = op->a; return true;
+    case IR_getflags: return emit_getflags(t);
     case IR_flags:
         if (t->v[t->i].fuse == IR_NONE) {
             t1_flags_op(t, op);
@@ -384,10 +364,16 @@ static bool emit_op(struct t1 *t, const struct ir_op *op)
 
 static bool is_dead(const struct t1 *t, const struct ir_op *op)
 {
-    if (op->op == IR_setflags) {
-        return false;
+    return !t->last[t->i] && !(ir_op_props[op->op] & (IR_EFFECT | IR_FAULT | IR_END));
+}
+
+/* After an op: nothing is locked, and what was used last is let go of. */
+static void release(struct t1 *t)
+{
+    t1_unlock(t);
+    if ((t->temp_val[0] & t->temp_val[1] & t->temp_val[2]) != IR_NONE || t->nslots) {
+        t1_release(t);
     }
-    return !t->v[t->i].last && !(ir_op_info[op->op].props & (IR_EFFECT | IR_FAULT | IR_END));
 }
 
 /* What is undone when an instruction turns out not to be lowered. */
@@ -427,9 +413,7 @@ static void start(struct t1 *t)
         t->slot_val[k] = IR_NONE;
     }
     t->nslots = 0;
-    for (unsigned g = 0; g < t->c->guest->nregs; g++) {
-        t->alias[g] = IR_NONE;
-    }
+    memset(t->alias, 0xff, t->c->guest->nregs * sizeof(t->alias[0]));
     t1_unlock(t);
     fuse(t);
     uses(t);
@@ -446,8 +430,8 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
     const struct ir_block *b = t->b;
     struct mark m = mark_of(t);
     unsigned done = 0;
-    for (t->i = 0; t->i < b->nops; t->i++) {
-        const struct ir_op *op = &b->op[t->i];
+    const struct ir_op *op = b->op, *end = op + b->nops;
+    for (t->i = 0; op < end; t->i++, op++) {
         if (op->op == IR_insn) {
             m = mark_of(t);
             t->insn = t->i;
@@ -457,6 +441,10 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
                 return done;
             }
             done++;
+            continue;
+        }
+        if (op->op == IR_setflags && !t->skip_next) {
+            t->fl.arch = op->a;
             continue;
         }
         if (t->skip_next || is_dead(t, op)) {
@@ -469,7 +457,7 @@ static unsigned emit_ops(struct t1 *t, const struct ir_codebuf *buf)
             t1_step_exit(t);
             return done - 1;
         }
-        t1_release(t);
+        release(t);
     }
     return done;
 }
@@ -500,7 +488,7 @@ static void strip(struct t1 *t, const struct ir_codebuf *buf)
 static bool touches_memory(const struct ir_block *b)
 {
     for (unsigned i = 0; i < b->nops; i++) {
-        if (ir_op_info[b->op[i].op].props & IR_FAULT) {
+        if (ir_op_props[b->op[i].op] & IR_FAULT) {
             return true;
         }
     }

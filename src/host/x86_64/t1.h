@@ -26,7 +26,6 @@ struct val {
     uint8_t reg;  /* L_TEMP: host register; L_GUEST: guest register; L_SLOT: number */
     uint8_t zx;   /* bits of the container that may not be zero: 8, 16, 32, 64 */
     uint8_t home; /* guest register + 1 it is set to in this instruction with nothing in between */
-    ir_ref last;  /* op that uses it last; 0: none */
     ir_ref next;  /* L_GUEST: next alias */
     ir_ref fuse;  /* value op: its flags op; flags op: its value op */
 };
@@ -124,12 +123,12 @@ struct t1 {
     struct {
         ir_ref base; /* in a home */
         int32_t disp;
-    } sum[IR_MAX_OPS];      /* values with L_SUM */
-    struct x_rm mem;        /* the value with L_MEM: */
-    unsigned mem_until;     /* the op that uses it */
-    uint16_t mem_lock;      /* the registers of its address */
-    bool temp_busy[NTEMPS]; /* taken without a value */
-    uint16_t lock;          /* host registers that must stay */
+    } sum[IR_MAX_OPS];          /* values with L_SUM */
+    struct x_rm mem;            /* the value with L_MEM: */
+    unsigned mem_until;         /* the op that uses it */
+    uint16_t mem_lock;          /* the registers of its address */
+    bool temp_busy[NTEMPS + 1]; /* taken without a value; one more is quicker to clear */
+    uint16_t lock;              /* host registers that must stay */
     ir_ref slot_val[NSLOTS];
     unsigned nslots; /* in use */
     struct flag_state fl;
@@ -149,7 +148,10 @@ struct t1 {
     unsigned nlinks;
     struct ir_hints hints;
     uint8_t *strip_top; /* while the strip of a loop is emitted: where it begins */
-    struct val v[IR_MAX_OPS];
+    struct val v[IR_MAX_OPS + 1];
+    ir_ref last[IR_TABLE];             /* by value: op that uses it last; 0: none */
+    uint64_t home[MAX_GUEST_REGS + 1]; /* by guest register + 1, see home_of(); [0]: 0 */
+    uint64_t homes_from;
     struct plan plan;
 };
 
@@ -165,7 +167,7 @@ static inline bool t1_const(const struct t1 *t, ir_ref v, uint64_t *k)
 /* Not used after the current op. */
 static inline bool t1_dies(const struct t1 *t, ir_ref v)
 {
-    return t->v[v].last <= t->i;
+    return t->last[v] <= t->i;
 }
 
 static inline void t1_unlock(struct t1 *t)

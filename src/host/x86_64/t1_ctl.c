@@ -24,7 +24,7 @@ void t1_step_exit(struct t1 *t)
     if (t->fl.arch == IR_NONE) {
         t->flags_seen = true;
     }
-    if (f != IR_NONE && f != t->fl.env && f < t->insn && t->v[f].last >= t->insn) {
+    if (f != IR_NONE && f != t->fl.env && f < t->insn && t->last[f] >= t->insn) {
         t1_store_flags(&t->hot, t->fl.cf_in_env);
     }
     t1_store_pc(t, &t->hot, t->pc);

@@ -10,7 +10,7 @@
 
 static ir_ref last_use(const struct t1 *t, ir_ref f)
 {
-    return f == IR_NONE ? 0 : t->v[f].last;
+    return f == IR_NONE ? 0 : t->last[f];
 }
 
 /* Does f become the guest's flags with nothing before that could show it? */
@@ -21,7 +21,7 @@ static bool becomes_guests(const struct t1 *t, ir_ref f)
         if (op->op == IR_setflags && op->a == f) {
             return true;
         }
-        if (ir_op_info[op->op].props & (IR_FAULT | IR_EXIT)) {
+        if (ir_op_props[op->op] & (IR_FAULT | IR_EXIT)) {
             return false;
         }
     }
@@ -87,7 +87,7 @@ void t1_save(struct t1 *t, bool used_here)
     if (f == IR_NONE || f == t->fl.env) {
         return;
     }
-    ir_ref last = t->v[f].last;
+    ir_ref last = t->last[f];
     if (last > t->i || (used_here && last == t->i)) {
         store_host(t);
     }
@@ -183,7 +183,7 @@ void t1_flags_env(struct t1 *t)
 ir_ref t1_wanted_flags(const struct t1 *t, ir_ref value)
 {
     ir_ref f = t->v[value].fuse;
-    return f != IR_NONE && t->v[f].last ? f : IR_NONE;
+    return f != IR_NONE && t->last[f] ? f : IR_NONE;
 }
 
 /* Is v made by an op whose result is 0 or 1? */

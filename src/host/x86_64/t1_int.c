@@ -69,7 +69,7 @@ static bool better_swapped(const struct t1 *t, const struct ir_op *op)
 static bool add_by_lea(struct t1 *t, const struct ir_op *op, ir_ref a, ir_ref b)
 {
     int32_t imm;
-    bool flags_matter = t->fl.host != IR_NONE && t->v[t->fl.host].last > t->i;
+    bool flags_matter = t->fl.host != IR_NONE && t->last[t->fl.host] > t->i;
     if (op->type < IR_I32 || t1_wanted_flags(t, (ir_ref)t->i) != IR_NONE) {
         return false;
     }
@@ -422,7 +422,7 @@ static bool set_narrow(struct t1 *t, const struct ir_op *op)
 {
     const struct ir_op *n = op + 1;
     if (t->i + 1 >= t->b->nops || n->op != IR_setreg || n->type != IR_I32 || n->a != t->i ||
-        t->v[t->i].last != t->i + 1 || t->c->pin[n->aux] == X_NONE) {
+        t->last[t->i] != t->i + 1 || t->c->pin[n->aux] == X_NONE) {
         return false;
     }
     t->v[t->i].home = (uint8_t)(n->aux + 1);

@@ -37,7 +37,7 @@ static bool load_extended(struct t1 *t, const struct ir_op *op, unsigned temp, s
     const struct ir_op *n = op + 1;
     unsigned i = t->i;
     if (i + 1 >= t->b->nops || (n->op != IR_zext && n->op != IR_sext) || n->a != i ||
-        t->v[i].last != i + 1 || n->type < IR_I32 || n->aux != op->type || !t->v[i + 1].last) {
+        t->last[i] != i + 1 || n->type < IR_I32 || n->aux != op->type || !t->last[i + 1]) {
         return false;
     }
     t->i++;
@@ -94,8 +94,8 @@ static bool load_later(struct t1 *t, const struct ir_op *op, struct x_rm m)
     unsigned j, regs = reg_bit(m.reg) | reg_bit(m.index);
     const struct ir_op *n = only_user(t, &j);
     ir_ref f = t->fl.host;
-    bool flags = f != IR_NONE && t->v[f].last > t->i;
-    if (!n || t->v[t->i].last != j || !takes_memory(t, n, op->type) ||
+    bool flags = f != IR_NONE && t->last[f] > t->i;
+    if (!n || t->last[t->i] != j || !takes_memory(t, n, op->type) ||
         ((regs & reg_bit(X_RAX)) && (flags || (n->op >= IR_adc && n->op <= IR_adox))) ||
         (flags && t->fl.cf_in_env)) {
         return false;
@@ -160,7 +160,7 @@ static bool load_for_write(struct t1 *t, const struct ir_op *op)
     if (st != IR_NONE) {
         x_lea(&t->hot, IR_I64, temps[0], m);
         m = x_m(temps[0], 0);
-        t->v[st].last = st;
+        t->last[st] = st;
         t1_bind_value(t, st, temps[0]);
     }
     x_movzx(&t->hot, op->type, temps[1], m);
@@ -355,7 +355,7 @@ static bool rmw(struct t1 *t, const struct ir_op *op)
 {
     enum ir_rmw what = IR_AUX_RMW(op->aux);
     ir_ref f = t1_wanted_flags(t, (ir_ref)t->i);
-    bool old = t->v[t->i].last;
+    bool old = t->last[t->i];
     if (what == IR_RMW_XCHG || (old && what == IR_RMW_ADD)) {
         return rmw_exchange(t, op, what, f);
     }

@@ -7,7 +7,7 @@
 static bool partner(const struct t1 *t, const struct ir_op *op, unsigned want)
 {
     const struct ir_op *n = op + 1;
-    return t->i + 1 < t->b->nops && n->op == want && t->v[t->i + 1].last && n->type == op->type &&
+    return t->i + 1 < t->b->nops && n->op == want && t->last[t->i + 1] && n->type == op->type &&
            n->a == op->a && n->b == op->b && (op->op == IR_mul || n->c == op->c);
 }
 

@@ -81,7 +81,7 @@ static void plan_value(struct t1 *t, const struct ir_op *op, ir_ref i)
 {
     struct plan *p = &t->plan;
     int64_t k;
-    unsigned operands = ir_op_info[op->op].uses;
+    unsigned operands = ir_op_uses[op->op];
     if ((operands & 1) && op->a != IR_NONE && p->hint[op->a]) {
         p->hint[i] = p->hint[op->a];
     } else if ((operands & 2) && op->b != IR_NONE) {

@@ -15,7 +15,7 @@ static int temp_index(unsigned reg)
 
 static bool used_later(const struct t1 *t, ir_ref v)
 {
-    return t->v[v].last > t->i;
+    return t->last[v] > t->i;
 }
 
 static bool spill(struct t1 *t, int k)
@@ -50,7 +50,7 @@ static int victim(const struct t1 *t)
         }
         if (t->temp_val[k] == IR_NONE) {
             knows = k;
-        } else if (best < 0 || t->v[t->temp_val[k]].last > t->v[t->temp_val[best]].last) {
+        } else if (best < 0 || t->last[t->temp_val[k]] > t->last[t->temp_val[best]]) {
             best = k;
         }
     }
@@ -456,7 +456,6 @@ void t1_bind(struct t1 *t, unsigned reg, unsigned zx)
 
 void t1_release(struct t1 *t)
 {
-    t1_unlock(t);
     for (int k = 0; k < NTEMPS; k++) {
         if (t->temp_val[k] != IR_NONE && !used_later(t, t->temp_val[k])) {
             t->temp_val[k] = IR_NONE;

@@ -10,6 +10,9 @@
 #include "isa/x86/table.h"
 #include <string.h>
 
+/* The way of most instructions is one function for each kind of code, with the rest out of it. */
+#define HOT static inline __attribute__((always_inline))
+#define COLD static __attribute__((noinline))
 #define READ_AHEAD 40 /* 15 prefixes and everything that can follow them */
 
 enum prefix {
@@ -32,7 +35,10 @@ static const uint8_t prefixes[256] = {
     [0x4e] = P_REX,  [0x4f] = P_REX,
 };
 
-/* Decoding in progress, what the caller need not see. */
+/*
+ * Decoding in progress, what the caller need not see. The one of decode_padded() is to stay in
+ * registers: what is not inline there gets the address of a copy.
+ */
 struct decoder {
     const uint8_t *p; /* next byte */
     uint8_t rex;      /* REX, or the same bits of a VEX prefix: W R X B from bit 3 down */
@@ -66,7 +72,7 @@ static int64_t read64(const uint8_t *p)
 }
 
 /* False: fifteen bytes and no opcode. */
-static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
+COLD bool take_all_prefixes(struct decoder *d, struct x86_insn *insn)
 {
     const uint8_t *end = d->p + X86_MAX_LEN;
     while (d->p < end) {
@@ -97,8 +103,24 @@ static bool take_prefixes(struct decoder *d, struct x86_insn *insn)
     return false;
 }
 
+/* The same. Most instructions have none, or REX. */
+HOT bool take_prefixes(struct decoder *d, struct x86_insn *insn, unsigned mode)
+{
+    unsigned first = *d->p;
+    bool rex = mode == 8 && (first & 0xf0) == 0x40;
+    if (prefixes[d->p[rex]] != P_NONE) {
+        struct decoder copy = *d;
+        bool ok = take_all_prefixes(&copy, insn);
+        *d = copy;
+        return ok;
+    }
+    d->rex = rex ? first : 0;
+    d->p += rex;
+    return true;
+}
+
 /* c4 and c5 behind the opcode position; p is at the byte after it. False: #UD. */
-static bool take_vex(struct decoder *d, struct x86_insn *insn)
+COLD bool take_vex(struct decoder *d, struct x86_insn *insn)
 {
     bool refused = insn->lock || insn->rep || insn->p66 || d->rex;
     uint8_t last;
@@ -124,26 +146,27 @@ static bool take_vex(struct decoder *d, struct x86_insn *insn)
 }
 
 /* Escapes, VEX and the opcode. False: #UD. */
-static bool take_opcode(struct decoder *d, struct x86_insn *insn)
+HOT bool take_opcode(struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
-    insn->opcode = *d->p++;
-    if (insn->opcode == 0x0f) {
-        insn->map = 1;
-        insn->opcode = *d->p++;
-        if (insn->opcode == 0x38 || insn->opcode == 0x3a) {
-            insn->map = insn->opcode == 0x38 ? 2 : 3;
-            insn->opcode = *d->p++;
+    unsigned opcode = *d->p++, map = 0;
+    if (opcode == 0x0f) {
+        map = 1;
+        opcode = *d->p++;
+        if (opcode == 0x38 || opcode == 0x3a) {
+            map = opcode == 0x38 ? 2 : 3;
+            opcode = *d->p++;
         }
-        return true;
     }
-    if ((insn->opcode & 0xfe) == 0xc4) {
-        if (insn->mode == 8) {
-            return take_vex(d, insn);
-        }
-        d->peeked = true;
-        if (*d->p >= 0xc0) {
-            d->peeked = false;
-            return take_vex(d, insn);
+    insn->map = map;
+    insn->opcode = opcode;
+    if (map == 0 && (opcode & 0xfe) == 0xc4) {
+        d->peeked = mode != 8;
+        if (mode == 8 || *d->p >= 0xc0) {
+            struct decoder copy = *d;
+            copy.peeked = false;
+            bool ok = take_vex(&copy, insn);
+            *d = copy;
+            return ok;
         }
     }
     /* 62 is bound outside 64-bit mode with a memory operand; else EVEX, which we do not have yet:
@@ -151,7 +174,7 @@ static bool take_opcode(struct decoder *d, struct x86_insn *insn)
     return true;
 }
 
-static unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned node)
+static inline unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned node)
 {
     switch (node) {
     case X86_NODE_MODE64: return insn->mode == 8;
@@ -170,17 +193,25 @@ static unsigned answer(struct decoder *d, const struct x86_insn *insn, unsigned 
     }
 }
 
-/* The form, or NULL when there is none. */
-static const struct x86_form *find_form(struct decoder *d, const struct x86_insn *insn)
+/* From a node of the tree to the leaf, or 0. */
+COLD unsigned walk_tree(struct decoder *d, const struct x86_insn *insn, unsigned at)
 {
-    unsigned at = x86_roots[insn->map + (insn->vex ? 3 : 0)][insn->opcode];
-    while (!(at & X86_LEAF)) {
-        if (at == 0) {
-            return NULL;
-        }
+    while (at && !(at & X86_LEAF)) {
         at = x86_tree[at + 1 + answer(d, insn, x86_tree[at])];
     }
-    return &x86_forms[at & ~X86_LEAF];
+    return at;
+}
+
+/* The form, or NULL when there is none. */
+HOT const struct x86_form *find_form(struct decoder *d, const struct x86_insn *insn)
+{
+    unsigned at = x86_roots[insn->map + (insn->vex ? 3 : 0)][insn->opcode];
+    if (!(at & X86_LEAF)) {
+        struct decoder copy = *d;
+        at = walk_tree(&copy, insn, at);
+        d->peeked = copy.peeked;
+    }
+    return at ? &x86_forms[at & ~X86_LEAF] : NULL;
 }
 
 /* Vol. 2A table 2-1: base and index of 16-bit addressing by r/m. */
@@ -188,7 +219,7 @@ static const uint8_t base16[8] = {3, 3, 5, 5, 6, 7, 5, 3};
 static const uint8_t index16[8] = {6,           7, 6, 7, X86_REG_NONE, X86_REG_NONE, X86_REG_NONE,
                                    X86_REG_NONE};
 
-static void take_mem16(struct decoder *d, struct x86_insn *insn)
+COLD void take_mem16(struct decoder *d, struct x86_insn *insn)
 {
     unsigned mod = insn->modrm >> 6;
     unsigned rm = insn->modrm & 7;
@@ -207,90 +238,81 @@ static void take_mem16(struct decoder *d, struct x86_insn *insn)
 }
 
 /* Vol. 2A tables 2-2 and 2-3. */
-static void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib)
+HOT void take_mem32(struct decoder *d, struct x86_insn *insn, bool vsib, unsigned mode)
 {
+    static const uint8_t bytes[4] = {0, 1, 4};
     unsigned mod = insn->modrm >> 6;
-    unsigned rm = insn->modrm & 7;
-    if (rm == 4) {
+    unsigned base = insn->modrm & 7;
+    bool has_sib = base == 4;
+    if (has_sib) {
         uint8_t sib = *d->p++;
         unsigned index = (sib >> 3 & 7) | (d->rex & X_BIT ? 8 : 0);
-        rm = sib & 7;
+        base = sib & 7;
         insn->scale = sib >> 6;
         insn->index = index == 4 && !vsib ? X86_REG_NONE : index;
-        insn->base = rm | (d->rex & B_BIT ? 8 : 0);
-        if (rm == 5 && mod == 0) {
-            insn->base = X86_REG_NONE;
-            mod = 2;
-        }
-    } else if (rm == 5 && mod == 0) {
-        insn->base = insn->mode == 8 ? X86_REG_RIP : X86_REG_NONE;
+    }
+    if (base == 5 && mod == 0) {
+        insn->base = mode == 8 && !has_sib ? X86_REG_RIP : X86_REG_NONE;
         mod = 2;
     } else {
-        insn->base = rm | (d->rex & B_BIT ? 8 : 0);
+        insn->base = base | (d->rex & B_BIT ? 8 : 0);
     }
-    if (mod == 1) {
-        insn->disp = (int8_t)*d->p++;
-    } else if (mod == 2) {
-        insn->disp = read32(d->p);
-        d->p += 4;
-    }
+    int32_t disp = read32(d->p);
+    insn->disp = mod == 2 ? disp : mod == 1 ? (int8_t)disp : 0;
+    d->p += bytes[mod];
 }
 
 /* The ModRM byte and what hangs on it. False: #UD. */
-static bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags)
+HOT bool take_modrm(struct decoder *d, struct x86_insn *insn, unsigned flags, unsigned mode)
 {
+    unsigned modrm = *d->p++;
     insn->has_modrm = true;
-    insn->modrm = *d->p++;
-    if (insn->modrm >= 0xc0 || flags & X86_FORM_MODANY) {
+    insn->modrm = modrm;
+    if (modrm >= 0xc0 || flags & X86_FORM_MODANY) {
         return true;
     }
-    if (flags & X86_FORM_VSIB && (insn->addrsize == 2 || (insn->modrm & 7) != 4)) {
+    if (flags & X86_FORM_VSIB && (insn->addrsize == 2 || (modrm & 7) != 4)) {
         return false;
     }
-    if (insn->addrsize == 2) {
-        take_mem16(d, insn);
+    if (mode != 8 && insn->addrsize == 2) {
+        struct decoder copy = *d;
+        take_mem16(&copy, insn);
+        *d = copy;
     } else {
-        take_mem32(d, insn, flags & X86_FORM_VSIB);
+        take_mem32(d, insn, flags & X86_FORM_VSIB, mode);
     }
-    if (insn->seg == X86_SEG_NONE && (insn->base == 4 || insn->base == 5)) {
+    if (insn->seg == X86_SEG_NONE && (insn->base & 0xfe) == 4) {
         insn->mem_seg = X86_SEG_SS;
     }
     return true;
 }
 
-static bool take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o, unsigned size)
+/* Little endian, of 1 to 8 bytes. */
+static int64_t read_bytes(const uint8_t *p, unsigned n, bool is_signed)
 {
-    int64_t value = 0;
-    const uint8_t *start = d->p;
-    o->kind = X86_OPND_IMM;
-    switch (size) {
-    case X86_SIZE_B: value = *d->p++; break;
-    case X86_SIZE_BS: value = (int8_t)*d->p++; break;
-    case X86_SIZE_W:
-        value = read16(d->p);
-        d->p += 2;
-        break;
-    case X86_SIZE_V:
-        if (insn->opsize == 8) {
-            value = read64(d->p);
-            d->p += 8;
-            break;
-        }
-        /* fall through */
-    default: /* z */
+    uint64_t v = (uint64_t)read64(p) << (64 - 8 * n);
+    return is_signed ? (int64_t)v >> (64 - 8 * n) : (int64_t)(v >> (64 - 8 * n));
+}
+
+static void take_imm(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o, unsigned size)
+{
+    bool is_signed = size != X86_SIZE_B && size != X86_SIZE_W;
+    unsigned n = size == X86_SIZE_W ? 2 : 1;
+    if (size != X86_SIZE_B && size != X86_SIZE_BS && size != X86_SIZE_W) { /* v, z */
+        n = size == X86_SIZE_V || insn->opsize < 4 ? insn->opsize : 4;
         o->size = insn->opsize;
-        value = insn->opsize == 2 ? (int16_t)read16(d->p) : read32(d->p);
-        d->p += insn->opsize == 2 ? 2 : 4;
     }
+    int64_t value = read_bytes(d->p, n, is_signed);
+    d->p += n;
+    o->kind = X86_OPND_IMM;
     if (o > insn->opnd && o[-1].kind == X86_OPND_IMM) {
         insn->imm2 = value;
         insn->imm_len = 0;
     } else {
         insn->imm = value;
-        insn->imm_len = d->p - start;
-        insn->imm_signed = size != X86_SIZE_B && size != X86_SIZE_W;
+        insn->imm_len = n;
+        insn->imm_signed = is_signed;
     }
-    return true;
 }
 
 static void take_rel(struct decoder *d, struct x86_insn *insn, unsigned size)
@@ -328,16 +350,6 @@ static void take_moffs(struct decoder *d, struct x86_insn *insn)
     d->p += insn->addrsize;
 }
 
-static void set_gpr(const struct x86_insn *insn, struct x86_opnd *o, unsigned reg)
-{
-    o->kind = X86_OPND_GPR;
-    if (o->size == 1 && !insn->rex && reg >= 4 && reg < 8) {
-        o->high = 1;
-        reg -= 4;
-    }
-    o->reg = reg;
-}
-
 /* CR0, 2, 3, 4 and 8 exist; DR0 to 7. */
 static bool set_special(struct x86_opnd *o, unsigned kind, unsigned reg)
 {
@@ -360,95 +372,26 @@ static void set_string(struct x86_insn *insn, struct x86_opnd *o, bool dest)
     }
 }
 
-/* Fills one operand. False: #UD. */
-static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o,
-                         const struct x86_code *code)
+/* Operands that take more than a register number or a look at ModRM. False: #UD. */
+COLD bool take_special(struct decoder *d, struct x86_insn *insn, struct x86_opnd *o,
+                       const struct x86_code *code)
 {
     unsigned reg = (insn->modrm >> 3 & 7) | (d->rex & R_BIT ? 8 : 0);
-    unsigned rm = (insn->modrm & 7) | (d->rex & B_BIT ? 8 : 0);
-    bool mem = insn->modrm < 0xc0;
-    o->size = d->sizes[code->size];
     switch (code->how) {
-    case X86_HOW_E:
-        if (mem) {
-            o->kind = X86_OPND_MEM;
-            return true;
-        }
-        set_gpr(insn, o, rm);
-        return true;
-    case X86_HOW_R: set_gpr(insn, o, rm); return true;
-    case X86_HOW_G:
-        if (code->size == X86_SIZE_AD) {
-            o->size = insn->addrsize;
-        }
-        set_gpr(insn, o, reg);
-        return true;
-    case X86_HOW_Z: set_gpr(insn, o, (insn->opcode & 7) | (d->rex & B_BIT ? 8 : 0)); return true;
-    case X86_HOW_B:
-        o->kind = X86_OPND_GPR;
-        o->reg = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7;
-        return true;
-    case X86_HOW_M: o->kind = X86_OPND_MEM; return true;
-    case X86_HOW_I: return take_imm(d, insn, o, code->size);
+    case X86_HOW_I: take_imm(d, insn, o, code->size); return true;
     case X86_HOW_J:
         o->kind = X86_OPND_REL;
         take_rel(d, insn, code->size);
-        return true;
-    case X86_HOW_W:
-        if (mem) {
-            o->kind = X86_OPND_MEM;
-            return true;
-        }
-        /* fall through */
-    case X86_HOW_U:
-        o->kind = X86_OPND_VEC;
-        o->reg = rm;
-        return true;
-    case X86_HOW_V:
-        o->kind = X86_OPND_VEC;
-        o->reg = reg;
-        return true;
-    case X86_HOW_H:
-        o->kind = X86_OPND_VEC;
-        o->reg = insn->mode == 8 ? insn->vvvv : insn->vvvv & 7;
         return true;
     case X86_HOW_L:
         o->kind = X86_OPND_VEC;
         insn->imm = *d->p++;
         o->reg = insn->imm >> 4 & (insn->mode == 8 ? 15 : 7);
         return true;
-    case X86_HOW_Q:
-        if (mem) {
-            o->kind = X86_OPND_MEM;
-            return true;
-        }
-        /* fall through */
-    case X86_HOW_N:
-        o->kind = X86_OPND_MMX;
-        o->reg = rm & 7;
-        return true;
-    case X86_HOW_P:
-        o->kind = X86_OPND_MMX;
-        o->reg = reg & 7;
-        return true;
-    case X86_HOW_GPR:
-        o->kind = X86_OPND_GPR;
-        o->reg = code->reg;
-        return true;
-    case X86_HOW_SEG:
-        o->kind = X86_OPND_SEG;
-        o->reg = code->reg;
-        return true;
     case X86_HOW_S:
         o->kind = X86_OPND_SEG;
         o->reg = reg & 7;
         return o->reg < 6 && (o != insn->opnd || o->reg != X86_SEG_CS);
-    case X86_HOW_ST: o->kind = X86_OPND_ST; return true;
-    case X86_HOW_STI:
-        o->kind = X86_OPND_ST;
-        o->reg = insn->modrm & 7;
-        return true;
-    case X86_HOW_XMM: o->kind = X86_OPND_VEC; return true;
     case X86_HOW_ONE:
         o->kind = X86_OPND_IMM;
         insn->imm = 1;
@@ -469,6 +412,73 @@ static bool take_operand(struct decoder *d, struct x86_insn *insn, struct x86_op
     return false;
 }
 
+/* Where the numbers of the other operands come from. */
+enum from { FROM_NONE, FROM_REG, FROM_RM, FROM_OPCODE, FROM_VVVV, FROM_CODE };
+static const struct {
+    uint8_t kind, from, mask;
+    bool mem; /* or a memory operand, as ModRM says */
+} simple[] = {
+    [X86_HOW_E] = {X86_OPND_GPR, FROM_RM, 15, true},
+    [X86_HOW_G] = {X86_OPND_GPR, FROM_REG, 15},
+    [X86_HOW_R] = {X86_OPND_GPR, FROM_RM, 15},
+    [X86_HOW_Z] = {X86_OPND_GPR, FROM_OPCODE, 15},
+    [X86_HOW_B] = {X86_OPND_GPR, FROM_VVVV, 15},
+    [X86_HOW_M] = {X86_OPND_MEM, FROM_NONE, 0},
+    [X86_HOW_W] = {X86_OPND_VEC, FROM_RM, 15, true},
+    [X86_HOW_U] = {X86_OPND_VEC, FROM_RM, 15},
+    [X86_HOW_V] = {X86_OPND_VEC, FROM_REG, 15},
+    [X86_HOW_H] = {X86_OPND_VEC, FROM_VVVV, 15},
+    [X86_HOW_Q] = {X86_OPND_MMX, FROM_RM, 7, true},
+    [X86_HOW_N] = {X86_OPND_MMX, FROM_RM, 7},
+    [X86_HOW_P] = {X86_OPND_MMX, FROM_REG, 7},
+    [X86_HOW_GPR] = {X86_OPND_GPR, FROM_CODE, 15},
+    [X86_HOW_SEG] = {X86_OPND_SEG, FROM_CODE, 15},
+    [X86_HOW_ST] = {X86_OPND_ST, FROM_NONE, 0},
+    [X86_HOW_STI] = {X86_OPND_ST, FROM_RM, 7},
+    [X86_HOW_XMM] = {X86_OPND_VEC, FROM_NONE, 0},
+    [X86_HOW_ONE] = {X86_OPND_NONE},
+};
+
+/* False: #UD. */
+HOT bool take_operands(struct decoder *d, struct x86_insn *insn, const struct x86_form *form,
+                       unsigned mode)
+{
+    unsigned modrm = insn->modrm, b_bit = d->rex << 3 & 8;
+    bool mem = modrm < 0xc0;
+    uint8_t number[] = {
+        [FROM_REG] = (modrm >> 3 & 7) | (d->rex << 1 & 8),
+        [FROM_RM] = (modrm & 7) | b_bit,
+        [FROM_OPCODE] = (insn->opcode & 7) | b_bit,
+        [FROM_VVVV] = mode == 8 ? insn->vvvv : insn->vvvv & 7,
+        [FROM_CODE] = 0,
+    };
+    unsigned n = form->nopnd;
+    insn->nopnd = n;
+    for (unsigned i = 0; i < n; i++) {
+        const struct x86_code *code = &x86_codes[form->opnd[i]];
+        struct x86_opnd *o = &insn->opnd[i];
+        unsigned how = code->how, kind = simple[how].kind;
+        unsigned size = code->size == X86_SIZE_AD ? insn->addrsize : d->sizes[code->size];
+        if (kind == X86_OPND_NONE) {
+            struct decoder copy = *d;
+            o->size = size;
+            bool ok = take_special(&copy, insn, o, code);
+            *d = copy;
+            if (!ok) {
+                return false;
+            }
+            continue;
+        }
+        number[FROM_CODE] = code->reg;
+        unsigned reg = number[simple[how].from] & simple[how].mask;
+        bool high = kind == X86_OPND_GPR && size == 1 && reg - 4 < 4 && !insn->rex;
+        bool is_mem = simple[how].mem & mem;
+        *o = is_mem ? (struct x86_opnd){.kind = X86_OPND_MEM, .size = size}
+                    : (struct x86_opnd){kind, size, high ? reg - 4 : reg, high};
+    }
+    return true;
+}
+
 /* Memory operands that no ModRM byte describes. */
 static void set_implied_mem(struct x86_insn *insn)
 {
@@ -487,27 +497,29 @@ static bool gather_ok(const struct x86_insn *insn)
     return dest != mask && dest != insn->index && mask != insn->index;
 }
 
-static unsigned opsize_before_form(const struct x86_insn *insn)
+HOT void set_sizes(const struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
-    if (insn->mode == 8) {
-        return insn->rex_w ? 8 : insn->p66 ? 2 : 4;
+    if (mode == 8) {
+        insn->addrsize = d->p67 ? 4 : 8;
+        insn->opsize = insn->rex_w ? 8 : insn->p66 ? 2 : 4;
+    } else {
+        insn->addrsize = d->p67 ? 6 - mode : mode;
+        insn->opsize = insn->p66 ? 6 - mode : mode;
     }
-    return insn->p66 ? 6 - insn->mode : insn->mode;
 }
 
 static const uint8_t simd_prefixes[4] = {0, 0x66, 0xf3, 0xf2};
 
 /* Everything behind the prefixes. False: #UD. */
-static bool decode_rest(struct decoder *d, struct x86_insn *insn)
+HOT bool decode_rest(struct decoder *d, struct x86_insn *insn, unsigned mode)
 {
     insn->rex = d->rex != 0;
     d->prefix = insn->rep ? (insn->rep == 0xf3 ? 2 : 3) : insn->p66;
-    if (!take_opcode(d, insn)) {
+    if (!take_opcode(d, insn, mode)) {
         return false;
     }
-    insn->rex_w = d->rex & W_BIT;
-    insn->addrsize = insn->mode == 8 ? (d->p67 ? 4 : 8) : (d->p67 ? 6 - insn->mode : insn->mode);
-    insn->opsize = opsize_before_form(insn);
+    insn->rex_w = d->rex >> 3 & 1;
+    set_sizes(d, insn, mode);
     const struct x86_form *form = find_form(d, insn);
     if (!form) {
         return false;
@@ -518,22 +530,18 @@ static bool decode_rest(struct decoder *d, struct x86_insn *insn)
     if (form->sel.prefix != 15) {
         insn->simd_prefix = simd_prefixes[d->prefix];
     }
-    if (insn->mode == 8 && flags & (X86_FORM_D64 | X86_FORM_F64)) {
+    if (flags & (X86_FORM_D64 | X86_FORM_F64) && mode == 8) {
         insn->opsize = insn->p66 && !insn->rex_w && flags & X86_FORM_D64 ? 2 : 8;
     }
-    d->sizes = x86_sizes[(((insn->opsize >> 2) * 2 + insn->rex_w) * 2 + insn->vex_l) * 2 +
-                         (insn->mode == 8)];
-    if (flags & X86_FORM_MODRM && !take_modrm(d, insn, flags)) {
+    d->sizes = x86_sizes[(insn->opsize >> 2) * 8 + insn->rex_w * 4 + insn->vex_l * 2 + (mode == 8)];
+    if (flags & X86_FORM_MODRM && !take_modrm(d, insn, flags, mode)) {
         return false;
     }
-    if (flags & X86_FORM_VEX && !(flags & X86_FORM_VVVV) && insn->vvvv != 0) {
+    if ((flags & (X86_FORM_VEX | X86_FORM_VVVV)) == X86_FORM_VEX && insn->vvvv != 0) {
         return false;
     }
-    insn->nopnd = form->nopnd;
-    for (unsigned i = 0; i < form->nopnd; i++) {
-        if (!take_operand(d, insn, &insn->opnd[i], &x86_codes[form->opnd[i]])) {
-            return false;
-        }
+    if (!take_operands(d, insn, form, mode)) {
+        return false;
     }
     if (insn->lock && !(flags & X86_FORM_LOCK && insn->modrm < 0xc0)) {
         return false;
@@ -542,23 +550,20 @@ static bool decode_rest(struct decoder *d, struct x86_insn *insn)
     return !(flags & X86_FORM_VSIB) || gather_ok(insn);
 }
 
-static enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t *code,
-                                            size_t avail, unsigned mode)
+HOT enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t *code, size_t avail,
+                                         unsigned mode)
 {
     struct decoder d = {.p = code};
-    memset(insn, 0, sizeof(*insn));
-    insn->mode = mode;
-    insn->seg = X86_SEG_NONE;
-    insn->base = X86_REG_NONE;
-    insn->index = X86_REG_NONE;
-    insn->mem_seg = X86_SEG_DS;
+    *insn = (struct x86_insn){.mode = mode,
+                              .seg = X86_SEG_NONE,
+                              .base = X86_REG_NONE,
+                              .index = X86_REG_NONE,
+                              .mem_seg = X86_SEG_DS};
     bool ok = false;
     size_t used = X86_MAX_LEN + 1;
-    if (take_prefixes(&d, insn)) {
-        if (insn->seg != X86_SEG_NONE) {
-            insn->mem_seg = insn->seg;
-        }
-        ok = decode_rest(&d, insn);
+    if (take_prefixes(&d, insn, mode)) {
+        insn->mem_seg = insn->seg != X86_SEG_NONE ? insn->seg : X86_SEG_DS;
+        ok = decode_rest(&d, insn, mode);
         used = d.p - code + (d.peeked && !insn->has_modrm);
     }
     if (used > avail && avail < X86_MAX_LEN) {
@@ -571,15 +576,27 @@ static enum x86_decode_status decode_padded(struct x86_insn *insn, const uint8_t
     return ok ? X86_DECODE_OK : X86_DECODE_INVALID;
 }
 
+COLD enum x86_decode_status decode_old(struct x86_insn *insn, const uint8_t *code, size_t avail,
+                                       unsigned mode)
+{
+    return decode_padded(insn, code, avail, mode);
+}
+
+COLD enum x86_decode_status decode_short(struct x86_insn *insn, const uint8_t *code, size_t avail,
+                                         unsigned mode)
+{
+    uint8_t copy[READ_AHEAD] = {0};
+    memcpy(copy, code, avail);
+    return decode_old(insn, copy, avail, mode);
+}
+
 enum x86_decode_status x86_decode(struct x86_insn *insn, const uint8_t *code, size_t avail,
                                   unsigned mode)
 {
-    if (avail >= READ_AHEAD) {
-        return decode_padded(insn, code, avail, mode);
+    if (avail < READ_AHEAD) {
+        return decode_short(insn, code, avail, mode);
     }
-    uint8_t copy[READ_AHEAD] = {0};
-    memcpy(copy, code, avail);
-    return decode_padded(insn, copy, avail, mode);
+    return mode == 8 ? decode_padded(insn, code, avail, 8) : decode_old(insn, code, avail, mode);
 }
 
 unsigned x86_form_flags(unsigned form)

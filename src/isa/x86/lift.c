@@ -297,10 +297,13 @@ static bool beyond_limit(struct lift *l, unsigned len)
     return false;
 }
 
+/* In the order of how often they are what is looked for; an op in two of them is the first one's.
+ */
+static x86_lift_fn *const *const tables[] = {x86_lift_int, x86_lift_flow, x86_lift_bits,
+                                             x86_lift_sse, x86_lift_x87,  x86_lift_sys};
+
 static bool lift_one(struct lift *l)
 {
-    x86_lift_fn *const *const tables[] = {x86_lift_sse,  x86_lift_x87,  x86_lift_int,
-                                          x86_lift_flow, x86_lift_bits, x86_lift_sys};
     for (unsigned i = 0; i < ARRAY_LEN(tables); i++) {
         x86_lift_fn *fn = tables[i][l->in->op];
         if (fn) {
@@ -332,15 +335,17 @@ static bool room_left(const struct ir_block *b)
            b->nvecs + 4 < IR_MAX_VECS;
 }
 
-/* Bytes of one more instruction; false: the block ends before it. */
-static bool decode_next(const struct tr_ctx *t, unsigned off, bool first, struct x86_insn *in,
+static enum x86_decode_status decode(const struct tr_ctx *t, unsigned off, struct x86_insn *in)
+{
+    return x86_decode(in, t->code + off, t->avail + t->avail2 - off, mode_bytes(t->mode));
+}
+
+/* One more instruction; false: the block ends before it. */
+static bool decode_next(const struct tr_ctx *t, unsigned off, struct x86_insn *in,
                         enum x86_decode_status *status)
 {
-    *status = x86_decode(in, t->code + off, t->avail + t->avail2 - off, mode_bytes(t->mode));
-    if (*status == X86_DECODE_SHORT) {
-        return first;
-    }
-    return first || *status != X86_DECODE_OK || off + in->len <= t->avail;
+    *status = decode(t, off, in);
+    return *status == X86_DECODE_OK ? off + in->len <= t->avail : *status != X86_DECODE_SHORT;
 }
 
 /* Does the CPU model have it? Some encodings mean an older instruction where it does not. */
@@ -383,12 +388,12 @@ enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
     for (bool first = true;; first = false) {
         enum x86_decode_status status = X86_DECODE_OK;
         if (!first && (off >= t->avail || b->ninsns >= max || !room_left(b) ||
-                       !decode_next(t, off, first, &in, &status))) {
+                       !decode_next(t, off, &in, &status))) {
             ir_jump(b, l.pc);
             return TR_DONE;
         }
         if (first) {
-            decode_next(t, off, first, &in, &status);
+            status = decode(t, off, &in);
         }
         if (status == X86_DECODE_SHORT) {
             if (t->avail2 == 0) {

@@ -90,6 +90,8 @@ enum x86_size_code {
     X86_SIZE_COUNT
 };
 
+#define X86_SIZES_ROOM 32 /* at least X86_SIZE_COUNT */
+
 struct x86_code {
     char name[5];
     uint8_t how;  /* enum x86_how */
@@ -113,7 +115,7 @@ enum x86_node {
 };
 
 extern const struct x86_code x86_codes[];
-extern const uint8_t x86_sizes[][X86_SIZE_COUNT];
+extern const uint8_t x86_sizes[][X86_SIZES_ROOM];
 extern const struct x86_form x86_forms[X86_FORM_COUNT];
 extern const uint16_t x86_tree[];
 extern const uint16_t x86_roots[7][256];
