@@ -212,8 +212,8 @@ static void jump_r11(struct t1 *t, struct enc *e)
 static bool jump_indirect(struct t1 *t, const struct ir_op *op)
 {
     const struct val *x = &t->v[op->a];
-    bool there = x->loc == L_TEMP && x->reg == X_R11;
     t1_flags_env(t);
+    bool there = x->loc == L_TEMP && x->reg == X_R11;
     if (t->fail || (!there && !t1_take(t, X_R11))) {
         return false;
     }

@@ -250,17 +250,23 @@ static bool moving(const struct t1 *t, ir_ref v, struct trip *trip)
     return step && step != NO_STEP;
 }
 
+static bool compares(const struct t1 *t, const struct ir_op *op, struct trip *trip)
+{
+    const struct ir_op *f = &t->b->op[op->a];
+    return f->op == IR_flags && f->aux == IR_FL_SUB && f->type == IR_I64 &&
+           ((still(t, f->b, trip) && moving(t, f->a, trip)) ||
+            (still(t, f->a, trip) && moving(t, f->b, trip)));
+}
+
+/* The way back says how long the loop is, or a way out when something is reached. */
 static bool find_trip(const struct t1 *t, struct trip *trip)
 {
     for (unsigned i = t->b->nops; i-- > 0;) {
         const struct ir_op *op = &t->b->op[i];
-        if (op->op != IR_brcc || t->b->target[op->imm] != t->b->pc) {
-            continue;
+        bool back = op->op == IR_brcc && t->b->target[op->imm] == t->b->pc;
+        if ((back || (op->op == IR_brcc && op->aux == IR_CC_E)) && compares(t, op, trip)) {
+            return true;
         }
-        const struct ir_op *f = &t->b->op[op->a];
-        return f->op == IR_flags && f->aux == IR_FL_SUB && f->type == IR_I64 &&
-               ((still(t, f->b, trip) && moving(t, f->a, trip)) ||
-                (still(t, f->a, trip) && moving(t, f->b, trip)));
     }
     return false;
 }
