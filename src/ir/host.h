@@ -55,6 +55,7 @@ enum ir_form {
 struct ir_hints {
     uint64_t scattered; /* lead to other pages all the time: a register's line is no help */
     uint64_t settled;   /* do not: need not be counted */
+    uint64_t shared;    /* lead to pages that can only be read: no store joins their groups */
     uint8_t probe;      /* number + 1 of the env->probe in which the others are counted; 0: none */
 };
 

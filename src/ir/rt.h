@@ -85,6 +85,7 @@ enum rt_exit {
     RT_EXIT_STOP,    /* a helper said IR_HELPER_EXIT */
     RT_EXIT_PLAIN,   /* a group of accesses is not on one page: go on in compact code */
     RT_EXIT_SCATTER, /* an access led to other pages often: as STEP, and see ir_hints */
+    RT_EXIT_SHARED,  /* a group that stores was on a page that can only be read, often: the same */
     RT_EXIT_STEP,    /* generated code cannot do the instruction at env->pc: interpret one */
     RT_EXIT_LINK,    /* like JUMP, and a direct link may be made at env->link_site */
 };

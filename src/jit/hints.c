@@ -5,6 +5,9 @@
  *
  * An access whose line misses often leaves with RT_EXIT_SCATTER. Then all accesses of the block are
  * counted for a while, how often they run and how often they miss; what that says is kept by pc.
+ *
+ * A group with loads and stores is checked for both at once. Where its page often can only be read
+ * (RT_EXIT_SHARED), loads and stores are checked apart from then on.
  */
 #include <string.h>
 
@@ -106,6 +109,16 @@ void jit_hints_count(struct jit_vcpu *jv, struct jit_block *b)
         memset(jv->v->env->probe[n], 0, sizeof(jv->v->env->probe[n]));
         jit_kill(jv, b);
         return;
+    }
+}
+
+/* The access at pc leads a group with stores, and its page often could only be read. */
+void jit_hints_shared(struct jit_vcpu *jv, struct jit_block *b, uint64_t pc)
+{
+    jv->stats.scattered++;
+    if (!b->dead) {
+        own(jv, b->pc)->shared |= 1ull << ((pc - b->pc) & 63);
+        jit_kill(jv, b);
     }
 }
 

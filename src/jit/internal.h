@@ -319,7 +319,8 @@ const struct ir_hints *jit_hints(const struct jit_vcpu *, uint64_t pc); /* of th
 /* The same for code about to be made of it in that form. */
 const struct ir_hints *jit_hints_emit(struct jit_vcpu *, struct jit_block *, enum ir_form);
 void jit_hints_count(struct jit_vcpu *, struct jit_block *); /* its accesses; drops the block */
-void jit_hints_tick(struct jit_vcpu *);                      /* every few milliseconds */
+void jit_hints_shared(struct jit_vcpu *, struct jit_block *, uint64_t pc);
+void jit_hints_tick(struct jit_vcpu *); /* every few milliseconds */
 void jit_hints_dead(struct jit_vcpu *, const struct jit_block *);
 void jit_make_room(struct jit_vcpu *); /* for jit_emit(); may drop blocks */
 void jit_emit(struct jit_vcpu *, struct jit_block *, const struct ir_block *, enum ir_form);

@@ -72,6 +72,9 @@ enum rt_exit jit_enter_code(struct jit_vcpu *jv, const void *entry)
         if (why == RT_EXIT_SCATTER) {
             jit_hints_count(jv, b);
             why = RT_EXIT_STEP;
+        } else if (why == RT_EXIT_SHARED) {
+            jit_hints_shared(jv, b, env->pc);
+            why = RT_EXIT_STEP;
         } else if (why == RT_EXIT_PLAIN && jv->lockstep) {
             why = RT_EXIT_STEP;
         }

@@ -14,8 +14,8 @@ static void add(struct strbuf *sb, const char *name, uint64_t n)
 void jit_stats_print(const struct jit_stats *s, const struct jit_options *o, unsigned vcpu,
                      uint64_t interpreted)
 {
-    static const char *const exits[] = {"jump",  "fault",   "poll", "stop",
-                                        "plain", "scatter", "step", "link"};
+    static const char *const exits[] = {"jump",    "fault",  "poll", "stop", "plain",
+                                        "scatter", "shared", "step", "link"};
     struct strbuf sb = {0};
     strbuf_add(&sb, "{");
     add(&sb, "vcpu", vcpu);

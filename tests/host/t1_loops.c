@@ -223,7 +223,8 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed)
         if (e == RT_EXIT_LINK && env->pc == CODE_PC && (seed & 1)) {
             bn->t.host->link(bn->t.ctx, (struct ir_link *)(uintptr_t)env->link_site, &code, 0);
         }
-        if (e == RT_EXIT_STEP || e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER) {
+        if (e == RT_EXIT_STEP || e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER ||
+            e == RT_EXIT_SHARED) {
             e = finish(bn, m, seed);
         }
     } while (goes_on(env, e));

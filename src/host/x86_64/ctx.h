@@ -26,7 +26,8 @@ extern const uint8_t temp_regs[NTEMPS];
  * access' distance from the lowest address of its range, the range's span, the access' size. */
 #define PARAM_LINE 31
 #define PARAM_K_SHIFT 5
-#define PARAM_K 511
+#define PARAM_K 255
+#define PARAM_READ (1 << 13) /* the group stores, the access itself does not */
 #define PARAM_SPAN_SHIFT 14
 #define PARAM_SPAN 1023
 #define PARAM_SIZE_SHIFT 24

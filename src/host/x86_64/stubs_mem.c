@@ -216,6 +216,34 @@ static uint8_t *count_scatter(struct enc *e)
 }
 
 /*
+ * Of a group that stores, its page not being in the TLB for that. When the access itself is a load
+ * and its page can be read, compact code goes on; when it is not known, C is asked for a load:
+ * returns the jump there. Then it is a store's turn. On the stack: return address, parameter.
+ */
+static uint8_t *emit_reads(struct ir_host_ctx *c, struct enc *e, unsigned idx, unsigned ti,
+                           unsigned ui)
+{
+    unsigned u = temp_regs[ui];
+    x_test_rm_i(e, IR_I32, x_m(X_RSP, 8), PARAM_READ);
+    uint8_t *store = x_jcc(e, IR_CC_E);
+    x_push_r(e, X_RCX);
+    x_mov_r_rm(e, IR_I64, X_RCX, x_r(temp_regs[ti]));
+    tlb_check(e, X_RCX, u, entry(idx, false, false, u), 1);
+    x_pop_r(e, X_RCX);
+    uint8_t *unknown = x_jcc(e, IR_CC_A);
+    uint8_t *often = count_scatter(e);
+    jump(e, c->base_group[ti][ui]);
+    x_patch_here(e, often);
+    x_mov_r_i64(e, X_R11, RT_EXIT_SHARED);
+    leave_site(e, c->exit_pinned);
+    x_patch_here(e, unknown);
+    x_mov_r_i64(e, u, RT_READ);
+    uint8_t *ask = x_jmp(e);
+    x_patch_here(e, store);
+    return ask;
+}
+
+/*
  * A look-up through a line missed. t: lowest address of its range. Returns with the access' range
  * at t + u, or leaves: for compact code when the range is not all on one page that the TLB has.
  */
@@ -244,7 +272,11 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
     x_patch_here(e, slow[0]);
     x_pop_r(e, X_RDX);
     x_pop_r(e, X_RCX);
+    uint8_t *ask = write ? emit_reads(c, e, idx, ti, ui) : NULL;
     x_mov_r_i64(e, u, write ? RT_WRITE : RT_READ);
+    if (ask) {
+        x_patch_here(e, ask);
+    }
     x_patch(x_call(e), c->base_slow[ti][ui]);
     emit_refill(e, idx, write, t, u, slow2);
     x_ret_pop(e, 8);

@@ -62,6 +62,7 @@ struct access {
     uint8_t bit;      /* of its instruction, in ir_hints */
     uint16_t base[2]; /* the address: base values, the second times scale; 0: not known */
     bool group;       /* BASE, LEADER: has members */
+    bool stores;      /* BASE, LEADER: some of them do */
     uint16_t span;    /* BASE, LEADER: bytes checked, from lo on */
     int32_t off, lo;  /* from the base value */
 };

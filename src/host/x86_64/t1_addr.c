@@ -222,7 +222,8 @@ static uint32_t packed(const struct t1 *t, const struct access *a)
     bool counts = a->line < RT_BASES && !a->in_stream && !(t->hints.settled >> a->bit & 1);
     return a->line | (uint32_t)(a->off - a->lo) << PARAM_K_SHIFT |
            (uint32_t)a->span << PARAM_SPAN_SHIFT | (uint32_t)a->size << PARAM_SIZE_SHIFT |
-           (a->group ? PARAM_GROUP : 0) | (counts ? 0 : (uint32_t)PARAM_QUIET);
+           (a->group ? PARAM_GROUP : 0) | (a->stores && !a->write ? PARAM_READ : 0) |
+           (counts ? 0 : (uint32_t)PARAM_QUIET);
 }
 
 static void call_base_miss(struct t1 *t, bool cold, const unsigned temps[2], const struct access *a,
@@ -258,7 +259,7 @@ static struct x_rm by_line(struct t1 *t, struct x_rm ea, const unsigned temps[2]
                            const struct access *a, unsigned access)
 {
     struct enc *e = &t->hot, *cold = &t->cold;
-    bool write = access & RT_WRITE;
+    bool write = (access & RT_WRITE) || a->stores;
     int32_t k = a->off - a->lo;
     size_t tag = write ? offsetof(struct rt_base, tag_w) : offsetof(struct rt_base, tag_r);
     bool one = one_register(t, ea, temps);
@@ -322,7 +323,8 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
     t1_fold(t, op, &x, &y);
     x = x != IR_NONE ? x : y;
     struct enc *e = &t->hot, *cold = &t->cold;
-    bool write = access & RT_WRITE;
+    bool write = (access & RT_WRITE) || a->stores;
+    size_t tag = tag_field(write ? RT_WRITE : RT_READ);
     int32_t k = a->off - a->lo;
     ea.disp -= k;
     load_address(&t->hot, temps[0], ea);
@@ -334,10 +336,10 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
         return at_distance(t, temps[0], k);
     }
     struct x_rm base = t1_rm(t, x);
-    tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), a->span);
+    tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag), a->span);
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_patch_here(cold, miss);
-    x_alu_r_rm(cold, X_XOR, IR_I64, temps[0], in_tlb(t, temps[1], 0, tag_field(access)));
+    x_alu_r_rm(cold, X_XOR, IR_I64, temps[0], in_tlb(t, temps[1], 0, tag));
     x_alu_r_rm(e, X_ADD, IR_I64, temps[0],
                in_tlb(t, temps[1], 0, offsetof(struct rt_tlb_entry, host)));
     x_lea(e, IR_I64, temps[1], x_m(temps[0], -ea.disp));

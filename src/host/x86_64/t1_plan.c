@@ -114,16 +114,22 @@ static bool scattered(const struct t1 *t)
 }
 
 /* Joins the group that is open for its base. */
-static bool join_group(struct plan *p, struct access *a)
+static bool join_group(struct t1 *t, struct access *a)
 {
+    struct plan *p = &t->plan;
     struct open_group *o = &p->open[a->line];
     int32_t lo = a->off < o->lo ? a->off : o->lo, hi = a->off + a->size;
     hi = hi > o->hi ? hi : o->hi;
     if (o->base != a->base[0] || o->index != a->base[1] || o->scale != a->scale ||
-        o->write < a->write || hi - lo > GROUP_SPAN) {
+        hi - lo > GROUP_SPAN) {
         return false;
     }
     struct access *leader = &p->access[o->leader];
+    if (o->write < a->write && (t->hints.shared >> leader->bit & 1)) {
+        return false;
+    }
+    leader->stores |= a->write;
+    o->write |= a->write;
     a->kind = a->base[1] ? ACCESS_STREAM : ACCESS_MEMBER;
     leader->group = true;
     leader->lo = o->lo = lo;
@@ -139,7 +145,7 @@ static void group(struct t1 *t, struct access *a)
     struct plan *p = &t->plan;
     uint8_t *line = &p->line[a->base[0]];
     a->line = *line;
-    if (join_group(p, a)) {
+    if (join_group(t, a)) {
         return;
     }
     bool lead = !a->base[1] && (*line >= RT_BASES || scattered(t));

@@ -67,7 +67,8 @@ static enum rt_exit run_t1(struct bench *bn, struct machine *m, uint64_t seed, u
         enum rt_exit e = bn->t.host->enter(bn->t.ctx, env, code.entry);
         if (env->site) {
             e = bn->t.host->settle(bn->t.ctx, env, &code, e);
-            e = e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER ? RT_EXIT_STEP : e;
+            e = e == RT_EXIT_PLAIN || e == RT_EXIT_SCATTER || e == RT_EXIT_SHARED ? RT_EXIT_STEP
+                                                                                  : e;
         }
         if (e == RT_EXIT_FAULT) {
             bn->st.faults++;

@@ -267,7 +267,8 @@ static enum rt_exit run_code(struct diff_guest *g, const struct ir_block *b, enu
     enum rt_exit why = host->enter(g->host, env, code.entry);
     atomic_store(&env->exit, 0);
     why = env->site ? host->settle(g->host, env, &code, why) : why;
-    return why == RT_EXIT_PLAIN || why == RT_EXIT_SCATTER ? RT_EXIT_STEP : why;
+    return why == RT_EXIT_PLAIN || why == RT_EXIT_SCATTER || why == RT_EXIT_SHARED ? RT_EXIT_STEP
+                                                                                   : why;
 }
 
 static enum rt_exit run_compact(struct diff_guest *g, const struct ir_block *b)
