@@ -122,7 +122,8 @@ struct t1 {
     bool aligned;                 /* the access being emitted must be aligned */
     bool flags_seen;              /* the flags at entry were needed */
     enum ir_form form;
-    bool warm; /* form WARM or LOOP */
+    bool warm;    /* form WARM or LOOP */
+    bool planned; /* and with accesses, or a loop */
     struct t1_site site[MAX_SITES];
     unsigned nsites;
     struct ir_link *links; /* in data */
