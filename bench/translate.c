@@ -1,5 +1,5 @@
 /*
- * What a translation costs: lifts, optimizes and emits ranges of files as 64-bit code, block after
+ * What a translation costs: lifts and emits ranges of files as 64-bit code, block after
  * block, and nothing is run. Reports time and size by part, which ops are not lowered, and a sum
  * over all that was emitted, which stays the same as long as the code does. bench/translate.py runs
  * it, also under callgrind.
@@ -81,7 +81,7 @@ bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64
 }
 
 enum { MAX_FILES = 16, MAX_ROUNDS = 1000, ARENAS = 16 };
-enum part { LIFT, OPTIMIZE, EMIT, PARTS };
+enum part { LIFT, EMIT, PARTS };
 
 struct range {
     const uint8_t *code;
@@ -89,7 +89,7 @@ struct range {
 };
 
 struct stats {
-    unsigned long blocks, insns, lowered, guest_bytes, hot, cold, data, lifted, ops, steps;
+    unsigned long blocks, insns, lowered, guest_bytes, hot, cold, data, ops, steps;
     unsigned long step_op[IR_OPCODES], step_vec[HV_COUNT], step_flags[IR_FLAGS_KINDS];
     uint64_t sum;
 };
@@ -161,13 +161,13 @@ static uint64_t sum(uint64_t h, const void *bytes, size_t n)
     return h;
 }
 
-static void note(struct bench *bn, const struct ir_code *code, size_t data, unsigned lifted)
+static void note(struct bench *bn, const struct ir_code *code, size_t data)
 {
     struct stats *st = &bn->st;
     const struct ir_block *b = bn->b;
     st->blocks++, st->insns += b->ninsns, st->lowered += code->ninsns, st->ops += b->nops;
     st->guest_bytes += b->bytes, st->hot += code->hot_size, st->cold += code->cold_size;
-    st->lifted += lifted, st->data += data;
+    st->data += data;
     st->sum = sum(sum(st->sum, code->hot, code->hot_size), code->cold, code->cold_size);
     st->sum = sum(st->sum, code->sites, code->nsites * 4u);
     if (code->ninsns < b->ninsns) {
@@ -191,10 +191,6 @@ static unsigned translate(struct bench *bn, const struct range *r, size_t at, en
         tc.avail2 = 16;
         isa_x86.translate(b, &tc);
     }
-    unsigned lifted = b->nops;
-    if (last >= OPTIMIZE) {
-        ir_optimize(b);
-    }
     if (last >= EMIT) {
         if (!codemem_has_room(&bn->cm)) {
             codemem_advance(&bn->cm);
@@ -205,7 +201,7 @@ static unsigned translate(struct bench *bn, const struct range *r, size_t at, en
         assert(bn->host->emit(bn->ctx, b, &bn->cm.cur, &code));
         codemem_end_write(&bn->cm);
         if (noted) {
-            note(bn, &code, (size_t)(bn->cm.cur.data - data), lifted);
+            note(bn, &code, (size_t)(bn->cm.cur.data - data));
         }
     }
     return b->bytes;
@@ -257,12 +253,11 @@ static double median(double *v, unsigned n)
 
 static void report(struct bench *bn)
 {
-    static const char *const names[PARTS] = {"lift", "optimize", "emit"};
+    static const char *const names[PARTS] = {"lift", "emit"};
     const struct stats *st = &bn->st;
     double n = (double)st->insns, bytes = (double)st->guest_bytes, before = 0;
-    printf(
-        "blocks %lu\ninstructions %lu\nops lifted %.2f\nops emitted %.2f\nblocks cut short %lu\n",
-        st->blocks, st->insns, (double)st->lifted / n, (double)st->ops / n, st->steps);
+    printf("blocks %lu\ninstructions %lu\nops %.2f\nblocks cut short %lu\n", st->blocks, st->insns,
+           (double)st->ops / n, st->steps);
     printf("hot %.2f\ncold %.2f\ndata %.2f\nsum %016llx\n", (double)st->hot / bytes,
            (double)st->cold / bytes, (double)st->data / bytes, (unsigned long long)st->sum);
     for (unsigned part = 0; part < PARTS && !bn->once; part++) {

@@ -14,7 +14,7 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PIECE = 0x20000
-PARTS = {"decode": "x86_decode", "decode and lift": "x86_translate", "optimize": "ir_optimize", "emit": "t1_emit"}
+PARTS = {"decode": "x86_decode", "decode and lift": "x86_translate", "emit": "t1_emit"}
 
 
 def pieces():
@@ -54,11 +54,11 @@ def main():
     ap.add_argument("--rounds", default="15")
     ap.add_argument("--functions", type=int, default=0)
     arg = ap.parse_args()
-    program, args = arg.build + "/bench/translate", pieces() + []
+    program, args = arg.build + "/bench/translate", pieces()
     args = (["-w"] if arg.warm else []) + args
     known = run(program, ["-r", arg.rounds] + args)
     n = int(known["instructions"])
-    for key in "blocks", "instructions", "ops lifted", "ops emitted", "hot", "cold", "data", "sum":
+    for key in "blocks", "instructions", "ops", "hot", "cold", "data", "sum":
         print(f"{key:16} {known[key]}")
     print(f"\n{'part':16} {'ns':>8} {'instructions':>14}   for a guest instruction")
     if not shutil.which("valgrind"):
@@ -66,7 +66,7 @@ def main():
         whole, own = {}, {}
     else:
         whole, own = counted(program, args)
-    ns = {"decode and lift": known["lift"], "optimize": known["optimize"], "emit": known["emit"]}
+    ns = {"decode and lift": known["lift"], "emit": known["emit"]}
     for part, function in PARTS.items():
         count = f"{whole[function] / n:14.0f}" if function in whole else " " * 14
         print(f"{part:16} {ns.get(part, ''):>8} {count}")

@@ -91,11 +91,8 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
     if (log_at(LOG_IN_ASM | LOG_OP, pc)) {
         trace_block(jv, b, s->code);
     }
-    if (s->trial) {
-        return b; /* it is not worth that yet */
-    }
-    ir_optimize(b);
     if (log_at(LOG_OP_OPT, pc)) {
+        ir_optimize(b);
         trace_optimized(jv, b);
     }
     return b;
@@ -193,11 +190,19 @@ static void add_check(struct jit_block *b, struct ir_block *ir, const struct sou
     ir->check = &c->self;
 }
 
+/* Tier 1 finds out by itself what is not needed. */
+static bool for_tier0(const struct jit_vcpu *jv, const struct jit_block *b)
+{
+    return !b->code.entry || jv->lockstep;
+}
+
 void jit_promote(struct jit_vcpu *jv, struct jit_block *b)
 {
-    ir_optimize(b->ir);
     jit_make_room(jv);
     jit_emit(jv, b, b->ir, jit_first_form(jv, b->pc));
+    if (for_tier0(jv, b)) {
+        ir_optimize(b->ir);
+    }
     jit_leave_hash(jv, b);
     jit_enter_hash(jv, b);
     if (!b->code.entry) {
@@ -249,7 +254,10 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     if (jv->tier && !b->special && !b->trial) {
         jit_emit(jv, b, ir, form);
     }
-    if (!b->code.entry || jv->lockstep) {
+    if (for_tier0(jv, b)) {
+        if (!b->trial) { /* else it is not worth that yet */
+            ir_optimize(ir);
+        }
         b->ir = ir_block_copy(ir);
     }
     jit_enter_hash(jv, b);

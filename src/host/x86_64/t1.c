@@ -500,9 +500,11 @@ static void head(struct t1 *t, struct ir_code *out)
 {
     x_patch(x_call(&t->cold), t->c->exit_at);
     x_imm64(&t->cold, t->b->pc);
-    if (out->form != IR_FORM_LOOP && !touches_memory(t->b)) {
+    bool memory = out->form == IR_FORM_LOOP || touches_memory(t->b);
+    if (!memory) {
         out->form = IR_FORM_WARM;
     }
+    t->planned = memory && out->form != IR_FORM_FIRST && out->form != IR_FORM_PLAIN;
     t->form = out->form;
     t->warm = t->form == IR_FORM_WARM || t->form == IR_FORM_LOOP;
     if (t->form == IR_FORM_FIRST) {
@@ -558,7 +560,7 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
         t1_check(t, out);
     }
     start(t);
-    if (t->warm) {
+    if (t->planned) {
         t1_plan(t);
         strip(t, buf);
     }

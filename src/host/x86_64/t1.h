@@ -142,7 +142,8 @@ struct t1 {
     uint8_t note[2], note_reg[2]; /* the access being emitted: what registers know if they stay */
     bool flags_seen;              /* the flags at entry were needed */
     enum ir_form form;
-    bool warm; /* form WARM or LOOP */
+    bool warm;    /* form WARM or LOOP */
+    bool planned; /* and with accesses, or a loop */
     struct t1_site site[MAX_SITES];
     unsigned nsites;
     struct ir_link *links; /* in data */

@@ -527,6 +527,7 @@ HOT bool decode_rest(struct decoder *d, struct x86_insn *insn, unsigned mode)
     unsigned flags = form->flags;
     insn->form = form - x86_forms;
     insn->op = form->op;
+    insn->feature = form->feature;
     if (form->sel.prefix != 15) {
         insn->simd_prefix = simd_prefixes[d->prefix];
     }

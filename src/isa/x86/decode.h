@@ -67,6 +67,7 @@ struct x86_insn {
     bool has_modrm;
     uint8_t modrm;
     uint8_t simd_prefix; /* 0, 0x66, 0xf3, 0xf2: the one that selected the form */
+    uint8_t feature;     /* enum x86_feature of the form */
     /*
      * Memory operand: base and index are register numbers, X86_REG_NONE, or X86_REG_RIP as base.
      * With 16-bit addressing they come from the ModRM table. The index of a vsib form is a vector

@@ -354,7 +354,7 @@ static bool available(const struct vcpu *v, struct x86_insn *in)
     static const struct {
         uint16_t op, older;
     } fallback[] = {{X86_TZCNT, X86_BSF}, {X86_LZCNT, X86_BSR}, {X86_WBNOINVD, X86_WBINVD}};
-    if (x86_model_has(v, x86_form_feature(in->form))) {
+    if (x86_cpu(v)->model->has[in->feature]) {
         return true;
     }
     for (unsigned i = 0; i < ARRAY_LEN(fallback); i++) {

@@ -177,7 +177,7 @@ static bool translate(struct diff_guest *g, struct ir_buf *buf, const struct dif
     struct ir_block *b = ir_buf_init(buf);
     x86_translate(b, &t);
     int r = ir_verify(b, &err);
-    if (!r) {
+    if (!r && (c->code[at] & 1)) { /* tier 1 gets blocks as they are lifted, tier 0 these */
         ir_optimize(b);
         r = ir_verify(b, &err);
     }
