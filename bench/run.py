@@ -64,9 +64,12 @@ def boot(emulator, kernel, initrd):
 
 
 def exit_ms(emulator, elf):
+    """Wall time from just before posix_spawn; subprocess.run takes a millisecond for itself."""
+    command = emulator.command(elf)
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     start = time.perf_counter()
-    subprocess.run(emulator.command(elf), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, timeout=20)
+    pid = os.posix_spawnp(command[0], command, os.environ, file_actions=null)
+    os.waitpid(pid, 0)
     return (time.perf_counter() - start) * 1000
 
 

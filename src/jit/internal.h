@@ -145,6 +145,7 @@ struct jit_space {
     struct jit_marks code; /* user pages code was fetched from under code_gen */
 };
 
+/* What every start writes comes first, so that it can get its pages at once (JIT_VCPU_FRONT). */
 struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
@@ -162,12 +163,9 @@ struct jit_vcpu {
     bool low_global; /* a global page in the lower half of addresses was used */
     bool local_code; /* kernel code in a page that is not global was fetched */
     struct jit_marks kernel_code[2], user_global_code; /* kernel's: lower, upper half */
-    struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_young young[4];
     unsigned next_young;
-    struct jit_itlb itlb[1u << JIT_ITLB_BITS];
-    struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
     uint16_t *heat;           /* by RAM page: checked.c */
     ram_off_t *checked;       /* pages that are */
@@ -178,10 +176,8 @@ struct jit_vcpu {
     struct jit_block *zombies;
     struct jit_arena *arenas;
     struct codemem mem;
-    struct jit_limit limit;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
-    struct ir_buf buf;
     uint8_t cross[32];                 /* bytes of an instruction that crosses pages */
     uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
@@ -194,18 +190,24 @@ struct jit_vcpu {
     struct debug_point hit;    /* of the debugger, by this instruction; access 0: none */
     struct lockstep *lockstep; /* NULL: off */
     struct inject inject;
-    struct jit_known {
-        uint64_t pc;
-        struct ir_hints hints; /* of the block there */
-    } known[JIT_KNOWN];
+    uint64_t plain_site;    /* of the last exit from a place in generated code */
+    uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_probe {
         struct jit_block *b; /* whose accesses are counted in that one; NULL: nobody's */
         unsigned ticks;
     } probe[RT_PROBES];
-    uint64_t plain_site;    /* of the last exit from a place in generated code */
-    uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_stats stats;
+    struct ir_buf buf;
+    struct jit_itlb itlb[1u << JIT_ITLB_BITS];
+    struct jit_walk walks[1u << JIT_WALK_BITS];
+    struct jit_block *hash[1u << JIT_HASH_BITS];
+    struct jit_limit limit;
+    struct jit_known {
+        uint64_t pc;
+        struct ir_hints hints; /* of the block there */
+    } known[JIT_KNOWN];
 };
+#define JIT_VCPU_FRONT offsetof(struct jit_vcpu, itlb)
 
 struct jit_machine {
     struct machine *m;
@@ -342,6 +344,7 @@ void jit_leave_run(struct jit_vcpu *);
 void jit_safepoint(struct jit_vcpu *);       /* lets others have their exclusive section */
 void jit_exclusive_begin(struct jit_vcpu *); /* returns when no other vCPU runs guest code */
 void jit_exclusive_end(struct jit_vcpu *);
+void jit_report(struct jit_vcpu *); /* statistics, at the end */
 void jit_post_mail(struct jit_vcpu *to, struct jit_mail);
 void jit_read_mail(struct jit_vcpu *);
 
