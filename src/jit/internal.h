@@ -17,7 +17,7 @@
 
 struct machine;
 
-#define JIT_HASH_BITS 16
+#define JIT_HASH_BITS 15
 #define JIT_FILL_LOG 256
 #define JIT_KNOWN 2048
 #define JIT_LARGE 2048
@@ -63,11 +63,11 @@ struct jit_block {
     uint64_t pc;
     uint32_t mode;
     bool plain : 1;      /* in compact code for good: where a warm block's group failed */
-    uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
-    uint16_t bytes;      /* of guest code */
     bool dead : 1;       /* freed at the next safepoint */
     bool cut : 1;        /* ends before a breakpoint */
     bool special : 1;    /* is one: run by jit_debug_step() */
+    uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
+    uint16_t bytes;      /* of guest code */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
