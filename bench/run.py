@@ -189,7 +189,7 @@ def quick(args, work):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    emulators.add_arguments(parser, timeout=400)
+    emulators.add_arguments(parser, timeout=1200)  # TCG: two minutes for jit-rewrite and jit-toggle
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--qemu-cpu", default="max")
     parser.add_argument("--gate")
