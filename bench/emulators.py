@@ -42,16 +42,21 @@ def cpu_seconds(pid):
 
 
 def own_memory(pid, ram_mib):
-    """Pss of everything but guest RAM, MiB."""
-    total, ram, size = 0, 0, 0
+    """Pss of everything but guest RAM, MiB. Guest RAM: one or two private mappings that are its size together."""
+    sizes, pss, private = [], [], []
     for line in open(f"/proc/{pid}/smaps"):
-        if line.startswith("Size:"):
-            size = int(line.split()[1])
-        elif line.startswith("Pss:"):
-            pss = int(line.split()[1])
-            total += pss
-            ram += pss if size == ram_mib * 1024 else 0
-    return (total - ram) / 1024 if ram else None
+        words = line.split()
+        if words[0] == "Size:":
+            sizes.append(int(words[1]))
+        elif words[0] == "Pss:":
+            pss.append(int(words[1]))
+        elif len(words[0]) > 16 and words[1][3] in "ps":
+            private.append(words[1][3] == "p")
+    for first in range(len(sizes)):
+        for ram in (slice(first, first + 1), slice(first, first + 2)):
+            if sum(sizes[ram]) == ram_mib * 1024 and all(private[ram]):
+                return (sum(pss) - sum(pss[ram])) / 1024
+    return None
 
 
 class Emulator:

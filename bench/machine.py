@@ -7,7 +7,9 @@ usage: machine.py [--rounds N] [--only NAME,...] [--lodge FILE] [--qemu FILE] [-
 guest/probes.c is what runs in the guest and, natively, on the host. Disk: reads of 4 KiB at random
 places of a raw image that the host has in its page cache, past the guest's page cache; CPU time of
 the emulator, and wall time. Latency: how late a sleeper of high priority wakes while another process is
-busy on the same vcpu. Scale: N threads of the same work on N vcpus; wall time, so that a busy host shows.
+busy on the same vcpu. Scale: N threads on N vcpus share N times the work of one, in pieces; wall time for the
+work of one, and CPU time: where wall time grows and CPU time does not, the host had no processor to give, or
+vcpus slept.
 """
 import argparse
 import os
@@ -75,10 +77,10 @@ class Probes:
         script = f"/probes -w -d -f /dev/vda -n {vcpus} {self.names(vcpus)}"
         return emulator.run(script, self.initrd, [*self.disk, "-smp", str(vcpus)])[0]
 
-    def round(self, pair):
+    def round(self, pair, turn):
         """{vcpus: {who: results}}"""
         result = {}
-        for vcpus in VCPUS:
+        for vcpus in VCPUS[::-1] if turn % 2 else VCPUS:
             if self.names(vcpus):
                 result[vcpus] = {"native": self.native(vcpus)}
                 for e in pair:
@@ -87,18 +89,20 @@ class Probes:
 
 
 def summary(rounds):
-    """The machine's rows, and per kind of work and number of vcpus wall seconds for one thread's work."""
+    """The machine's rows, and per kind of work and number of vcpus wall and CPU seconds for one thread's work."""
     one = [r[1] for r in rounds if 1 in r]
     machine = {name: figures.row(probe, title, one, lambda m, value=value: value(m) if m and m.more else None)
                for name, (title, probe, value) in MEASURES.items() if any(probe in r["lodge"] for r in one)}
-    scale = {}
+    scale, cpu = {}, {}
     for probe in SCALE:
         for vcpus in VCPUS:
             there = [r[vcpus] for r in rounds if vcpus in r and probe in r[vcpus]["lodge"]]
             if there:
-                scale[f"{probe[6:]}-{vcpus}"] = figures.row(
-                    probe, probe[6:], there, lambda m, n=vcpus: m.wall / n if m and m.wall else None)
-    return {"machine": machine, "scale": scale}
+                name = f"{probe[6:]}-{vcpus}"
+                scale[name] = figures.row(probe, probe[6:], there,
+                                          lambda m, n=vcpus: m.wall / n if m and m.wall else None)
+                cpu[name] = figures.row(probe, probe[6:], there, lambda m, n=vcpus: m.cpu / n if m and m.cpu else None)
+    return {"machine": machine, "scale": scale, "scale cpu": cpu}
 
 
 def scaling(scale, name, who):
@@ -117,7 +121,12 @@ def markdown(result):
     lines = [[name.split("-")[0], name.split("-")[1], *(num(r[w]) for w in figures.WHO),
               *(num(scaling(scale, name, w), "{:.2f}") for w in figures.WHO), marked(r)] for name, r in scale.items()]
     text += figures.table(["work", "vcpus, threads", "native s", "Lodge s", "TCG s", "native scales", "Lodge scales",
-                           "TCG scales", "Lodge's throughput, TCG = 1"], lines)
+                           "TCG scales", "Lodge's throughput, TCG = 1"], lines) + [""]
+    cpu = result["scale cpu"]
+    lines = [[name.split("-")[0], name.split("-")[1], *(num(r[w]) for w in figures.WHO),
+              *(num(scaling(cpu, name, w), "{:.2f}") for w in figures.WHO)] for name, r in cpu.items()]
+    text += figures.table(["work", "vcpus, threads", "native CPU s", "Lodge CPU s", "TCG CPU s",
+                           "native: CPU of one / this", "Lodge", "TCG"], lines)
     return "\n".join(text) + "\n"
 
 
@@ -131,7 +140,7 @@ def main():
         rounds = []
         for r in range(args.rounds):
             print(f"round {r + 1} of {args.rounds}", file=sys.stderr)
-            rounds.append(probes.round(pair[::-1] if r % 2 else pair))
+            rounds.append(probes.round(pair[::-1] if r % 2 else pair, r // 2))
     result = {"about": dict(emulators.versions(args, RAM_MIB), vcpus=VCPUS, load=os.getloadavg()), **summary(rounds)}
     figures.write(result, markdown(result), args)
     figures.end(figures.wrong({**result["machine"], **result["scale"]}))

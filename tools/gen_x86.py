@@ -144,7 +144,9 @@ def entry(value):
 
 
 def strings(out, name, count, values):
-    out.append(f'const char *const {name}[{count}] = {{')
+    if max(map(len, values)) >= 20:
+        raise x86table.TableError(f'{name}: a name is longer than X86_NAME allows')
+    out.append(f'const char {name}[{count}][X86_NAME] = {{')
     for i in range(0, len(values), 8):
         out.append('    ' + ' '.join(f'"{v}",' for v in values[i:i + 8]))
     out.append('};\n')

@@ -24,7 +24,7 @@
 
 #include "../kernels/cpu.h"
 
-enum { BLOCK = 4096, READS = 12000, SLEEPS = 1500, MAX_THREADS = 8 };
+enum { BLOCK = 4096, READS = 12000, SLEEPS = 1500, MAX_THREADS = 8, PIECES = 64 };
 
 struct options {
     const char *file;
@@ -38,6 +38,7 @@ struct job {
     unsigned number, count;
     uint64_t blocks, sum;
     volatile uint64_t *shared;
+    int *pieces; /* left, of all threads' work; NULL: each thread runs once */
 };
 
 static uint64_t next_random(uint64_t *x)
@@ -86,7 +87,7 @@ static uint64_t integer(struct job *unused)
     uint32_t table[8192];
     uint64_t x = 88172645463325252u, sum = 0;
     memset(table, 0, sizeof(table));
-    for (unsigned i = 0; i < 100000000; i++) {
+    for (unsigned i = 0; i < 4000000; i++) {
         uint32_t *p = &table[next_random(&x) % 8192];
         *p += (uint32_t)(x >> 32) + i;
         sum = (sum ^ *p) * 31 + (*p > sum ? 1 : 7);
@@ -98,7 +99,7 @@ static uint64_t integer(struct job *unused)
 static uint64_t atomics(struct job *j)
 {
     uint64_t x = 88172645463325252u;
-    for (unsigned i = 0; i < 4000000; i++) {
+    for (unsigned i = 0; i < 200000; i++) {
         for (int k = 0; k < 8; k++) {
             next_random(&x);
         }
@@ -113,7 +114,7 @@ static uint64_t mappings(struct job *unused)
 {
     (void)unused;
     uint64_t sum = 0;
-    for (unsigned i = 0; i < 6000; i++) {
+    for (unsigned i = 0; i < 100; i++) {
         char *p = mmap(0, 4 * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED) {
             fail("mmap");
@@ -130,21 +131,29 @@ static uint64_t mappings(struct job *unused)
 static void *start(void *argument)
 {
     struct job *j = argument;
-    j->sum = j->run(j);
+    if (!j->pieces) {
+        j->sum = j->run(j);
+    }
+    while (j->pieces && __atomic_fetch_sub(j->pieces, 1, __ATOMIC_SEQ_CST) > 0) {
+        j->sum += j->run(j);
+    }
     return 0;
 }
 
-/* N threads that each do the same amount; the sum of their sums. */
-static uint64_t in_threads(struct job job, unsigned threads)
+/* N threads; the sum of their sums. They do PIECES pieces for each of them, who comes first, so
+ * that a thread whose processor is away does not hold up the end; or one run each. */
+static uint64_t in_threads(struct job job, unsigned threads, int each)
 {
     struct job jobs[MAX_THREADS];
     pthread_t ids[MAX_THREADS];
     volatile uint64_t shared = 0;
+    int pieces = (int)threads * PIECES;
     uint64_t sum = 0;
     for (unsigned i = 0; i < threads; i++) {
         jobs[i] = job;
         jobs[i].number = i;
         jobs[i].shared = &shared;
+        jobs[i].pieces = each ? NULL : &pieces;
         if (pthread_create(&ids[i], 0, start, &jobs[i])) {
             fail("thread");
         }
@@ -165,7 +174,7 @@ static uint64_t disk(const struct options *o, unsigned threads)
         fail(o->file);
     }
     job.blocks = (uint64_t)size / BLOCK;
-    uint64_t sum = in_threads(job, threads);
+    uint64_t sum = in_threads(job, threads, 1);
     close(job.fd);
     return sum;
 }
@@ -229,7 +238,7 @@ static uint64_t run(const char *name, const struct options *o, int64_t late[SLEE
     struct job job = {.run = !strcmp(name, "scale-integer")   ? integer
                              : !strcmp(name, "scale-atomics") ? atomics
                                                               : mappings};
-    return in_threads(job, o->threads);
+    return in_threads(job, o->threads, 0);
 }
 
 static void measure(const char *name, const struct options *o, int wait)

@@ -32,9 +32,9 @@ static void wait_for_line(void)
     }
 }
 
-static void run(const struct kernel *k, int wait, unsigned percent)
+static void run(const struct kernel *k, int wait, double percent)
 {
-    unsigned long n = k->n * percent / 100;
+    unsigned long n = (unsigned long)((double)k->n * percent / 100 + 0.5);
     printf("MARK begin %s\n", k->name);
     fflush(stdout);
     if (wait) {
@@ -68,14 +68,14 @@ static void no_echo(void)
 int main(int argc, char **argv)
 {
     int wait = 0, list = 0, option;
-    unsigned percent = 100;
+    double percent = 100;
     if (argc == 2 && !strcmp(argv[1], "nothing")) {
         return 0;
     }
     while ((option = getopt(argc, argv, "wls:")) != -1) {
         wait |= option == 'w';
         list |= option == 'l';
-        percent = option == 's' ? (unsigned)atoi(optarg) : percent;
+        percent = option == 's' ? atof(optarg) : percent;
     }
     no_echo();
     for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {

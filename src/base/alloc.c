@@ -2,9 +2,11 @@
 #include "base/alloc.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static void *alloc_check(void *p)
 {
@@ -31,6 +33,14 @@ void *alloc_resize(void *old, size_t count, size_t size)
         abort();
     }
     return alloc_check(realloc(old, total ? total : 1));
+}
+
+void alloc_touch(void *at, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t in_page = (uintptr_t)at & 4095;
+    madvise((char *)at - in_page, size + in_page, MADV_POPULATE_WRITE);
+#endif
 }
 
 char *alloc_text(const char *text)

@@ -8,7 +8,9 @@
 void *alloc_zero(size_t size);
 void *alloc_array(size_t count, size_t size);             /* zeroed */
 void *alloc_resize(void *old, size_t count, size_t size); /* new part is not zeroed */
-char *alloc_text(const char *text);                       /* NULL stays NULL */
+/* Pages of new memory that will be written: one call instead of a fault for each. A hint. */
+void alloc_touch(void *at, size_t size);
+char *alloc_text(const char *text); /* NULL stays NULL */
 char *alloc_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -61,6 +61,26 @@ int machine_load(struct machine *m, struct err *err)
     return m->board->load(m, err);
 }
 
+static void machine_free_backends(struct machine *m)
+{
+    while (m->backends) {
+        struct backend *b = m->backends;
+        m->backends = b->next;
+        if (b->free) {
+            b->free(b->obj);
+        }
+        free(b->id);
+        free(b);
+    }
+}
+
+void machine_leave(struct machine *m)
+{
+    m->cpus->leave(m);
+    dev_free_all(m);
+    machine_free_backends(m);
+}
+
 void machine_free(struct machine *m)
 {
     if (!m) {
@@ -75,15 +95,7 @@ void machine_free(struct machine *m)
     }
     prop_free(m->board->props, m->board_data);
     free(m->board_data);
-    while (m->backends) {
-        struct backend *b = m->backends;
-        m->backends = b->next;
-        if (b->free) {
-            b->free(b->obj);
-        }
-        free(b->id);
-        free(b);
-    }
+    machine_free_backends(m);
     mem_map_free(m->mem);
     mem_map_free(m->io);
     ram_set_free(&m->ram);

@@ -56,7 +56,8 @@ struct machine_cpus {
     void (*park)(struct machine *m);                  /* returns when none runs guest code */
     void (*unpark)(struct machine *m);
     void (*debug_changed)(struct machine *m); /* parked: m->debug, or its points */
-    void (*free)(struct machine *m);          /* ends the threads, frees m->vcpu[] */
+    void (*leave)(struct machine *m); /* the process ends: parks all, reports, frees nothing */
+    void (*free)(struct machine *m);  /* ends the threads, frees m->vcpu[] */
 };
 
 enum machine_state { MACHINE_PAUSED, MACHINE_RUNNING, MACHINE_ENDED };
@@ -131,6 +132,9 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
 int machine_build(struct machine *m, struct err *err);
 int machine_load(struct machine *m, struct err *err);
 void machine_free(struct machine *m);
+/* In place of machine_free() when the process ends: devices, disks and chardevs are closed, memory
+ * and threads are left to the host's kernel. */
+void machine_leave(struct machine *m);
 
 /* For boards: m->ic[m->vcpu_count] is set; counts one up. */
 int machine_add_vcpu(struct machine *m, struct err *err);

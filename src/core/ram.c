@@ -47,7 +47,9 @@ struct ram *ram_set_add(struct ram_set *set, const char *name, uint64_t size, st
                 (unsigned long long)((size + (1 << 20) - 1) >> 20), name, strerror(errno));
         return NULL;
     }
-    madvise(host, size, MADV_HUGEPAGE);
+    if (size > RAM_ALIGN) { /* the first piece holds little but is written at every start */
+        madvise(host + RAM_ALIGN, size - RAM_ALIGN, MADV_HUGEPAGE);
+    }
     madvise(host, size, MADV_DONTDUMP);
     struct ram *ram = alloc_zero(sizeof(*ram));
     ram->name = name;

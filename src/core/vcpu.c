@@ -33,10 +33,11 @@ void vcpu_post(struct vcpu *v, unsigned events, unsigned arg)
     atomic_fetch_or(&v->events, events);
     atomic_store(&v->env->exit, 1);
     pthread_mutex_lock(&v->sleep_lock);
-    if (v->sleeping) {
+    bool wake = v->sleeping;
+    pthread_mutex_unlock(&v->sleep_lock);
+    if (wake) { /* without the lock, which the sleeper wants first of all */
         pthread_cond_signal(&v->sleep_cond);
     }
-    pthread_mutex_unlock(&v->sleep_lock);
 }
 
 static void nap_end(const struct vcpu *v, struct timespec *end)

@@ -61,20 +61,21 @@ struct ir_hints {
 
 /* One translated block. */
 struct ir_code {
-    enum ir_form form;            /* FIRST only if another form would be better */
-    uint16_t heat;                /* FIRST: index of its counter in env->heat */
+    enum ir_form form : 8; /* FIRST only if another form would be better */
+    bool flags_dead;       /* the block does not look at the flags it is entered with */
+    uint16_t heat;         /* FIRST: index of its counter in env->heat */
+    uint32_t hot_size;
     const struct ir_hints *hints; /* given to emit(); NULL: nothing is known */
     uint64_t pc;
-    const void *entry;   /* executable view */
-    uint8_t *hot, *cold; /* writable view */
-    uint32_t hot_size, cold_size;
+    const void *entry;     /* executable view */
+    uint8_t *hot, *cold;   /* writable view */
     struct ir_link *links; /* in data */
     const void *sites;     /* in data: what settle() needs */
+    uint8_t *other;        /* block with a check: rel32 of the jump for when it fails */
+    uint32_t cold_size;
     uint16_t nlinks, nsites;
     uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
-    uint8_t *other;  /* block with a check: rel32 of the jump for when it fails */
     uint8_t stop_op; /* the op that was not lowered then */
-    bool flags_dead; /* the block does not look at the flags it is entered with */
 };
 
 /* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */

@@ -63,8 +63,8 @@ enum hostvec_flag {
 #define HV_W_OPERAND 0xff
 
 struct hostvec_info {
-    const char *name; /* of the instruction, legacy spelling */
-    uint8_t map;      /* 0 one-byte (x87), 1 0f, 2 0f38, 3 0f3a */
+    char name[20]; /* of the instruction, legacy spelling; no pointer: a start relocates none */
+    uint8_t map;   /* 0 one-byte (x87), 1 0f, 2 0f38, 3 0f3a */
     uint8_t opcode;
     uint8_t pp;  /* 0 none, 1 66, 2 f3, 3 f2: as in VEX.pp */
     uint8_t ext; /* ModRM.reg when it is part of the opcode, else HV_NO_FIELD */

@@ -121,13 +121,13 @@ struct rt_env {
     uint64_t site;       /* return address of the access that failed: ir_host.settle(); 0: none */
     uint8_t bounce[64];  /* what a load over two pages reads */
     uint64_t base_guard; /* delta of an invalid line; set by the back end's attach() */
+    void *jump_empty;    /* code of cleared entries of `jump`; set by the back end's attach() */
+    uint64_t to_line[7]; /* what follows begins at a cache line, as env does */
     struct rt_base base[RT_MODES][RT_BASES + RT_LEADS];
     uint16_t scatter[RT_SCATTER];     /* by return address; at 0 the access better use the table */
     struct rt_plain plain[RT_PLAINS]; /* slot: site >> 3, modulo */
     struct rt_probe probe[RT_PROBES][64]; /* by instruction: ir_hints */
     uint8_t heat[RT_HEAT]; /* by block, several may share one: runs left in its first form */
-    void *jump_empty;      /* code of cleared entries of `jump`; set by the back end's attach() */
-    uint64_t to_line[7];   /* what follows begins at a cache line, as env does */
     struct rt_jump_entry jump[1u << RT_JUMP_BITS];
     struct rt_tlb_entry tlb[RT_MODES][RT_TLB_SIZE];
 };
@@ -168,7 +168,9 @@ static inline void rt_base_clear(struct rt_env *env, unsigned idx)
 static inline void rt_jump_mend(struct rt_env *env)
 {
     struct rt_jump_entry *e = rt_jump_slot(env, env->jump_salt);
-    e->code = e->code ? e->code : env->jump_empty;
+    if (env->jump_empty && !e->code) {
+        e->code = env->jump_empty;
+    }
 }
 
 static inline struct rt_tlb_entry *rt_tlb_slot(struct rt_env *env, unsigned idx, uint64_t va)

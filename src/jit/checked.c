@@ -16,9 +16,9 @@
  *     a check that fails leads to the next of them: code that goes back and forth between a few
  *     versions is not translated again. Everything comes in by the first one.
  *
- * C5: a place where as many versions as are kept did not match has code that comes and goes: the
- *     next one runs in tier 0 first (b->trial) and gets tier 1 code when it has stayed for a while.
- *     There is one of these of a key, in front of those with code and in nobody's way.
+ * C5: a place where two versions did not match has code that comes and goes: the next one runs in
+ *     tier 0 first (b->trial) and gets tier 1 code when it has stayed for a while. There is one of
+ *     these of a key, in front of those with code and in nobody's way.
  *
  * A page whose code was not translated for a while is protected again: what runs there then is as
  * fast as other code.
@@ -36,10 +36,11 @@
 /* Values of jv->heat[]; below them it counts. */
 #define HEAT_CHANGED 0xffff /* checked, and code was translated since the last look */
 #define HEAT_CHECKED 0xfffe
-#define COOL_MS 100 /* a page whose code did not change for so long is protected again */
+#define COOL_MS 50 /* a page whose code did not change for so long is protected again */
 #define HEAT_LIMIT 1024
-#define VERSIONS 4 /* blocks of one key */
-#define TRIAL 8    /* runs of one more in tier 0 */
+#define VERSIONS 4   /* blocks of one key */
+#define TRIAL_FROM 2 /* versions with code; the next one is on trial */
+#define TRIAL 8      /* its runs in tier 0 */
 
 bool jit_page_checked(const struct jit_vcpu *jv, ram_off_t off)
 {
@@ -218,7 +219,7 @@ unsigned jit_trial(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off)
     for (struct jit_block *x = jv->hash[jit_hash(pc, jv->mode, off)]; x; x = x->hash_next) {
         n += x->check && x->code.entry && x->pc == pc && x->mode == jv->mode && x->off == off;
     }
-    return jv->tier && n >= VERSIONS ? TRIAL : 0;
+    return jv->tier && n >= TRIAL_FROM ? TRIAL : 0;
 }
 
 /* Does b stand for x too? */

@@ -61,12 +61,13 @@ static void enter_arena(struct codemem *cm, unsigned arena)
 }
 
 /* One call instead of a fault per page and view; may fail, no matter. */
-static void populate(uint8_t **ready, const uint8_t *at, const uint8_t *end, ptrdiff_t to_rx)
+static void populate(uint8_t **ready, const uint8_t *at, const uint8_t *end, ptrdiff_t to_rx,
+                     size_t chunk)
 {
 #ifdef MADV_POPULATE_WRITE
     while (*ready < end && at + CODEMEM_AHEAD > *ready) {
         size_t n = (size_t)(end - *ready);
-        n = n < CODEMEM_CHUNK ? n : CODEMEM_CHUNK;
+        n = n < chunk ? n : chunk;
         madvise(*ready, n, MADV_POPULATE_WRITE);
         if (to_rx) {
             madvise(*ready + to_rx, n, MADV_POPULATE_READ);
@@ -160,9 +161,11 @@ unsigned codemem_arena_of(const struct codemem *cm, const void *rw)
 
 void codemem_begin_write(struct codemem *cm)
 {
-    populate(&cm->hot_ready, cm->cur.hot, cm->cur.hot_end, cm->cur.to_rx);
-    populate(&cm->cold_ready, cm->cur.cold, cm->cur.cold_end, cm->cur.to_rx);
-    populate(&cm->data_ready, cm->cur.data, cm->cur.data_end, 0);
+    struct ir_codebuf *c = &cm->cur;
+    bool first = !cm->keep_hot; /* stubs come first, and are more than a chunk */
+    populate(&cm->hot_ready, c->hot, c->hot_end, c->to_rx, CODEMEM_CHUNK << 2 * first);
+    populate(&cm->cold_ready, c->cold, c->cold_end, c->to_rx, CODEMEM_CHUNK << first);
+    populate(&cm->data_ready, c->data, c->data_end, 0, CODEMEM_CHUNK);
     if (cm->rx == cm->rw) {
         mprotect(cm->rw, cm->size, PROT_READ | PROT_WRITE);
     }

@@ -17,7 +17,7 @@
 
 struct machine;
 
-#define JIT_HASH_BITS 16
+#define JIT_HASH_BITS 15
 #define JIT_FILL_LOG 256
 #define JIT_KNOWN 2048
 #define JIT_LARGE 2048
@@ -63,11 +63,11 @@ struct jit_block {
     uint64_t pc;
     uint32_t mode;
     bool plain : 1;      /* in compact code for good: where a warm block's group failed */
-    uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
-    uint16_t bytes;      /* of guest code */
     bool dead : 1;       /* freed at the next safepoint */
     bool cut : 1;        /* ends before a breakpoint */
     bool special : 1;    /* is one: run by jit_debug_step() */
+    uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
+    uint16_t bytes;      /* of guest code */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
     struct jit_block *hash_next;
     struct jit_block *page_next[2]; /* next block of the page of off, of off2 */
@@ -157,6 +157,7 @@ struct jit_space {
     struct jit_code_pages pages; /* the same, exactly */
 };
 
+/* What every start writes comes first, so that it can get its pages at once (JIT_VCPU_FRONT). */
 struct jit_vcpu {
     struct vcpu *v;
     struct jit_machine *jm;
@@ -176,12 +177,9 @@ struct jit_vcpu {
     struct jit_marks kernel_code[2], user_global_code; /* kernel's: lower, upper half */
     struct jit_code_pages kernel_pages;                /* exactly */
     uint64_t look_again; /* when a generation may be looked at for being kept, in ns */
-    struct jit_walk walks[1u << JIT_WALK_BITS];
     struct jit_fills fills[RT_MODES];
     struct jit_young young[4];
     unsigned next_young;
-    struct jit_itlb itlb[1u << JIT_ITLB_BITS];
-    struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_block **pages; /* by RAM page */
     uint16_t *heat;           /* by RAM page: checked.c */
     ram_off_t *checked;       /* pages that are */
@@ -192,10 +190,8 @@ struct jit_vcpu {
     struct jit_block *zombies;
     struct jit_arena *arenas;
     struct codemem mem;
-    struct jit_limit limit;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
-    struct ir_buf buf;
     uint8_t cross[32];                 /* bytes of an instruction that crosses pages */
     uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
@@ -208,19 +204,25 @@ struct jit_vcpu {
     struct debug_point hit;    /* of the debugger, by this instruction; access 0: none */
     struct lockstep *lockstep; /* NULL: off */
     struct inject inject;
-    struct jit_known {
-        uint64_t pc;
-        struct ir_hints hints; /* of the block there */
-    } known[JIT_KNOWN];
+    uint64_t plain_site;    /* of the last exit from a place in generated code */
+    uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_probe {
         struct jit_block *b; /* whose accesses are counted in that one; NULL: nobody's */
         unsigned ticks;
     } probe[RT_PROBES];
-    uint64_t plain_site;    /* of the last exit from a place in generated code */
-    uint64_t scatter_since; /* when env->scatter was filled up last, in ms */
     struct jit_stats stats;
     uint64_t clock_cost; /* of reading it, ns; 0: not known yet */
+    struct ir_buf buf;
+    struct jit_itlb itlb[1u << JIT_ITLB_BITS];
+    struct jit_walk walks[1u << JIT_WALK_BITS];
+    struct jit_block *hash[1u << JIT_HASH_BITS];
+    struct jit_limit limit;
+    struct jit_known {
+        uint64_t pc;
+        struct ir_hints hints; /* of the block there */
+    } known[JIT_KNOWN];
 };
+#define JIT_VCPU_FRONT offsetof(struct jit_vcpu, itlb)
 
 struct jit_machine {
     struct machine *m;
@@ -367,6 +369,7 @@ void jit_leave_run(struct jit_vcpu *);
 void jit_safepoint(struct jit_vcpu *);       /* lets others have their exclusive section */
 void jit_exclusive_begin(struct jit_vcpu *); /* returns when no other vCPU runs guest code */
 void jit_exclusive_end(struct jit_vcpu *);
+void jit_report(struct jit_vcpu *); /* statistics, at the end */
 void jit_post_mail(struct jit_vcpu *to, struct jit_mail);
 void jit_read_mail(struct jit_vcpu *);
 

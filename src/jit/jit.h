@@ -18,6 +18,7 @@ int jit_start(struct machine *m, struct err *err);
 void jit_park(struct machine *m);
 void jit_unpark(struct machine *m);
 void jit_debug_changed(struct machine *m);
+void jit_leave(struct machine *m);
 void jit_free(struct machine *m);
 
 #endif

@@ -223,6 +223,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     jit_free_zombies(jv);
     jit_make_room(jv);
     begin_source(jv, pc, s);
+    s->trial = form == IR_FORM_LOOP ? 0 : s->trial; /* a hot one had its trial */
     struct ir_block *ir = lift(jv, pc, va, MAX_INSNS, s);
     if (!ir) {
         return NULL;
@@ -247,7 +248,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     jit_limit_made(jv, b);
     if (s->checked) {
         add_check(b, ir, s);
-        b->trial = (uint8_t)(form == IR_FORM_LOOP ? 0 : s->trial); /* a hot one had its trial */
+        b->trial = (uint8_t)s->trial;
         jv->stats.checked_blocks++;
         jv->stats.live_blocks += ir->live != 0;
     }

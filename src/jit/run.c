@@ -425,6 +425,7 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     m->vcpu[index] = v;
     jv->v = v;
     jv->jm = jm;
+    alloc_touch(jv, JIT_VCPU_FRONT);
     jv->tier = jm->opt.tier;
     inject_init(&jv->inject, &jm->opt, index);
     if (jm->opt.lockstep) {
@@ -536,10 +537,7 @@ void jit_free(struct machine *m)
         if (jm->cpu[i]->v->thread_started) {
             pthread_join(jm->cpu[i]->v->thread, NULL);
         }
-        inject_report(&jm->cpu[i]->inject, i);
-        if (jm->opt.stats) {
-            jit_stats_print(&jm->cpu[i]->stats, &jm->opt, i, jm->cpu[i]->v->env->insns);
-        }
+        jit_report(jm->cpu[i]);
     }
     for (struct ram *r = m->ram.first; r; r = r->next) {
         r->code_written = NULL;

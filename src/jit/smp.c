@@ -13,6 +13,7 @@
 
 #include "core/machine.h"
 #include "jit/internal.h"
+#include "jit/jit.h"
 
 static bool must_wait(const struct jit_vcpu *jv)
 {
@@ -91,6 +92,25 @@ void jit_exclusive_end(struct jit_vcpu *jv)
     jm->exclusive = false;
     pthread_cond_broadcast(&jm->changed);
     pthread_mutex_unlock(&jm->lock);
+}
+
+/* What a vCPU says at the end. */
+void jit_report(struct jit_vcpu *jv)
+{
+    const struct jit_options *o = &jv->jm->opt;
+    inject_report(&jv->inject, jv->v->index);
+    if (o->stats) {
+        jit_stats_print(&jv->stats, o, jv->v->index, jv->v->env->insns);
+    }
+}
+
+void jit_leave(struct machine *m)
+{
+    struct jit_machine *jm = m->cpus_data;
+    jit_park(m);
+    for (unsigned i = 0; i < jm->count; i++) {
+        jit_report(jm->cpu[i]);
+    }
 }
 
 void jit_post_mail(struct jit_vcpu *to, struct jit_mail mail)

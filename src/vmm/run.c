@@ -275,8 +275,14 @@ static int run_loop(struct run *r, struct err *err)
     return status;
 }
 
-static void run_free(struct run *r)
+/* A guest that has ended leaves its memory to the host's kernel, which is done with it sooner. */
+static void run_free(struct run *r, bool ended)
 {
+    if (ended && !VMM_FREE_ALL) {
+        machine_leave(r->m);
+        gdb_link_free(r->gdb);
+        return;
+    }
     machine_free(r->m);
     gdb_link_free(r->gdb);
     if (r->signals >= 0) {
@@ -305,8 +311,9 @@ int run_machine(struct options *o, struct err *err)
     int ret = o->log_file ? log_open(o->log_file, err) : 0;
     ret = ret ? ret : run_write_pid(o->pidfile, err);
     ret = ret ? ret : run_build(&r, err);
+    bool ended = !ret;
     ret = ret ? ret : run_loop(&r, err);
-    run_free(&r);
+    run_free(&r, ended && ret >= 0);
     if (o->pidfile) {
         unlink(o->pidfile);
     }

@@ -543,7 +543,7 @@ static bool vec_form(struct gen *g, struct ir_vec *v)
 {
     const struct hostvec_info *h = &hostvec_info[v->id];
     bool kinds_ok = h->reg_kind != HVK_MMX && h->rm_kind != HVK_MMX;
-    if (!h->name || (h->flags & VEC_NOT) || !kinds_ok) {
+    if (!h->name[0] || (h->flags & VEC_NOT) || !kinds_ok) {
         return false;
     }
     unsigned forms[3], n = 0;

@@ -135,6 +135,7 @@ void signals_detach(struct ir_host_ctx *);
 
 /* caps.c */
 bool caps_has(const char *name);
+void caps_probe(struct ir_host_ctx *); /* what the translator asks for */
 void caps_identify(char vendor[13], char brand[49], uint32_t *signature);
 /* x87.c */
 void x87_get(struct rt_env *, uint8_t fx[512]);

@@ -1,5 +1,4 @@
 /* The x86-64 back end's table (ir/host.h) and its contexts. */
-#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,30 +6,6 @@
 
 #include "base/err.h"
 #include "host/x86_64/ctx.h"
-
-/* Intel SDM Vol. 2A, CPUID leaves 1, 7 and 80000001H. */
-static void probe(struct ir_host_ctx *c)
-{
-    unsigned a, b, x, d;
-    bool osxsave = false;
-    if (__get_cpuid(1, &a, &b, &x, &d)) {
-        c->popcnt = x & bit_POPCNT;
-        osxsave = (x & bit_OSXSAVE) && (x & bit_AVX);
-    }
-    if (osxsave) {
-        unsigned lo, hi;
-        __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-        c->avx = (lo & 6) == 6;
-    }
-    if (__get_cpuid_count(7, 0, &a, &b, &x, &d)) {
-        c->bmi2 = b & bit_BMI2;
-        c->adx = b & bit_ADX;
-        c->tzcnt = b & bit_BMI;
-    }
-    if (__get_cpuid(0x80000001, &a, &b, &x, &d)) {
-        c->lzcnt = x & bit_LZCNT;
-    }
-}
 
 static void ctx_close(struct ir_host_ctx *c)
 {
@@ -52,7 +27,7 @@ static struct ir_host_ctx *ctx_open(const struct ir_host_config *config, struct 
     c->code_hi = config->code_hi;
     c->to_rx = buf->to_rx;
     c->data = buf->data_base;
-    probe(c);
+    caps_probe(c);
     ctx_map_registers(c);
     struct enc e = {.p = buf->hot};
     stubs_emit(c, &e);

@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/irq_ctrl.h"
 #include "core/machine.h"
@@ -10,6 +11,7 @@
 
 #define MWAIT_NAP_NS 100000 /* the first; vcpu_sleep makes them longer */
 #define PAUSES_TO_YIELD 64
+#define PAUSES_TO_NAP 128
 
 static struct x86_cpu *cpu_of(struct rt_env *env)
 {
@@ -227,13 +229,19 @@ enum ir_helper_result helper_mwait(struct rt_env *env, uint64_t a, uint64_t b, u
 
 /*
  * A guest that spins waits for another vcpu, which may have no host processor: after some turns the
- * host may run somebody else (pause-loop exiting of hardware: Intel SDM Vol. 3C 25.1.3).
+ * host may run somebody else (pause-loop exiting of hardware: Intel SDM Vol. 3C 25.1.3). A yield
+ * alone need not bring that one: every other time it is the shortest sleep there is.
  */
 enum ir_helper_result helper_pause(struct rt_env *env, uint64_t a, uint64_t b, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
-    if (others(env) && ++c->pauses % PAUSES_TO_YIELD == 0) {
+    if (!others(env) || ++c->pauses % PAUSES_TO_YIELD) {
+        return IR_HELPER_NEXT;
+    }
+    if (c->pauses % PAUSES_TO_NAP) {
         sched_yield();
+    } else {
+        nanosleep(&(struct timespec){.tv_nsec = 1}, NULL);
     }
     return IR_HELPER_NEXT;
 }

@@ -120,7 +120,8 @@ extern const struct x86_form x86_forms[X86_FORM_COUNT];
 extern const uint16_t x86_tree[];
 extern const uint16_t x86_roots[7][256];
 extern const uint16_t x86_form_hostvecs[X86_FORM_COUNT];
-extern const char *const x86_op_names[X86_OP_COUNT];
-extern const char *const x86_feature_names[X86_FEATURE_COUNT];
+#define X86_NAME 20 /* names stand in the tables: pointers would be relocated at each start */
+extern const char x86_op_names[X86_OP_COUNT][X86_NAME];
+extern const char x86_feature_names[X86_FEATURE_COUNT][X86_NAME];
 
 #endif
