@@ -1,7 +1,7 @@
 /*
  * Passes of the translator: one backward walk marks what is dead, one forward walk squeezes it out.
- * For who interprets a block: tier 1 finds what is dead on its own way, and makes the same of a block
- * with or without these.
+ * For who interprets a block: tier 1 finds what is dead on its own way, and makes the same of a
+ * block with or without these.
  *
  * Flags are treated as dead where a later setflags overwrites them with nothing in between that
  * leaves the block for another address. A fault in between then shows older flags in its frame:
