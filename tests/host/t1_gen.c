@@ -312,6 +312,37 @@ static void gen_pop(struct gen *g)
     ir_setreg(g->b, IR_I64, t1_below(g, 16), v);
 }
 
+/* What T1 puts off, and what must come before it then: see L_SUM, L_MEM. */
+static void gen_late_use(struct gen *g)
+{
+    ir_ref sp = ir_getreg(g->b, IR_I64, 4), h = ir_getreg(g->b, IR_I64, t1_below(g, NREGS)), v;
+    unsigned r = 5 + t1_below(g, 6);
+    enum ir_type w = t1_below(g, 2) ? IR_I32 : IR_I64;
+    switch (t1_below(g, 4)) {
+    case 0: /* a sum, behind a change of its register */
+        v = ir_bin(g->b, IR_sub, IR_I64, sp, ir_const(g->b, 16));
+        ir_st(g->b, IR_I64, (struct ir_addr){.base = v, .index = IR_NONE, .disp = 8}, h);
+        ir_setreg(g->b, IR_I64, 4, ir_bin(g->b, IR_sub, IR_I64, sp, ir_const(g->b, 8)));
+        ir_setreg(g->b, IR_I64, r, v);
+        break;
+    case 1: /* a loaded value, twice */
+        v = ir_ld(g->b, w, address(g));
+        ir_setreg(g->b, w, r, ir_bin(g->b, IR_add, w, ir_getreg(g->b, w, r), v));
+        ir_setreg(g->b, w, 3, ir_bin(g->b, IR_xor, w, ir_getreg(g->b, w, r), v));
+        break;
+    case 2: /* what is loaded by a register goes to it */
+        v = ir_ld(g->b, IR_I64, (struct ir_addr){.base = sp, .index = IR_NONE});
+        v = ir_bin(g->b, IR_add, IR_I64, h, v);
+        ir_setreg(g->b, IR_I64, 4, v);
+        ir_setreg(g->b, IR_I64, r, v);
+        ir_setreg(g->b, IR_I64, 4, ir_const(g->b, MEM_BASE + 2 * RT_PAGE_SIZE + 8 * r));
+        break;
+    default: /* half a product */
+        v = ir_bin(g->b, IR_mulhu, w, ir_getreg(g->b, w, 6), ir_getreg(g->b, w, 7));
+        ir_setreg(g->b, w, r, v);
+    }
+}
+
 static void gen_rmw(struct gen *g)
 {
     enum ir_type w = any_width(g);
@@ -665,10 +696,11 @@ static void gen_extend(struct gen *g)
 }
 
 static void (*const gens[])(struct gen *) = {
-    gen_alu,    gen_alu,  gen_alu,  gen_cmp,     gen_cmp,  gen_incdec,   gen_unary, gen_shift,
-    gen_shiftd, gen_mul,  gen_div,  gen_load,    gen_load, gen_load_alu, gen_store, gen_store,
-    gen_push,   gen_pop,  gen_rmw,  gen_cmpxchg, gen_ldw,  gen_xchg,     gen_cond,  gen_cond,
-    gen_cond,   gen_misc, gen_misc, gen_flagop,  gen_late, gen_extend,   gen_vec,   gen_vec,
+    gen_alu,   gen_alu,    gen_alu,  gen_cmp,  gen_cmp,      gen_incdec,  gen_unary,
+    gen_shift, gen_shiftd, gen_mul,  gen_div,  gen_load,     gen_load,    gen_load_alu,
+    gen_store, gen_store,  gen_push, gen_pop,  gen_rmw,      gen_cmpxchg, gen_ldw,
+    gen_xchg,  gen_cond,   gen_cond, gen_cond, gen_misc,     gen_misc,    gen_flagop,
+    gen_late,  gen_extend, gen_vec,  gen_vec,  gen_late_use,
 };
 
 static void gen_end(struct gen *g)
