@@ -19,7 +19,7 @@ struct kernel {
 
 /* Each file's kernels; the last one has no name. */
 extern const struct kernel integer_kernels[], call_kernels[], memory_kernels[], float_kernels[],
-    simd_kernels[], system_kernels[];
+    simd_kernels[], system_kernels[], string_kernels[];
 
 #define NOINLINE __attribute__((noinline))
 

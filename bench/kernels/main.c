@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 static const struct kernel *const groups[] = {integer_kernels, call_kernels, memory_kernels,
-                                              float_kernels,   simd_kernels, system_kernels};
+                                              float_kernels,   simd_kernels, system_kernels,
+                                              string_kernels};
 
 static int can_run(const struct kernel *k)
 {
