@@ -315,6 +315,10 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
         *host = (char *)(uintptr_t)e->host + (va & (RT_PAGE_SIZE - 1));
         return (int)n;
     }
+    struct jit_vcpu *jv = jit_of(v);
+    if (jv->watches && jit_watched_page(jv, va, access)) {
+        return 0; /* not all of the range will be accessed, perhaps */
+    }
     if (!resolve_in(v->env, idx, va, n, access, host)) {
         return -1;
     }
