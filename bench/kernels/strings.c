@@ -42,7 +42,7 @@ static uint64_t copies(unsigned long n, size_t size)
 {
     uint8_t *a = pages(3, 1), *b = pages(3, 2);
     while (n--) {
-        a[n & 4095] = (uint8_t)n;
+        a[(n + 2048) & 4095] = (uint8_t)n;
         movsb(b + (n * 8 & 4095), a + (n & 4095), size);
     }
     uint64_t sum = sum_of(b, 3 * PAGE);
@@ -203,14 +203,14 @@ static uint64_t store_misaligned(unsigned long n)
 const struct kernel string_kernels[] = {{"rep-movsb-64", "strings", movsb_64, 5000000},
                                         {"rep-movsb-512", "strings", movsb_512, 2000000},
                                         {"rep-movsb-4k", "strings", movsb_4k, 500000},
-                                        {"rep-movsq-back", "strings", movsq_back, 60000},
-                                        {"rep-movsb-pattern", "strings", movsb_pattern, 30000},
+                                        {"rep-movsq-back", "strings", movsq_back, 300000},
+                                        {"rep-movsb-pattern", "strings", movsb_pattern, 200000},
                                         {"rep-stosq-64", "strings", stosq_64, 5000000},
                                         {"rep-stosq-4k", "strings", stosq_4k, 1000000},
-                                        {"rep-cmpsb", "strings", cmpsb, 20000},
-                                        {"rep-scasb", "strings", scasb, 20000},
-                                        {"rep-scasb-20", "strings", scasb_20, 500000},
-                                        {"store-cross", "strings", store_cross, 400000},
+                                        {"rep-cmpsb", "strings", cmpsb, 200000},
+                                        {"rep-scasb", "strings", scasb, 200000},
+                                        {"rep-scasb-20", "strings", scasb_20, 2000000},
+                                        {"store-cross", "strings", store_cross, 2000000},
                                         {"load-cross", "strings", load_cross, 4000000},
-                                        {"store-misaligned", "strings", store_misaligned, 5000},
+                                        {"store-misaligned", "strings", store_misaligned, 10000},
                                         {0}};

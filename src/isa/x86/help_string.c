@@ -336,8 +336,48 @@ static struct str start(struct x86_cpu *c, uint64_t packed)
     return s;
 }
 
+/* Host address of `bytes` at an address, if they lie on one page that the soft TLB has. */
+static uint8_t *at_hand(struct rt_env *env, gva_t va, uint64_t bytes, bool write)
+{
+    const struct rt_tlb_entry *e = rt_tlb_slot(env, env->mmu_idx, va);
+    unsigned at = va & (RT_PAGE_SIZE - 1);
+    bool hit = (va ^ (write ? e->tag_w : e->tag_r)) < RT_PAGE_SIZE && bytes <= RT_PAGE_SIZE - at;
+    return hit ? (uint8_t *)(uintptr_t)e->host + at : NULL;
+}
+
+/* What there is most of: forward STOS and MOVS of 64-bit code, on one page. False: nothing done. */
+static bool quick(struct x86_cpu *c, uint64_t packed)
+{
+    struct rt_env *env = &c->rt;
+    unsigned what = packed & 0xff, size = packed >> 8 & 0xff, seg = packed >> 24 & 0xff;
+    uint64_t n = env->reg[RCX], bytes = n * size;
+    bool wide = (packed >> 32 & 0xff) == 8 && seg < SEG_FS && (packed >> 16 & 0xff);
+    if (!wide || what > STRING_STOS || n - 1 >= RT_PAGE_SIZE || !x86_long_code(c) ||
+        (c->sys_flags & (RF_DF | RF_TF | RF_AC))) {
+        return false;
+    }
+    uint8_t *to = at_hand(env, env->reg[RDI], bytes, true), *from;
+    if (!to) {
+        return false;
+    }
+    if (what == STRING_STOS) {
+        bulk_fill(to, env->reg[RAX], size, n);
+    } else if ((from = at_hand(env, env->reg[RSI], bytes, false))) {
+        bulk_copy(to, from, size, n, false);
+        env->reg[RSI] += bytes;
+    } else {
+        return false;
+    }
+    env->reg[RDI] += bytes;
+    env->reg[RCX] = 0;
+    return true;
+}
+
 enum ir_helper_result helper_string(struct rt_env *env, uint64_t packed, uint64_t b, uint64_t d)
 {
+    if (quick((struct x86_cpu *)env, packed)) {
+        return IR_HELPER_NEXT;
+    }
     struct str s = start((struct x86_cpu *)env, packed);
     bool compares = s.a.what == STRING_CMPS || s.a.what == STRING_SCAS;
     for (uint64_t done = 0; s.count;) {

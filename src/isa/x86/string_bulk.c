@@ -8,36 +8,36 @@
 
 #include "base/bits.h"
 
-#define WORDS 8 /* looked at in one go */
-#define BLOCK (WORDS * 8u)
+#define BLOCK 64 /* bytes in one go */
+
+/* Any alignment; the compiler makes of it what the host has. */
+typedef uint64_t pair __attribute__((vector_size(16), aligned(1), may_alias));
 
 static uint64_t repeat(uint64_t v, unsigned size)
 {
-    v &= mask_low(size * 8);
-    for (; size < 8; size *= 2) {
-        v |= v << size * 8;
-    }
-    return v;
+    static const uint64_t ones[9] = {
+        [1] = 0x0101010101010101, [2] = 0x0001000100010001, [4] = 0x0000000100000001, [8] = 1};
+    return (v & mask_low(size * 8)) * ones[size];
 }
 
 void bulk_fill(uint8_t *to, uint64_t v, unsigned size, uint64_t n)
 {
     uint64_t word = repeat(v, size), bytes = n * size;
-    if (word == repeat(v, 1)) {
+    pair two = {word, word};
+    if (bytes > 1024 && word == repeat(v, 1)) {
         memset(to, (int)(v & 0xff), bytes);
         return;
     }
-    uint64_t words[WORDS];
-    for (unsigned i = 0; i < WORDS; i++) {
-        words[i] = word;
-    }
     for (; bytes >= BLOCK; bytes -= BLOCK, to += BLOCK) {
-        memcpy(to, words, BLOCK);
+        pair *p = (pair *)(void *)to;
+        p[0] = p[1] = p[2] = p[3] = two;
     }
     for (; bytes >= 8; bytes -= 8, to += 8) {
         memcpy(to, &word, 8);
     }
-    memcpy(to, &word, bytes);
+    if (bytes) {
+        memcpy(to, &word, bytes);
+    }
 }
 
 /* The destination begins `d` bytes behind the source: what lies between them repeats. */
@@ -113,12 +113,15 @@ static uint64_t stops_at(const struct scan *s, uint64_t i)
 
 static bool block_stops(const struct scan *s, uint64_t i)
 {
-    const uint8_t *a = s->a + (i & s->a_mask), *b = s->b + i;
-    uint64_t any = 0;
-    for (unsigned k = 0; k < BLOCK; k += 8) {
-        any |= stops(s, word_at(a + k) ^ word_at(b + k));
+    const pair *a = (const pair *)(const void *)(s->a + (i & s->a_mask));
+    const pair *b = (const pair *)(const void *)(s->b + i);
+    pair low = {s->low, s->low}, flip = {s->flip, s->flip}, any = {0};
+    for (unsigned k = 0; k < BLOCK / sizeof(pair); k++) {
+        pair x = a[k] ^ b[k];
+        any |= (((x & low) + low) | x) ^ flip;
     }
-    return any;
+    any &= ~low;
+    return any[0] | any[1];
 }
 
 static uint64_t element_at(const uint8_t *p, unsigned size)
@@ -179,14 +182,12 @@ static uint64_t scan_down(const struct scan *s, const struct bulk_scan *k, uint6
 
 uint64_t bulk_scan(const struct bulk_scan *k, uint64_t n)
 {
-    uint64_t words[WORDS];
     struct scan s = {.a = k->a, .b = k->b, .a_mask = ~0ull, .flip = k->equal ? ~0ull : 0};
     s.low = repeat(mask_low(k->size * 8 - 1), k->size);
+    uint64_t v = repeat(k->v, k->size);
+    pair same[BLOCK / sizeof(pair)] = {{v, v}, {v, v}, {v, v}, {v, v}};
     if (!k->a) {
-        for (unsigned i = 0; i < WORDS; i++) {
-            words[i] = repeat(k->v, k->size);
-        }
-        s.a = (const uint8_t *)words;
+        s.a = (const uint8_t *)same;
         s.a_mask = 0;
     }
     return k->down ? scan_down(&s, k, n * k->size) : scan_up(&s, k, n * k->size);
