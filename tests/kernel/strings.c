@@ -346,6 +346,22 @@ CASE(devices)
     }
 }
 
+/* mov eax, [rdi + disp8]; ret: an instruction that leaves for the interpreter each time, changed.
+ */
+CASE(device_code_changes)
+{
+    uint8_t *p = (uint8_t *)VA(1);
+    pages_here(true);
+    map(VA(4), VIRTIO, 1, PTE_P | PTE_W);
+    memcpy(p, "\x8b\x47\x00\xc3", 4);
+    for (unsigned i = 0; i < 200; i++) {
+        uint32_t v;
+        p[2] = (uint8_t)((i >> 3 & 3) * 4);
+        __asm__ volatile("call *%1" : "=a"(v) : "r"(p), "D"(VA(4)) : "memory", "cc");
+        check_eq("register", v, ((volatile uint32_t *)VA(4))[i >> 3 & 3]);
+    }
+}
+
 /* A page that was a device's is RAM, and a device's again. */
 CASE(device_remapped)
 {
