@@ -395,23 +395,27 @@ STORE(dqu, "movq %rsi, %xmm3; movlhps %xmm3, %xmm3; movdqu %xmm3, (%rdi)")
 STORE(sd, "movq %rsi, %xmm2; movsd %xmm2, (%rdi)")
 STORE(ss, "movq %rsi, %xmm2; movss %xmm2, (%rdi)")
 STORE(mq, "movq %rsi, %xmm12; movq %xmm12, (%rdi)")
+STORE(y, "vmovq %rsi, %xmm12; vmovddup %xmm12, %xmm12; vinsertf128 $1, %xmm12, %ymm12, %ymm12;"
+         "vmovups %ymm12, (%rdi)")
+STORE(vx, "vmovq %rsi, %xmm11; vmovddup %xmm11, %xmm11; vmovdqu %xmm11, (%rdi)")
 STORE(push, "xchg %rdi, %rsp; add $8, %rsp; push %rsi; mov %rdi, %rsp")
 STORE(add, "addq $0, (%rdi); lock xchg %rsi, (%rdi)")
 static const struct {
     const char *code;
     unsigned size;
-} stores[] = {{store_w, 2},    {store_l, 4},   {store_q, 8},    {store_r9, 8}, {store_imm, 8},
-              {store_immw, 2}, {store_x, 16},  {store_dqu, 16}, {store_sd, 8}, {store_ss, 4},
-              {store_mq, 8},   {store_add, 8}, {store_push, 8}};
+} stores[] = {{store_w, 2},    {store_l, 4},   {store_q, 8},    {store_r9, 8},  {store_imm, 8},
+              {store_immw, 2}, {store_x, 16},  {store_dqu, 16}, {store_sd, 8},  {store_ss, 4},
+              {store_mq, 8},   {store_add, 8}, {store_y, 32},   {store_vx, 16}, {store_push, 8}};
 enum { NSTORES = sizeof(stores) / sizeof(stores[0]) };
 
-static void value_of(unsigned k, word v, uint8_t out[16])
+static void value_of(unsigned k, word v, uint8_t out[32])
 {
     v = stores[k].code == store_imm    ? (word)-0x12345678l
         : stores[k].code == store_immw ? 0x1234
                                        : v;
-    memcpy(out, &v, 8);
-    memcpy(out + 8, &v, 8);
+    for (unsigned i = 0; i < 32; i += 8) {
+        memcpy(out + i, &v, 8);
+    }
 }
 
 /* Around the end of the first page. */
@@ -422,7 +426,7 @@ static uint8_t byte_near(unsigned i)
 
 static void store_once(unsigned k, unsigned left, bool faults)
 {
-    uint8_t want[16];
+    uint8_t want[32];
     word v = rng * 77;
     value_of(k, v, want);
     memset(bytes() + 4064, 0xee, 64);
@@ -439,12 +443,18 @@ static void store_once(unsigned k, unsigned left, bool faults)
 
 static void stores_with(uint64_t flags, bool faults)
 {
+    bool avx = cpu_has(1, 2, 28);
     write_cr4(read_cr4() | 1 << 9); /* OSFXSR */
+    if (avx) {
+        write_cr4(read_cr4() | 1 << 18); /* OSXSAVE */
+        __asm__ volatile("xsetbv" : : "c"(0), "a"(7), "d"(0));
+    }
     pages_here(true);
     map(VA(1), data_pa(1), 1, flags);
     for (unsigned i = 0; i < 2000; i++) {
         unsigned k = below(faults ? NSTORES - 1 : NSTORES); /* a fault pushes, too */
-        if (faults && on_qemu && stores[k].size > 8) {
+        bool vex = stores[k].code == store_y || stores[k].code == store_vx;
+        if ((vex && !avx) || (faults && on_qemu && stores[k].size > 8)) {
             continue; /* TCG stores the first half before it faults on the second */
         }
         store_once(k, 1 + below(stores[k].size - 1), faults);

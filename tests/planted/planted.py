@@ -41,9 +41,9 @@ ISA_TESTS = {  # of faults in src/isa/x86: the host is what they are held agains
     "aligned": [DIFF, "--align", "--count", "150000", "--quiet", "--max-failures", "1"],
 }
 KERNELS = {  # of what only kernels do
-    "kernel-strings": ["../tests/kernel/run.py", "lodge", "tests/kernel/kernel-strings", "t1",
+    "kernel-strings": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-strings", "t1",
                        "--device=virtio-rng-device"],
-    "kernel-segments": ["../tests/kernel/run.py", "lodge", "tests/kernel/kernel-segments", "t1"],
+    "kernel-segments": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-segments", "t1"],
 }
 STRING_TESTS = {
     "bulk": [BULK],
