@@ -287,14 +287,22 @@ CASE(watched_byte)
 }
 
 /* The watched byte is on the page and is not touched. */
+CODE(watch_scan, "mov $1000, %ecx; mov $9, %eax", "repne scasb", "")
 CASE(watched_beside)
 {
     pages_here(true);
+    memset(data_page[0], 0, 4096);
+    data_page[0][50] = 9;
     write_dr0(VA(0) + 500);
-    write_dr7(0x400 | 1 << 16 | 2);
+    write_dr7(0x400 | 3 << 16 | 2);
+    resume = 1 << DB;
+    run(watch_scan, VA(0), 0);
+    unsigned at_scan = ntraps;
     run(watch_code, VA(0), 0);
+    resume = 0;
     write_dr7(0x400);
-    check_eq("traps", ntraps, 0);
+    check_eq("scan", at_scan, 0);
+    check_eq("store", ntraps, 0);
 }
 
 static unsigned call_at(word va)
