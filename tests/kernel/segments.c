@@ -101,23 +101,24 @@ CASE_NOT_QEMU(limit_rep, NO_CHECKS)
     check_eq("behind", area[0xff], 0);
 }
 /* 16-bit offsets wrap. */
-static uint8_t ring[65536 + 16];
+static uint8_t ring[1000 + 65536 + 16]; /* a page does not end where they do */
 CODE(rep_wrap_up, "mov %esi, %es; mov $24, %ecx; mov $0x55, %al", "addr16 rep stosb", "")
 CODE(rep_wrap_down, "mov %esi, %es; mov $24, %ecx; mov $0x66, %al; std", "addr16 rep stosb", "cld")
 CASE(rep_wraps)
 {
-    gdt[S / 8] = descriptor((word)ring, 0xfffff, RW | BIG | PAGES);
+    const uint8_t *at = ring + 1000;
+    gdt[S / 8] = descriptor((word)ring + 1000, 0xfffff, RW | BIG | PAGES);
     run(rep_wrap_up, 0x1234fff0, S);
     check_eq("vector", ntraps, 0);
-    check_eq("last", ring[0xffff], 0x55);
-    check_eq("first", ring[7], 0x55);
-    check_eq("behind", ring[8], 0);
-    check_eq("beyond", ring[0x10000], 0);
+    check_eq("last", at[0xffff], 0x55);
+    check_eq("first", at[7], 0x55);
+    check_eq("behind", at[8], 0);
+    check_eq("beyond", at[0x10000], 0);
     run(rep_wrap_down, 7, S);
-    check_eq("first", ring[0], 0x66);
-    check_eq("last", ring[0xfff0], 0x66);
-    check_eq("below", ring[0xffef], 0);
-    check_eq("above", ring[8], 0);
+    check_eq("first", at[0], 0x66);
+    check_eq("last", at[0xfff0], 0x66);
+    check_eq("below", at[0xffef], 0);
+    check_eq("above", at[8], 0);
 }
 CASE_NOT_QEMU(limit_fxsave, NO_CHECKS)
 {

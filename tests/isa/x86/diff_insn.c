@@ -259,6 +259,22 @@ static void patch_moffs(struct diff_case *c, uint64_t *rng)
     }
 }
 
+/* REP or REPNE, mostly, before a string instruction. The new length. */
+static int repeat(uint8_t *code, int len, unsigned form, uint64_t *rng)
+{
+    static const uint16_t strings[] = {X86_MOVS, X86_CMPS, X86_STOS, X86_LODS, X86_SCAS};
+    bool string = false;
+    for (unsigned i = 0; i < ARRAY_LEN(strings); i++) {
+        string |= strings[i] == x86_forms[form].op;
+    }
+    if (!string || diff_below(rng, 4) == 0) {
+        return len;
+    }
+    memmove(code + 1, code, (size_t)len);
+    code[0] = diff_below(rng, 2) ? 0xf3 : 0xf2;
+    return len + 1;
+}
+
 int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned mode)
 {
     struct x86_random_opts opts = {.mode = mode,
@@ -272,6 +288,7 @@ int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned m
     if (len == 0) {
         return 0;
     }
+    len = repeat(c->code, len, form, rng);
     memset(c->code + len, 0x90, sizeof(c->code) - (size_t)len);
     x86_decode(&c->insn, c->code, sizeof(c->code), mode);
     patch_moffs(c, rng);
