@@ -288,6 +288,11 @@ CASE(watched_byte)
 
 /* The watched byte is on the page and is not touched. */
 CODE(watch_scan, "mov $1000, %ecx; mov $9, %eax", "repne scasb", "")
+static bool go_past(struct frame *f)
+{
+    f->flags |= F_RF;
+    return true;
+}
 CASE(watched_beside)
 {
     pages_here(true);
@@ -299,10 +304,17 @@ CASE(watched_beside)
     run(watch_scan, VA(0), 0);
     unsigned at_scan = ntraps;
     run(watch_code, VA(0), 0);
+    unsigned at_store = ntraps;
+    write_dr1((word)watch_scan_at); /* then the scan is run alone */
+    write_dr7(0x400 | 3 << 16 | 2 | 8);
+    trap_hook = go_past;
+    run(watch_scan, VA(0), 0);
+    trap_hook = NULL;
     resume = 0;
     write_dr7(0x400);
+    check_eq("breakpoint", ntraps, 1);
     check_eq("scan", at_scan, 0);
-    check_eq("store", ntraps, 0);
+    check_eq("store", at_store, 0);
 }
 
 static unsigned call_at(word va)
