@@ -14,6 +14,11 @@
 #define REX_R 4
 #define REX_W 8
 
+/* At any address. */
+typedef uint64_t any64 __attribute__((aligned(1), may_alias));
+typedef uint32_t any32 __attribute__((aligned(1), may_alias));
+typedef uint16_t any16 __attribute__((aligned(1), may_alias));
+
 /* A store as far as it was read: from `reg`, or an immediate. */
 struct form {
     unsigned size, reg;
@@ -23,9 +28,9 @@ struct form {
 static uint64_t part_of(const uint8_t *p, unsigned n)
 {
     switch (n) {
-    case 8: return *(const uint64_t *)(const void *)p;
-    case 4: return *(const uint32_t *)(const void *)p;
-    case 2: return *(const uint16_t *)(const void *)p;
+    case 8: return *(const any64 *)(const void *)p;
+    case 4: return *(const any32 *)(const void *)p;
+    case 2: return *(const any16 *)(const void *)p;
     default: return *p;
     }
 }
@@ -33,14 +38,14 @@ static uint64_t part_of(const uint8_t *p, unsigned n)
 static void copy(uint8_t *to, const uint8_t *from, unsigned n)
 {
     for (; n >= 8; n -= 8, to += 8, from += 8) {
-        *(uint64_t *)(void *)to = part_of(from, 8);
+        *(any64 *)(void *)to = part_of(from, 8);
     }
     if (n & 4) {
-        *(uint32_t *)(void *)to = (uint32_t)part_of(from, 4);
+        *(any32 *)(void *)to = (uint32_t)part_of(from, 4);
         to += 4, from += 4;
     }
     if (n & 2) {
-        *(uint16_t *)(void *)to = (uint16_t)part_of(from, 2);
+        *(any16 *)(void *)to = (uint16_t)part_of(from, 2);
         to += 2, from += 2;
     }
     if (n & 1) {
@@ -128,7 +133,7 @@ static bool take_value(struct rt_env *env, const uint8_t *p, unsigned size, unsi
     struct form f = {0};
     const uint8_t *imm;
     if (*p == 0xe9) { /* from cold code back */
-        p += 5 + *(const int32_t *)(const void *)(p + 1);
+        p += 5 + (int32_t)part_of(p + 1, 4);
     }
     if (!read_store(p, t, &f, &imm) || f.size != size || (f.vector && !env->fp_live)) {
         return false;
@@ -137,9 +142,9 @@ static bool take_value(struct rt_env *env, const uint8_t *p, unsigned size, unsi
         c->spill[f.reg](env);
         return true;
     }
-    uint64_t *to = (uint64_t *)(void *)env->bounce;
+    any64 *to = (any64 *)(void *)env->bounce;
     if (!f.imm) {
-        *to = *(const uint64_t *)(const void *)((const char *)env + c->kept_at[f.reg]);
+        *to = *(const any64 *)(const void *)((const char *)env + c->kept_at[f.reg]);
     } else {
         *to = size == 8 ? (uint64_t)(int64_t)(int32_t)part_of(imm, 4) : part_of(imm, size);
     }
