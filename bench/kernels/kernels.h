@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kernel_needs { NEEDS_NOTHING, NEEDS_AVX2 };
+enum kernel_needs { NEEDS_NOTHING, NEEDS_AVX2, NEEDS_MICROVM /* run by bench/run.py */ };
 
 struct kernel {
     const char *name, *group;
@@ -19,7 +19,7 @@ struct kernel {
 
 /* Each file's kernels; the last one has no name. */
 extern const struct kernel integer_kernels[], call_kernels[], memory_kernels[], float_kernels[],
-    simd_kernels[], system_kernels[];
+    simd_kernels[], system_kernels[], string_kernels[], device_kernels[];
 
 #define NOINLINE __attribute__((noinline))
 

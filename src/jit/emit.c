@@ -63,22 +63,34 @@ static void arena_add(struct jit_arena *a, struct jit_block *b)
     a->block[a->count++] = b;
 }
 
-/* The last block of the arena that begins at or before an address of the same kind, hot or cold. */
-struct jit_block *jit_block_at(const struct jit_vcpu *jv, uint64_t host_addr)
+static bool begins_behind(const struct jit_arena *a, unsigned i, const uint8_t *at, bool cold)
+{
+    const struct ir_code *c = &a->block[i]->code;
+    return (cold ? c->cold : c->hot) > at;
+}
+
+/* The last block of the arena that begins at or before an address of the same kind, hot or cold. It
+ * is often the same one as for an address with the same hint before. */
+struct jit_block *jit_block_at(struct jit_vcpu *jv, uint64_t host_addr)
 {
     const uint8_t *at = (const uint8_t *)(uintptr_t)host_addr - jv->mem.cur.to_rx;
     const struct jit_arena *a = &jv->arenas[codemem_arena_of(&jv->mem, at)];
     unsigned lo = 0, hi = a->count;
     bool cold = (size_t)(at - jv->mem.rw) % CODEMEM_ARENA >= CODEMEM_HOT;
+    unsigned *hint = &jv->at_hint[host_addr / 16 % ARRAY_LEN(jv->at_hint)];
+    if (*hint < hi && !begins_behind(a, *hint, at, cold) &&
+        (*hint + 1 == hi || begins_behind(a, *hint + 1, at, cold))) {
+        return a->block[*hint];
+    }
     while (hi - lo > 1) {
         unsigned mid = (lo + hi) / 2;
-        const struct ir_code *c = &a->block[mid]->code;
-        if ((cold ? c->cold : c->hot) <= at) {
-            lo = mid;
-        } else {
+        if (begins_behind(a, mid, at, cold)) {
             hi = mid;
+        } else {
+            lo = mid;
         }
     }
+    *hint = lo;
     return a->block[lo];
 }
 

@@ -32,9 +32,10 @@ struct jit_walk {
     uint32_t idx;
     uint8_t perms, page_bits;
     bool global, writable;
-    ram_off_t off; /* these of the page's first byte */
+    gpa_t gpa;     /* these of the page's first byte */
+    ram_off_t off; /* these of RAM and ROM */
     uint8_t *host;
-    struct ram *ram;
+    struct ram *ram; /* NULL: something else */
 };
 #define JIT_WALK_BITS 12
 
@@ -76,6 +77,14 @@ struct jit_block {
     struct ir_code code; /* tier 1: code.entry is NULL when there is none */
     struct ir_link *incoming;
     struct jit_check *check; /* NULL: writes to its pages are noticed */
+};
+
+/* stepped.c: an instruction as IR; size 0: not kept yet */
+struct jit_stepped {
+    uint64_t pc;
+    uint32_t mode;
+    uint8_t size, bytes[16];
+    struct ir_block *ir;
 };
 
 /* The blocks in one arena of code memory, in the order of their addresses. */
@@ -189,9 +198,11 @@ struct jit_vcpu {
     struct pool blocks;
     struct jit_block *zombies;
     struct jit_arena *arenas;
+    unsigned at_hint[64]; /* jit_block_at() */
     struct codemem mem;
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
+    struct jit_stepped stepped[32];
     uint8_t cross[32];                 /* bytes of an instruction that crosses pages */
     uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
@@ -315,7 +326,7 @@ void jit_limit_plan(struct jit_vcpu *);
 void jit_free_block(struct jit_vcpu *, struct jit_block *);
 
 /* emit.c */
-struct jit_block *jit_block_at(const struct jit_vcpu *, uint64_t host_addr);
+struct jit_block *jit_block_at(struct jit_vcpu *, uint64_t host_addr);
 /* hints.c: which way of finding a page suits an access */
 const struct ir_hints *jit_hints(const struct jit_vcpu *, uint64_t pc); /* of the block there */
 /* The same for code about to be made of it in that form. */
@@ -341,6 +352,10 @@ struct jit_block *jit_find(struct jit_vcpu *, uint64_t pc);       /* NULL: env->
 struct jit_block *jit_find_plain(struct jit_vcpu *, uint64_t pc); /* the same, in compact form */
 struct ir_block *jit_lift_one(struct jit_vcpu *, uint64_t pc); /* in jv->buf; or NULL, as above */
 void jit_promote(struct jit_vcpu *, struct jit_block *);       /* makes tier 1 code, if it can */
+
+/* stepped.c: as jit_lift_one(), but remembers. */
+const struct ir_block *jit_lift_step(struct jit_vcpu *, uint64_t pc);
+void jit_stepped_free(struct jit_vcpu *);
 
 /* checked.c */
 bool jit_page_checked(const struct jit_vcpu *, ram_off_t off);

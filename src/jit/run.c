@@ -48,7 +48,7 @@ bool jit_step(struct jit_vcpu *jv)
 {
     struct rt_env *env = jv->v->env;
     jv->stats.steps++;
-    struct ir_block *b = jit_lift_one(jv, env->pc);
+    const struct ir_block *b = jit_lift_step(jv, env->pc);
     jv->stepping = true;
     enum rt_exit why = b ? ir_interp(env, b) : RT_EXIT_FAULT;
     jv->stepping = false;
@@ -511,6 +511,7 @@ static void free_vcpu(struct jit_vcpu *jv)
     }
     lockstep_free(jv->lockstep);
     jit_space_free(jv);
+    jit_stepped_free(jv);
     free(jv->checked);
     free(jv->mail);
     v->isa->cpu_fini(v);

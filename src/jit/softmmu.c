@@ -11,17 +11,15 @@
 #include "core/tlb_ops.h"
 #include "jit/internal.h"
 
-/* Where a whole page of RAM is mapped, or NULL when *gpa is something else. */
+/* Remembers where a page is mapped: RAM, or (ram is NULL) anything else. */
 static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va,
                                   const struct walk_result *w)
 {
     struct mem_hit hit;
     gpa_t first = w->gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
     mem_lookup(jv->v->mem, first, &hit);
-    bool ram = hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM;
-    if (!ram || hit.last < first + RT_PAGE_SIZE - 1) {
-        return NULL;
-    }
+    bool ram = (hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM) &&
+               hit.last - first >= RT_PAGE_SIZE - 1;
     if (w->page_bits > RT_PAGE_BITS) {
         jit_tlb_note_large(&jv->fills[idx], va, w->page_bits);
     }
@@ -33,33 +31,33 @@ static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va,
                            .perms = w->perms,
                            .page_bits = w->page_bits,
                            .global = w->global,
-                           .writable = hit.writable,
-                           .off = hit.off,
-                           .host = hit.host,
-                           .ram = hit.ram};
+                           .gpa = first};
+    if (ram) {
+        k->writable = hit.writable;
+        k->off = hit.off;
+        k->host = hit.host;
+        k->ram = hit.ram;
+    }
     return k;
 }
 
-/* Walks, or remembers. False: fault. *k: NULL when it is not plain RAM (then *gpa is set). */
-static bool translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access,
-                      struct jit_walk **k, gpa_t *gpa)
+/* Walks, or remembers. NULL: fault. */
+static struct jit_walk *translate(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access)
 {
     struct walk_result w;
-    *k = jit_walk_slot(jv, idx, va);
-    if ((*k)->page == (va & ~(gva_t)(RT_PAGE_SIZE - 1)) && (*k)->idx == idx &&
-        (*k)->gen == jv->walk_gen[(*k)->global] && ((*k)->perms & access) == access) {
+    struct jit_walk *k = jit_walk_slot(jv, idx, va);
+    if (k->page == (va & ~(gva_t)(RT_PAGE_SIZE - 1)) && k->idx == idx &&
+        k->gen == jv->walk_gen[k->global] && (k->perms & access) == access) {
         jv->stats.refills++;
-        return true;
+        return k;
     }
     jv->stats.walks++;
     if (!jv->v->isa->walk(jv->v, va, access, idx, &w)) {
-        return false;
+        return NULL;
     }
     log_put(LOG_MMU, "cpu %u walk %llx to %llx\n", jv->v->index, (unsigned long long)va,
             (unsigned long long)w.gpa);
-    *gpa = w.gpa;
-    *k = note_walk(jv, idx, va, &w);
-    return true;
+    return note_walk(jv, idx, va, &w);
 }
 
 /* For one page of an access. *host: where its RAM is, NULL when it is not plain RAM. */
@@ -67,13 +65,12 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned s
                          unsigned access, void **host)
 {
     unsigned in_page = va & (RT_PAGE_SIZE - 1);
-    struct jit_walk *k;
-    gpa_t gpa;
+    struct jit_walk *k = translate(jv, idx, va, access);
     *host = NULL;
-    if (!translate(jv, idx, va, access, &k, &gpa)) {
+    if (!k) {
         return false;
     }
-    if (!k) {
+    if (!k->ram) {
         jv->stats.slow_device++;
         return true;
     }
@@ -167,12 +164,11 @@ static void write_phys(struct jit_vcpu *jv, gpa_t gpa, unsigned size, const uint
 
 static bool gpa_of(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned access, gpa_t *gpa)
 {
-    struct walk_result w;
-    if (!jv->v->isa->walk(jv->v, va, access, idx, &w)) {
-        return false;
+    const struct jit_walk *k = translate(jv, idx, va, access);
+    if (k) {
+        *gpa = k->gpa + (va & (RT_PAGE_SIZE - 1));
     }
-    *gpa = w.gpa;
-    return true;
+    return k;
 }
 
 static bool access_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size, void *val,
@@ -315,6 +311,10 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
         *host = (char *)(uintptr_t)e->host + (va & (RT_PAGE_SIZE - 1));
         return (int)n;
     }
+    struct jit_vcpu *jv = jit_of(v);
+    if (jv->watches && jit_watched_page(jv, va, access)) {
+        return 0; /* not all of the range will be accessed, perhaps */
+    }
     if (!resolve_in(v->env, idx, va, n, access, host)) {
         return -1;
     }
@@ -360,9 +360,8 @@ bool jit_still_at(struct jit_vcpu *jv, unsigned idx, gva_t va, ram_off_t page, b
 {
     struct rt_env *env = jv->v->env;
     struct rt_fault fault = env->fault;
-    struct jit_walk *k = NULL;
-    gpa_t gpa;
-    bool ok = translate(jv, idx, va, RT_EXEC, &k, &gpa) && k && k->off == page;
+    const struct jit_walk *k = translate(jv, idx, va, RT_EXEC);
+    bool ok = k && k->ram && k->off == page;
     *global = ok && k->global;
     env->fault = fault;
     return ok;
@@ -377,12 +376,11 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *jv, gva_t va)
     if (it->page == page && it->idx == idx && it->gen == gen) {
         return it;
     }
-    struct jit_walk *k;
-    gpa_t gpa;
-    if (!translate(jv, idx, va, RT_EXEC, &k, &gpa)) {
+    const struct jit_walk *k = translate(jv, idx, va, RT_EXEC);
+    if (!k) {
         return NULL;
     }
-    if (!k) { /* code in device memory or in a hole: rule 4 */
+    if (!k->ram) { /* code in device memory or in a hole: rule 4 */
         jv->v->env->fault = (struct rt_fault){.kind = RT_FAULT_ILLEGAL};
         return NULL;
     }

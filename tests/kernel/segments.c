@@ -74,6 +74,52 @@ CASE_NOT_QEMU(limit_bytes, NO_CHECKS)
     ACCESS(ds_movs, 0xfc, true);
     ACCESS(ds_movs, 0xfd, false);
 }
+/* REP goes as far as the segment does. */
+CODE(es_rep_up, "mov %esi, %es; mov $100, %ecx; mov $0x55, %al", "rep stosb", "")
+CODE(es_rep_down, "mov %esi, %es; mov $100, %ecx; mov $0x55, %al; std", "rep stosb", "")
+CODE(ds_rep_scas, "mov %esi, %es; mov $100, %ecx; mov $0xaa, %al", "repne scasb", "")
+static void rep(const char *code, const char *at, word off, word left, word end)
+{
+    memset(area, 0, sizeof(area));
+    run(code, off, S);
+    __asm__ volatile("cld");
+    check_trap(GP, 0, at);
+    check_eq("ecx", last()->cx, left);
+    check_eq("edi", last()->di, end);
+}
+#define REP(code, off, left, end) rep(code, code##_at, off, left, end)
+CASE_NOT_QEMU(limit_rep, NO_CHECKS)
+{
+    seg(S, 0xff, RW | BIG);
+    REP(es_rep_up, 0xf0, 84, 0x100);
+    check_eq("last", area[0xff], 0x55);
+    check_eq("behind", area[0x100], 0);
+    REP(ds_rep_scas, 0xf0, 84, 0x100);
+    seg(S, 0xff, DOWN | BIG);
+    REP(es_rep_down, 0x10f, 84, 0xff);
+    check_eq("last", area[0x100], 0x55);
+    check_eq("behind", area[0xff], 0);
+}
+/* 16-bit offsets wrap. */
+static uint8_t ring[1000 + 65536 + 16]; /* a page does not end where they do */
+CODE(rep_wrap_up, "mov %esi, %es; mov $24, %ecx; mov $0x55, %al", "addr16 rep stosb", "")
+CODE(rep_wrap_down, "mov %esi, %es; mov $24, %ecx; mov $0x66, %al; std", "addr16 rep stosb", "cld")
+CASE(rep_wraps)
+{
+    const uint8_t *at = ring + 1000;
+    gdt[S / 8] = descriptor((word)ring + 1000, 0xfffff, RW | BIG | PAGES);
+    run(rep_wrap_up, 0x1234fff0, S);
+    check_eq("vector", ntraps, 0);
+    check_eq("last", at[0xffff], 0x55);
+    check_eq("first", at[7], 0x55);
+    check_eq("behind", at[8], 0);
+    check_eq("beyond", at[0x10000], 0);
+    run(rep_wrap_down, 7, S);
+    check_eq("first", at[0], 0x66);
+    check_eq("last", at[0xfff0], 0x66);
+    check_eq("below", at[0xffef], 0);
+    check_eq("above", at[8], 0);
+}
 CASE_NOT_QEMU(limit_fxsave, NO_CHECKS)
 {
     seg(S, 0x1ff, RW | BIG);

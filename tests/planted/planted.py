@@ -24,6 +24,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = "src/host/x86_64"
 DIFF, T1, LOOPS = "tests/isa/x86/x86_diff", "tests/host/t1_test", "tests/host/t1_loops"
+BULK = "src/isa/x86/x86_string_bulk_test"
+OTHERS = [BULK, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments"]
 LIMIT = 120  # seconds a test may take: what hangs is found
 TESTS = {
     "single": [DIFF, "--count", "150000", "--quiet", "--max-failures", "1"],
@@ -38,12 +40,33 @@ ISA_TESTS = {  # of faults in src/isa/x86: the host is what they are held agains
     "unmasked": [DIFF, "--unmasked", "--count", "300000", "--quiet", "--max-failures", "1"],
     "aligned": [DIFF, "--align", "--count", "150000", "--quiet", "--max-failures", "1"],
 }
+KERNELS = {  # of what only kernels do
+    "kernel-strings": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-strings", "t1",
+                       "--device=virtio-rng-device"],
+    "kernel-segments": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-segments", "t1"],
+}
+STRING_TESTS = {
+    "bulk": [BULK],
+    **{op: [DIFF, "--only", op, "--count", "30000", "--quiet", "--max-failures", "1"]
+       for op in ("movs", "stos", "lods", "cmps", "scas")},
+    **KERNELS,
+}
+
+
+def tests_of(file):
+    if "string" in file:
+        return STRING_TESTS | ISA_TESTS
+    if file.startswith("jit/"):
+        return KERNELS
+    if file == "cross.c":
+        return TESTS | KERNELS
+    return ISA_TESTS if "/" in file else TESTS
 
 
 class Fault:
     def __init__(self, file, what):
         self.path, self.what = f"src/{file}" if "/" in file else f"{FOLDER}/{file}", what
-        self.tests = ISA_TESTS if "/" in file else TESTS
+        self.tests = tests_of(file)
         self.old, self.new = [], []
 
     def __str__(self):
@@ -100,7 +123,7 @@ def copy_tree(to):
 
 
 def build(tree):
-    r = subprocess.run(["ninja", "-j1", "-C", "build", DIFF, T1, LOOPS], cwd=tree, capture_output=True, text=True)
+    r = subprocess.run(["ninja", "-j1", "-C", "build", DIFF, T1, LOOPS] + OTHERS, cwd=tree, capture_output=True, text=True)
     if r.returncode:
         print(r.stdout[-2000:])
     return r.returncode == 0
@@ -108,8 +131,9 @@ def build(tree):
 
 def finds(tree, command):
     try:
-        r = subprocess.run([f"{tree}/build/{command[0]}"] + command[1:], cwd=f"{tree}/build",
-                           timeout=LIMIT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        python = [sys.executable] if command[0].endswith(".py") else []
+        r = subprocess.run(python + [f"{tree}/build/{command[0]}"] + command[1:], cwd=f"{tree}/build", timeout=LIMIT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return True
     return r.returncode not in (0, 77)

@@ -48,6 +48,7 @@ struct ir_host_ctx {
     uint8_t pin[MAX_GUEST_REGS]; /* host register of a guest register, or X_NONE */
     uint8_t pinned[16];          /* guest registers that have one */
     unsigned npinned;
+    uint32_t kept_at[16]; /* where in env a host register is while a memory stub is in C */
     bool avx, adx, bmi2, lzcnt, tzcnt, popcnt;
     /* stubs, writable view: calls and jumps are relative, both views keep the same distances */
     uint8_t *exit[RT_EXIT_LINK + 1]; /* leave with that reason */
@@ -74,6 +75,7 @@ struct ir_host_ctx {
     uint8_t *load_vec, *save_vec;
     /* executable view */
     enum rt_exit (*enter_code)(struct rt_env *, const void *entry);
+    void (*spill[16])(struct rt_env *); /* a guest vector to env->bounce; keeps everything else */
     uint64_t (*vec_call)(struct rt_env *, const void *thunk, void *mem, uint64_t in);
     /* one-instruction thunks, direct mapped by a hash of their bytes */
     uint8_t *thunks;
@@ -111,6 +113,10 @@ void stub_from_c_stack(struct enc *);
 void stubs_emit_memory(struct ir_host_ctx *, struct enc *);
 /* t (address) to t ^ tag of its TLB entry, whose offset u becomes; then `ja` is a miss. */
 void tlb_check(struct enc *, unsigned t, unsigned u, struct x_rm tag, unsigned size);
+/* cross.c: an access over two pages, `what` being size << 2 | enum rt_access, the store that is
+ * about to be done being at `ret` with base register regs & 15 or index regs >> 8. True: generated
+ * code is to access env->bounce. */
+bool cross_access(struct rt_env *, uint64_t va, unsigned what, const uint8_t *ret, unsigned regs);
 void jump_cached(struct ir_host_ctx *, struct enc *, uint8_t **poll);
 
 struct ir_code;

@@ -8,6 +8,7 @@
 #include "host/x86_64/t1.h"
 
 #include <assert.h>
+#include <string.h>
 
 #define ENV(field) x_env(offsetof(struct rt_env, field))
 
@@ -77,6 +78,63 @@ static void leave_site(struct enc *e, const uint8_t *exit)
     jump(e, exit);
 }
 
+/* A vector to env->bounce, for C. */
+static void emit_spills(struct ir_host_ctx *c, struct enc *e)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        uint8_t *at = e->p + c->to_rx;
+        struct x_vec v = {.map = 1, .opcode = 0x11, .vex = c->avx, .l = c->avx, .reg = (uint8_t)i};
+        memcpy(&c->spill[i], &at, sizeof(at));
+        x_vec_rm(e, &v, x_m(X_RDI, offsetof(struct rt_env, bounce)));
+        x_ret(e);
+    }
+}
+
+/* Where C finds a host register: ask_c() and emit_cross() keep them there. */
+static void set_kept(struct ir_host_ctx *c)
+{
+    for (unsigned i = 0; i < NTEMPS; i++) {
+        c->kept_at[temp_regs[i]] = offsetof(struct rt_env, host_save[0]);
+    }
+    for (unsigned i = 0; i < c->npinned; i++) {
+        c->kept_at[c->pin[c->pinned[i]]] = c->guest->regs[c->pinned[i]].off;
+    }
+}
+
+/*
+ * An access at the address in t over two pages, size << 2 | access in u. Returns with the host
+ * address being t + u, t being as it was if `delta`, else u zero; or goes on with t as it was. On
+ * the stack: return address, parameter.
+ */
+static void emit_cross(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui, bool delta)
+{
+    unsigned t = temp_regs[ti], u = temp_regs[ui], other = temp_regs[3 - ti - ui];
+    bool (*fn)(struct rt_env *, uint64_t, unsigned, const uint8_t *, unsigned) = cross_access;
+    uint64_t to;
+    memcpy(&to, &fn, sizeof(to));
+    stub_store_pins(c, e);
+    x_mov_rm_r(e, IR_I64, ENV(host_save[0]), other);
+    x_mov_rm_r(e, IR_I64, ENV(host_save[2]), t);
+    x_mov_r_rm(e, IR_I64, X_RSI, x_r(t));
+    x_mov_r_rm(e, IR_I32, X_RDX, x_r(u));
+    x_mov_r_rm(e, IR_I64, X_RCX, x_m(X_RSP, 0));
+    x_mov_r_i64(e, X_R8, t | u << 8);
+    x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
+    stub_to_c_stack(e);
+    x_mov_r_i64(e, X_RAX, to);
+    x_call_rm(e, x_r(X_RAX));
+    stub_from_c_stack(e);
+    stub_load_pins(c, e);
+    x_test_rm_r(e, IR_I8, x_r(X_RAX), X_RAX);
+    x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
+    x_mov_r_rm(e, IR_I64, t, ENV(host_save[2]));
+    uint8_t *no = x_jcc(e, IR_CC_E);
+    x_lea(e, IR_I64, delta ? u : t, ENV(bounce));
+    x_alu_r_rm(e, delta ? X_SUB : X_XOR, IR_I64, u, x_r(delta ? t : u));
+    x_ret_pop(e, 8);
+    x_patch_here(e, no);
+}
+
 /* t holds the address xor the tag that did not match, u the entry's offset. */
 static void emit_miss_entries(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigned ui)
 {
@@ -97,6 +155,15 @@ static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigne
 {
     unsigned t = temp_regs[ti], u = temp_regs[ui], other = temp_regs[3 - ti - ui];
     c->miss_at[ti][ui] = e->p;
+    x_movzx(e, IR_I8, u, x_m(X_RSP, 8));
+    x_shift_rm_i(e, X_SHR, IR_I32, x_r(u), 2);
+    x_lea(e, IR_I64, u, x_mx(t, u, 0, -1));
+    x_alu_r_rm(e, X_XOR, IR_I64, u, x_r(t));
+    x_alu_rm_i(e, X_CMP, IR_I64, x_r(u), RT_PAGE_SIZE);
+    uint8_t *one_page = x_jcc(e, IR_CC_B);
+    x_movzx(e, IR_I8, u, x_m(X_RSP, 8));
+    emit_cross(c, e, ti, ui, false);
+    x_patch_here(e, one_page);
     stub_store_pins(c, e);
     x_mov_rm_r(e, IR_I64, ENV(host_save[0]), other);
     x_mov_r_rm(e, IR_I64, X_RSI, x_r(t));
@@ -269,10 +336,18 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
     x_pop_r(e, X_RCX);
     jump(e, c->base_group[ti][ui]);
     x_patch_here(e, single);
+    x_pop_r(e, X_RDX);
+    x_pop_r(e, X_RCX);
+    field_of_param(e, u, PARAM_SIZE_SHIFT, 63, 8);
+    x_shift_rm_i(e, X_SHL, IR_I32, x_r(u), 2);
+    x_alu_rm_i(e, X_OR, IR_I32, x_r(u), write ? RT_WRITE : RT_READ);
+    emit_cross(c, e, ti, ui, true);
+    uint8_t *crosses = x_jmp(e);
     x_patch_here(e, slow[0]);
     x_pop_r(e, X_RDX);
     x_pop_r(e, X_RCX);
     uint8_t *ask = write ? emit_reads(c, e, idx, ti, ui) : NULL;
+    x_patch_here(e, crosses);
     x_mov_r_i64(e, u, write ? RT_WRITE : RT_READ);
     if (ask) {
         x_patch_here(e, ask);
@@ -389,6 +464,8 @@ void stubs_emit_memory(struct ir_host_ctx *c, struct enc *e)
         emit_line_fill(c, e, idx, false);
         emit_line_fill(c, e, idx, true);
     }
+    set_kept(c);
+    emit_spills(c, e);
     for (unsigned t = 0; t < NTEMPS; t++) {
         for (unsigned u = 0; u < NTEMPS; u++) {
             if (t != u) {

@@ -80,6 +80,17 @@ static void align_operand(struct diff_case *c, unsigned to)
     }
 }
 
+/* Over two pages, mostly. */
+static void cross_operand(struct diff_case *c, uint64_t *rng)
+{
+    uint64_t ea;
+    if (x86_insn_is_mem(&c->insn) && diff_address(&c->insn, &c->in, &ea)) {
+        uint64_t *base = &c->in.gpr[c->insn.base];
+        *base += MIDDLE - 1 - diff_below(rng, diff_below(rng, 2) ? 7 : 31) - ea;
+        *base &= c->insn.mode == 8 ? ~0ull : 0xffffffff;
+    }
+}
+
 static void prepare_x87(struct diff_case *c, uint64_t *rng)
 {
     uint8_t *p;
@@ -159,9 +170,33 @@ static void prepare_cmpxchg(struct diff_case *c, uint64_t *rng)
     }
 }
 
+/* Strings that overlap, that are equal for long, and long ones. */
+static void prepare_string(struct diff_case *c, uint64_t *rng)
+{
+    uint64_t *r = c->in.gpr, m = c->insn.mode == 8 ? ~0ull : 0xffffffff;
+    r[RCX] = diff_below(rng, 8) ? diff_below(rng, 20) : diff_below(rng, 3000);
+    switch (diff_below(rng, 4)) {
+    case 0: r[RDI] = (r[RSI] + diff_below(rng, 64) - 32) & m; break;
+    case 1: r[RDI] = (r[RSI] + diff_below(rng, 3000) - 1500) & m; break;
+    default: break;
+    }
+    if (diff_below(rng, 2)) {
+        unsigned kinds = 1 + diff_below(rng, 2);
+        for (unsigned i = 0; i < DIFF_MEM_SIZE; i++) {
+            c->in.mem[i] = (uint8_t)(kinds == 1 ? r[RAX] : r[RAX] >> (i & 7) * 8);
+        }
+        for (unsigned i = diff_below(rng, 12); i-- > 0;) {
+            c->in.mem[diff_below(rng, DIFF_MEM_SIZE)] ^= (uint8_t)diff_next(rng);
+        }
+    }
+}
+
 static void prepare(struct diff_case *c, uint64_t *rng)
 {
     unsigned flags = x86_form_flags(c->insn.form);
+    if (diff_below(rng, 8) == 0) {
+        cross_operand(c, rng);
+    }
     if ((flags & X86_FORM_ALIGN) && diff_below(rng, 8)) {
         align_operand(c, 32);
     }
@@ -169,7 +204,7 @@ static void prepare(struct diff_case *c, uint64_t *rng)
         prepare_gather(c, rng);
     }
     if (c->insn.rep) {
-        c->in.gpr[RCX] = diff_below(rng, 20);
+        prepare_string(c, rng);
     }
     switch (c->insn.op) {
     case X86_DIV:
@@ -224,6 +259,22 @@ static void patch_moffs(struct diff_case *c, uint64_t *rng)
     }
 }
 
+/* REP or REPNE, mostly, before a string instruction. The new length. */
+static int repeat(uint8_t *code, int len, unsigned form, uint64_t *rng)
+{
+    static const uint16_t strings[] = {X86_MOVS, X86_CMPS, X86_STOS, X86_LODS, X86_SCAS};
+    bool string = false;
+    for (unsigned i = 0; i < ARRAY_LEN(strings); i++) {
+        string |= strings[i] == x86_forms[form].op;
+    }
+    if (!string || diff_below(rng, 4) == 0) {
+        return len;
+    }
+    memmove(code + 1, code, (size_t)len);
+    code[0] = diff_below(rng, 2) ? 0xf3 : 0xf2;
+    return len + 1;
+}
+
 int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned mode)
 {
     struct x86_random_opts opts = {.mode = mode,
@@ -237,6 +288,7 @@ int diff_make_insn(struct diff_case *c, uint64_t *rng, unsigned form, unsigned m
     if (len == 0) {
         return 0;
     }
+    len = repeat(c->code, len, form, rng);
     memset(c->code + len, 0x90, sizeof(c->code) - (size_t)len);
     x86_decode(&c->insn, c->code, sizeof(c->code), mode);
     patch_moffs(c, rng);

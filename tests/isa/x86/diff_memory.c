@@ -154,6 +154,9 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
     if (!check(v->env, va, 1)) {
         return -1;
     }
+    if (slow_place(va)) {
+        return 0;
+    }
     *host = (void *)(uintptr_t)va;
     return (int)(len < left ? len : left);
 }
