@@ -318,7 +318,7 @@ static void gen_late_use(struct gen *g)
     ir_ref sp = ir_getreg(g->b, IR_I64, 4), h = ir_getreg(g->b, IR_I64, t1_below(g, NREGS)), v;
     unsigned r = 5 + t1_below(g, 6);
     enum ir_type w = t1_below(g, 2) ? IR_I32 : IR_I64;
-    switch (t1_below(g, 4)) {
+    switch (t1_below(g, 5)) {
     case 0: /* a sum, behind a change of its register */
         v = ir_bin(g->b, IR_sub, IR_I64, sp, ir_const(g->b, 16));
         ir_st(g->b, IR_I64, (struct ir_addr){.base = v, .index = IR_NONE, .disp = 8}, h);
@@ -335,7 +335,12 @@ static void gen_late_use(struct gen *g)
         v = ir_bin(g->b, IR_add, IR_I64, h, v);
         ir_setreg(g->b, IR_I64, 4, v);
         ir_setreg(g->b, IR_I64, r, v);
-        ir_setreg(g->b, IR_I64, 4, ir_const(g->b, MEM_BASE + 2 * RT_PAGE_SIZE + 8 * r));
+        ir_setreg(g->b, IR_I64, 4,
+                  ir_const(g->b, MEM_BASE + (1 + t1_below(g, 3)) * RT_PAGE_SIZE + 8 * r + 512));
+        break;
+    case 3: /* a store that leads a group and is no plain store */
+        ir_rmw(g->b, IR_RMW_XOR, w, (struct ir_addr){.base = sp, .index = IR_NONE, .disp = 8},
+               ir_getreg(g->b, w, r), IR_NONE, false);
         break;
     default: /* half a product */
         v = ir_bin(g->b, IR_mulhu, w, ir_getreg(g->b, w, 6), ir_getreg(g->b, w, 7));

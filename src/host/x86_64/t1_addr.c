@@ -48,10 +48,6 @@ int64_t t1_fold(const struct t1 *t, const struct ir_op *op, ir_ref *a, ir_ref *b
         sum += (uint64_t)t->sum[*a].disp;
         *a = t->sum[*a].base;
     }
-    if (*b != IR_NONE && t->v[*b].loc == L_SUM) {
-        sum += (uint64_t)t->sum[*b].disp << (op->aux & IR_AUX_SCALE);
-        *b = t->sum[*b].base;
-    }
     return (int64_t)sum;
 }
 
