@@ -327,14 +327,17 @@ static void gen_late_use(struct gen *g)
         break;
     case 1: /* a loaded value, twice */
         v = ir_ld(g->b, w, address(g));
-        ir_setreg(g->b, w, r, ir_bin(g->b, IR_add, w, ir_getreg(g->b, w, r), v));
-        ir_setreg(g->b, w, 3, ir_bin(g->b, IR_xor, w, ir_getreg(g->b, w, r), v));
+        h = ir_bin(g->b, IR_add, w, ir_getreg(g->b, w, r), v);
+        sp = ir_bin(g->b, IR_sub, w, ir_getreg(g->b, w, 6), ir_getreg(g->b, w, 2));
+        sp = ir_bin(g->b, IR_xor, w, sp, v);
+        ir_setreg(g->b, w, r, h);
+        ir_setreg(g->b, w, 3, sp);
         break;
     case 2: /* what is loaded by a register goes to it */
         v = ir_ld(g->b, IR_I64, (struct ir_addr){.base = sp, .index = IR_NONE});
-        v = ir_bin(g->b, IR_add, IR_I64, h, v);
-        ir_setreg(g->b, IR_I64, 4, v);
+        v = ir_bin(g->b, IR_xor, IR_I64, h, v);
         ir_setreg(g->b, IR_I64, r, v);
+        ir_setreg(g->b, IR_I64, 4, v);
         ir_setreg(g->b, IR_I64, 4,
                   ir_const(g->b, MEM_BASE + (1 + t1_below(g, 3)) * RT_PAGE_SIZE + 8 * r + 512));
         break;

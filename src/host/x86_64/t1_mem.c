@@ -86,8 +86,8 @@ static unsigned reg_bit(unsigned reg)
 
 /*
  * Leaves the value where it is, as the memory operand of its only user. Its registers stay locked
- * until then. rax is needed for flags; the user's destination must not be one of them unless it
- * is computed in place.
+ * until then. rax is needed for flags. The user must not change a guest register before it reads:
+ * the access may still leave the block.
  */
 static bool load_later(struct t1 *t, const struct ir_op *op, struct x_rm m)
 {
@@ -101,12 +101,9 @@ static bool load_later(struct t1 *t, const struct ir_op *op, struct x_rm m)
         return false;
     }
     unsigned home = n->op == IR_flags ? 0 : t->v[j].home;
-    ir_ref a = n->a == t->i ? n->b : n->a;
-    if (home && t->c->pin[home - 1] != X_NONE && (regs & reg_bit(t->c->pin[home - 1]))) {
-        const struct ir_op *in = &t->b->op[a];
-        if (in->op != IR_getreg || in->aux != home - 1) {
-            return false;
-        }
+    const struct ir_op *a = &t->b->op[n->a == t->i ? n->b : n->a];
+    if (home && t->c->pin[home - 1] != X_NONE && (a->op != IR_getreg || a->aux != home - 1)) {
+        return false;
     }
     struct val *x = &t->v[t->i];
     x->loc = L_MEM;
