@@ -112,7 +112,8 @@ void stub_from_c_stack(struct enc *);
 /* stubs_mem.c */
 void stubs_emit_memory(struct ir_host_ctx *, struct enc *);
 /* t (address) to t ^ tag of its TLB entry, whose offset u becomes; then `ja` is a miss. */
-void tlb_check(struct enc *, unsigned t, unsigned u, struct x_rm tag, unsigned size);
+void tlb_check(const struct ir_host_ctx *, struct enc *, unsigned t, unsigned u, struct x_rm tag,
+               unsigned size);
 /* cross.c: an access over two pages, `what` being size << 2 | enum rt_access, the store that is
  * about to be done being at `ret` with base register regs & 15 or index regs >> 8. True: generated
  * code is to access env->bounce. */

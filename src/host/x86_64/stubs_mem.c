@@ -188,7 +188,7 @@ static void emit_probe(struct ir_host_ctx *c, struct enc *e, unsigned idx, bool 
 {
     unsigned t = temp_regs[ti], u = temp_regs[ui], size = 1u << bits;
     c->probe[idx][write][bits][ti][ui] = e->p;
-    tlb_check(e, t, u, entry(idx, write, false, u), size);
+    tlb_check(c, e, t, u, entry(idx, write, false, u), size);
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_alu_r_rm(e, X_ADD, IR_I64, t, entry(idx, write, true, u));
     x_ret(e);
@@ -219,13 +219,13 @@ static void field_of_param(struct enc *e, unsigned reg, unsigned shift, int32_t 
  * The soft TLB entry of the range at t: fills the line and returns with u = delta. Keeps t and all
  * else. *slow: two jumps to where the TLB does not have it. On the stack: return address, param.
  */
-static void emit_refill(struct enc *e, unsigned idx, bool write, unsigned t, unsigned u,
-                        uint8_t *slow[2])
+static void emit_refill(const struct ir_host_ctx *c, struct enc *e, unsigned idx, bool write,
+                        unsigned t, unsigned u, uint8_t *slow[2])
 {
     x_push_r(e, X_RCX);
     x_push_r(e, X_RDX);
     x_mov_r_rm(e, IR_I64, X_RCX, x_r(t));
-    tlb_check(e, X_RCX, u, entry(idx, write, false, u), 1);
+    tlb_check(c, e, X_RCX, u, entry(idx, write, false, u), 1);
     slow[0] = x_jcc(e, IR_CC_A);
     field_of_param(e, X_RDX, PARAM_SPAN_SHIFT, PARAM_SPAN, 24);
     x_alu_r_rm(e, X_ADD, IR_I32, X_RDX, x_r(X_RCX));
@@ -258,7 +258,7 @@ static void emit_line_fill(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
 {
     uint8_t *slow[2];
     c->line_fill[idx][write] = e->p;
-    emit_refill(e, idx, write, X_R11, X_R14, slow);
+    emit_refill(c, e, idx, write, X_R11, X_R14, slow);
     x_stc_clc(e, false);
     x_ret_pop(e, 8);
     x_patch_here(e, slow[0]);
@@ -295,7 +295,7 @@ static uint8_t *emit_reads(struct ir_host_ctx *c, struct enc *e, unsigned idx, u
     uint8_t *store = x_jcc(e, IR_CC_E);
     x_push_r(e, X_RCX);
     x_mov_r_rm(e, IR_I64, X_RCX, x_r(temp_regs[ti]));
-    tlb_check(e, X_RCX, u, entry(idx, false, false, u), 1);
+    tlb_check(c, e, X_RCX, u, entry(idx, false, false, u), 1);
     x_pop_r(e, X_RCX);
     uint8_t *unknown = x_jcc(e, IR_CC_A);
     uint8_t *often = count_scatter(e);
@@ -320,7 +320,7 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
     unsigned t = temp_regs[ti], u = temp_regs[ui];
     uint8_t *slow[2], *slow2[2];
     c->base_miss[idx][write][ti][ui] = e->p;
-    emit_refill(e, idx, write, t, u, slow);
+    emit_refill(c, e, idx, write, t, u, slow);
     x_alu_rm_i(e, X_CMP, IR_I32, x_m(X_RSP, 8), 0);
     uint8_t *quiet = x_jcc(e, IR_CC_S);
     uint8_t *often = count_scatter(e);
@@ -353,7 +353,7 @@ static void emit_base_miss(struct ir_host_ctx *c, struct enc *e, unsigned idx, b
         x_patch_here(e, ask);
     }
     x_patch(x_call(e), c->base_slow[ti][ui]);
-    emit_refill(e, idx, write, t, u, slow2);
+    emit_refill(c, e, idx, write, t, u, slow2);
     x_ret_pop(e, 8);
     x_patch_here(e, slow2[0]);
     x_patch_here(e, slow2[1]);
@@ -448,10 +448,15 @@ static void emit_probes(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsig
 #define TLB_SHIFT 5 /* entries of 32 bytes */
 _Static_assert(sizeof(struct rt_tlb_entry) == 1u << TLB_SHIFT, "TLB entry size");
 
-void tlb_check(struct enc *e, unsigned t, unsigned u, struct x_rm tag, unsigned size)
+void tlb_check(const struct ir_host_ctx *c, struct enc *e, unsigned t, unsigned u, struct x_rm tag,
+               unsigned size)
 {
-    x_mov_r_rm(e, IR_I32, u, x_r(t));
-    x_shift_rm_i(e, X_SHR, IR_I32, x_r(u), RT_PAGE_BITS - TLB_SHIFT);
+    if (c->bmi2) {
+        x_rorx(e, IR_I32, u, x_r(t), RT_PAGE_BITS - TLB_SHIFT);
+    } else {
+        x_mov_r_rm(e, IR_I32, u, x_r(t));
+        x_shift_rm_i(e, X_SHR, IR_I32, x_r(u), RT_PAGE_BITS - TLB_SHIFT);
+    }
     x_alu_rm_i(e, X_AND, IR_I32, x_r(u), (int32_t)((RT_TLB_SIZE - 1) << TLB_SHIFT));
     x_alu_r_rm(e, X_XOR, IR_I64, t, tag);
     x_alu_rm_i(e, X_CMP, IR_I64, x_r(t), (int32_t)(RT_PAGE_SIZE - size));

@@ -173,7 +173,7 @@ static struct x_rm by_table(struct t1 *t, struct x_rm ea, const unsigned temps[2
 {
     struct enc *e = &t->hot, *cold = &t->cold;
     load_address(&t->hot, temps[0], ea);
-    tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), size);
+    tlb_check(t->c, e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag_field(access)), size);
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_mov_r_rm(e, IR_I64, temps[1], in_tlb(t, temps[1], 0, offsetof(struct rt_tlb_entry, host)));
     x_patch_here(cold, miss);
@@ -332,7 +332,7 @@ static struct x_rm by_leader(struct t1 *t, struct x_rm ea, const unsigned temps[
         return at_distance(t, temps[0], k);
     }
     struct x_rm base = t1_rm(t, x);
-    tlb_check(e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag), a->span);
+    tlb_check(t->c, e, temps[0], temps[1], in_tlb(t, temps[1], 0, tag), a->span);
     uint8_t *miss = x_jcc(e, IR_CC_A);
     x_patch_here(cold, miss);
     x_alu_r_rm(cold, X_XOR, IR_I64, temps[0], in_tlb(t, temps[1], 0, tag));
