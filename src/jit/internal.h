@@ -142,6 +142,13 @@ struct jit_marks {
     bool any;
 };
 
+/* link.c: links to a block */
+#define JIT_LINKS 16
+struct jit_links {
+    struct ir_link *link[JIT_LINKS];
+    unsigned n;
+};
+
 /* codepages.c */
 struct jit_page_at {
     gva_t page; /* | 1; 0: free */
@@ -331,6 +338,10 @@ struct jit_block *jit_block_at(struct jit_vcpu *, uint64_t host_addr);
 const struct ir_hints *jit_hints(const struct jit_vcpu *, uint64_t pc); /* of the block there */
 /* The same for code about to be made of it in that form. */
 const struct ir_hints *jit_hints_emit(struct jit_vcpu *, struct jit_block *, enum ir_form);
+void jit_link(struct jit_vcpu *, struct ir_link *, struct jit_block *to);
+void jit_link_early(struct jit_vcpu *, struct jit_block *);
+void jit_links_note(const struct jit_block *, struct jit_links *);
+void jit_links_move(struct jit_vcpu *, const struct jit_links *, struct jit_block *);
 void jit_hints_count(struct jit_vcpu *, struct jit_block *); /* its accesses; drops the block */
 void jit_hints_shared(struct jit_vcpu *, struct jit_block *, uint64_t pc);
 void jit_hints_tick(struct jit_vcpu *); /* every few milliseconds */

@@ -265,6 +265,8 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     jit_link_pages(jv, b);
     if (b->check && b->code.entry) {
         jit_chain(jv, b);
+    } else if (b->code.entry && !jv->lockstep && !log_on(LOG_EXEC)) {
+        jit_link_early(jv, b);
     }
     jv->stats.blocks++;
     jv->stats.guest_insns += ir->ninsns;
@@ -273,6 +275,23 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
         count_time(jv, start);
     }
     return b;
+}
+
+/* A block that has run often is made again. */
+static struct jit_block *warm(struct jit_vcpu *jv, struct jit_block *b, struct source *s, gva_t va)
+{
+    unsigned arena = jv->mem.arena;
+    uint64_t pc = b->pc;
+    bool plain = b->plain;
+    struct jit_links links;
+    jit_links_note(b, &links);
+    jit_kill(jv, b);
+    jv->stats.warmed++;
+    struct jit_block *n = make(jv, pc, s, va, IR_FORM_LOOP, plain);
+    if (n && jv->mem.arena == arena) {
+        jit_links_move(jv, &links, n);
+    }
+    return n;
 }
 
 static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
@@ -300,9 +319,7 @@ static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
             }
         }
         if (jit_is_hot(jv, b)) {
-            jit_kill(jv, b);
-            jv->stats.warmed++;
-            return make(jv, pc, &s, va, IR_FORM_LOOP, plain);
+            return warm(jv, b, &s, va);
         }
         return b;
     }

@@ -130,25 +130,7 @@ static struct jit_block *link_next(struct jit_vcpu *jv)
     if (to->off2 != RAM_OFF_NONE && !l->cross_page) {
         return found; /* its second page may be mapped anew, and only links across pages notice */
     }
-    codemem_begin_write(&jv->mem);
-    jv->host->link(jv->ctx, l, &to->code, (uint32_t)env->epoch);
-    codemem_end_write(&jv->mem);
-    jv->stats.links++;
-    if (log_at(LOG_LINK, from->pc)) {
-        log_put(LOG_LINK, "cpu %u link %llx to %llx\n", jv->v->index, (unsigned long long)from->pc,
-                (unsigned long long)to->pc);
-    }
-    if (l->to) {
-        jv->stats.links_stale++;
-        return found; /* only its epoch was old */
-    }
-    l->to = to;
-    l->next = to->incoming;
-    l->prev = &to->incoming;
-    if (l->next) {
-        l->next->prev = &l->next;
-    }
-    to->incoming = l;
+    jit_link(jv, l, to);
     return found;
 }
 
