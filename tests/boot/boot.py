@@ -50,10 +50,11 @@ def linux(command, kernel="vmlinux", more=(), timeout=120, append=""):
                          "-append", f"console=ttyS0 {append} lodge.run={code}"] + list(more), timeout)
     assert status != "timeout", "hangs:\n" + out[-3000:]
     assert "LODGE-BEGIN" in out, f"status {status}, no command run:\n" + out[-3000:]
-    parts = re.split(r"LODGE-BEGIN(?:\[ *\d+\.\d+\] .*)?\n", out.replace("\r", ""), maxsplit=1)
+    # The kernel's own lines come in between, anywhere.
+    said = re.sub(r"\[ *\d+\.\d{6}\] .*\n", "", out.replace("\r", ""))
+    parts = said.split("LODGE-BEGIN\n", 1)
     assert len(parts) == 2, f"status {status}, the first line is broken:\n" + out[-3000:]
     body = parts[1].split("LODGE-END", 1)[0]
-    body = re.sub(r"(?m)^\[ *\d+\.\d+\] .*\n", "", body) # what the kernel says in between
     assert status & 1, f"status {status}\n" + out[-3000:]
     return status >> 1, body, out
 
