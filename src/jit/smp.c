@@ -14,6 +14,7 @@
 #include "core/machine.h"
 #include "jit/internal.h"
 #include "jit/jit.h"
+#include "jit/lockstep.h"
 
 static bool must_wait(const struct jit_vcpu *jv)
 {
@@ -110,6 +111,8 @@ void jit_leave(struct machine *m)
     jit_park(m);
     for (unsigned i = 0; i < jm->count; i++) {
         jit_report(jm->cpu[i]);
+        lockstep_free(jm->cpu[i]->lockstep); /* it tells, too */
+        jm->cpu[i]->lockstep = NULL;
     }
 }
 
