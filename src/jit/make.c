@@ -265,7 +265,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     jit_link_pages(jv, b);
     if (b->check && b->code.entry) {
         jit_chain(jv, b);
-    } else if (b->code.entry && !jv->lockstep && !log_on(LOG_EXEC)) {
+    } else if (b->code.entry) {
         jit_link_early(jv, b);
     }
     jv->stats.blocks++;
