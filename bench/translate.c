@@ -29,57 +29,6 @@
 #include "isa/x86/helpers.h"
 #include "jit/codemem.h"
 
-/* What the ISA would ask of an accelerator: never, as nothing runs. */
-#include "core/tlb_ops.h"
-void tlb_flush_nonglobal(struct vcpu *v)
-{
-}
-void tlb_flush(struct vcpu *v)
-{
-}
-void tlb_flush_page(struct vcpu *v, gva_t va)
-{
-}
-void tlb_switch(struct vcpu *v, unsigned asid, bool keep)
-{
-}
-void tlb_flush_asid(struct vcpu *v, unsigned asid)
-{
-}
-void tlb_flush_asid_page(struct vcpu *v, unsigned asid, gva_t va)
-{
-}
-void tlb_debug_changed(struct vcpu *v)
-{
-}
-void tlb_code_changed(struct vcpu *v)
-{
-}
-bool vmem_read(struct vcpu *v, gva_t va, unsigned idx, unsigned size, void *val)
-{
-    return false;
-}
-bool vmem_write(struct vcpu *v, gva_t va, unsigned idx, unsigned size, const void *val)
-{
-    return false;
-}
-int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned access, void **host)
-{
-    return -1;
-}
-bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
-{
-    return false;
-}
-bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
-{
-    return false;
-}
-bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
-{
-    return false;
-}
-
 enum { MAX_FILES = 16, MAX_ROUNDS = 1000, ARENAS = 16 };
 enum part { LIFT, EMIT, PARTS };
 

@@ -39,6 +39,7 @@ void ir_begin(struct ir_block *b, const struct ir_guest *guest, uint64_t pc, uin
     b->flags = IR_NONE;
     b->full = b->uses_vec = false;
     b->imms = b->live = 0;
+    b->moves = false;
     b->check = NULL;
 }
 
@@ -94,6 +95,11 @@ void ir_insn(struct ir_block *b, uint64_t pc, unsigned len)
 ir_ref ir_const(struct ir_block *b, uint64_t k)
 {
     return put(b, head_of(IR_const, IR_I64, 0, 0), k);
+}
+
+ir_ref ir_const_pc(struct ir_block *b, uint64_t k)
+{
+    return put(b, head_of(IR_const, IR_I64, IR_CONST_PC, 0), k);
 }
 
 ir_ref ir_fetch(struct ir_block *b, const uint8_t *host, enum ir_type from, bool sign)

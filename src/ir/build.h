@@ -19,6 +19,7 @@ uint16_t ir_target(struct ir_block *, uint64_t pc); /* index of a (new or known)
 ir_ref ir_emit(struct ir_block *, struct ir_op); /* any op; IR_NONE and b->full when no room */
 
 ir_ref ir_const(struct ir_block *, uint64_t k);
+ir_ref ir_const_pc(struct ir_block *, uint64_t k); /* IR_CONST_PC */
 ir_ref ir_fetch(struct ir_block *, const uint8_t *host, enum ir_type from, bool sign); /* i64 */
 ir_ref ir_getreg(struct ir_block *, enum ir_type, unsigned reg);
 void ir_setreg(struct ir_block *, enum ir_type, unsigned reg, ir_ref v);

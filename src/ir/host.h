@@ -63,6 +63,7 @@ struct ir_hints {
 struct ir_code {
     enum ir_form form : 8; /* FIRST only if another form would be better */
     bool flags_dead;       /* the block does not look at the flags it is entered with */
+    bool can_move;         /* ir_host.move() */
     uint16_t heat;         /* FIRST: index of its counter in env->heat */
     uint32_t hot_size;
     const struct ir_hints *hints; /* given to emit(); NULL: nothing is known */
@@ -71,9 +72,10 @@ struct ir_code {
     uint8_t *hot, *cold;   /* writable view */
     struct ir_link *links; /* in data */
     const void *sites;     /* in data: what settle() needs */
+    void *moves;           /* in data: what move() needs */
     uint8_t *other;        /* block with a check: rel32 of the jump for when it fails */
     uint32_t cold_size;
-    uint16_t nlinks, nsites;
+    uint16_t nlinks, nsites, nmoves;
     uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
     uint8_t stop_op; /* the op that was not lowered then */
 };
@@ -108,6 +110,10 @@ struct ir_host {
     /* Where to go when the check at the entry of `code` fails: to `to`, which has the same key;
      * NULL: leave with RT_EXIT_JUMP. */
     void (*chain)(struct ir_host_ctx *, const struct ir_code *code, const struct ir_code *to);
+    /* The block's bytes are now mapped `by` bytes further up, a multiple of the page size: its
+     * code, and the targets of its links, become what they would be there. Links are not looked at
+     * otherwise. */
+    void (*move)(struct ir_host_ctx *, struct ir_code *, uint64_t by);
     /* Makes every entry of a block that dies leave with RT_EXIT_JUMP at its pc. */
     void (*kill)(struct ir_host_ctx *, const struct ir_code *);
     enum rt_exit (*enter)(struct ir_host_ctx *, struct rt_env *, const void *entry);

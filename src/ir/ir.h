@@ -64,6 +64,10 @@ struct ir_op {
     };
 };
 
+/* aux of const: it stays at the same distance from the block when the same code is mapped elsewhere
+ */
+#define IR_CONST_PC 1
+
 /* aux of memory ops and lea: scale in bits 1..0; for rmw the operation in bits 7..4; lock. */
 #define IR_AUX_SCALE 3
 #define IR_AUX_LOCK 0x100
@@ -248,6 +252,7 @@ struct ir_block {
     bool uses_vec;  /* has hostvec ops */
     uint64_t imms;  /* which of its first 64 bytes could be read at run time (tr_ctx.live) */
     uint64_t live;  /* which of them are */
+    bool moves;     /* what its code has of its address is in IR_CONST_PC, targets and pc */
     const struct ir_self *check; /* to be compared at entry, or NULL */
     struct ir_op *op;
     uint64_t *target;

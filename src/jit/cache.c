@@ -101,23 +101,31 @@ static void unlink_page(struct jit_vcpu *jv, struct jit_block *b, ram_off_t page
         next->page_prev[list_of(next, page)] = b->page_prev[which];
     }
     if (!jv->pages[page >> RT_PAGE_BITS]) { /* last one: writes may be fast again */
+        jit_homes_drop(jv, page);
         jit_unclaim(jv, page);
     }
 }
 
+void jit_link_break(struct jit_vcpu *jv, struct ir_link *l)
+{
+    jv->host->unlink(jv->ctx, l);
+    *l->prev = l->next;
+    if (l->next) {
+        l->next->prev = l->prev;
+    }
+    l->to = NULL;
+    l->next = NULL;
+    l->prev = NULL;
+}
+
 static void unlink_incoming(struct jit_vcpu *jv, struct jit_block *b)
 {
-    for (struct ir_link *l = b->incoming, *next; l; l = next) {
-        next = l->next;
+    while (b->incoming) {
         if (log_at(LOG_LINK, b->pc)) {
             log_put(LOG_LINK, "cpu %u unlink %llx\n", jv->v->index, (unsigned long long)b->pc);
         }
-        jv->host->unlink(jv->ctx, l);
-        l->to = NULL;
-        l->next = NULL;
-        l->prev = NULL;
+        jit_link_break(jv, b->incoming);
     }
-    b->incoming = NULL;
 }
 
 void jit_unlink_all(struct jit_vcpu *jv, struct jit_block *b)
@@ -133,12 +141,7 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
     for (unsigned i = 0; i < b->code.nlinks; i++) {
         struct ir_link *l = &b->code.links[i];
         if (l->to) { /* its return sites may be returned to, and lead nowhere then */
-            jv->host->unlink(jv->ctx, l);
-            *l->prev = l->next;
-            if (l->next) {
-                l->next->prev = l->prev;
-            }
-            l->to = NULL;
+            jit_link_break(jv, l);
         }
     }
     jv->host->kill(jv->ctx, &b->code);
@@ -286,6 +289,7 @@ void jit_drop_breaks(struct jit_vcpu *jv)
 void jit_free_all(struct jit_vcpu *jv)
 {
     bool ir = jv->lockstep || jv->stats.blocks != jv->stats.emitted || jv->stats.checked_blocks;
+    jit_homes_free(jv);
     jit_free_zombies(jv);
     for (unsigned i = 0; ir && i < ARRAY_LEN(jv->hash); i++) {
         for (struct jit_block *b = jv->hash[i]; b; b = b->hash_next) {

@@ -122,6 +122,16 @@ void jit_hints_shared(struct jit_vcpu *jv, struct jit_block *b, uint64_t pc)
     }
 }
 
+void jit_hints_move(struct jit_vcpu *jv, const struct jit_block *b, uint64_t by)
+{
+    const struct ir_hints *h = jit_hints(jv, b->pc);
+    if (h) {
+        struct ir_hints was = *h;
+        *own(jv, b->pc) = (struct ir_hints){0};
+        *own(jv, b->pc + by) = was;
+    }
+}
+
 void jit_hints_tick(struct jit_vcpu *jv)
 {
     for (unsigned n = 0; n < RT_PROBES; n++) {

@@ -5,7 +5,8 @@
 
 const char *inject_name(unsigned class)
 {
-    static const char *const names[INJECT_CLASSES] = {"tlb", "link", "evict", "exit", "cross"};
+    static const char *const names[INJECT_CLASSES] = {"tlb",  "link",  "evict",
+                                                      "exit", "cross", "move"};
     return names[class];
 }
 

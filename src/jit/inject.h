@@ -13,6 +13,7 @@
  * evict: an arena of code memory is evicted (use tb-size= too)
  * exit:  the exit word is set for no reason
  * cross: an access to plain RAM is treated as one that crosses pages
+ * move:  a page has translations for one address at a time
  */
 struct inject {
     unsigned classes, rate;

@@ -67,6 +67,7 @@ struct jit_block {
     bool dead : 1;       /* freed at the next safepoint */
     bool cut : 1;        /* ends before a breakpoint */
     bool special : 1;    /* is one: run by jit_debug_step() */
+    bool moving : 1;     /* homes.c */
     uint8_t trial;       /* runs by tier 0 that are left before it is worth tier 1 */
     uint16_t bytes;      /* of guest code */
     ram_off_t off, off2; /* off2: first byte in the second page, or RAM_OFF_NONE */
@@ -198,7 +199,9 @@ struct jit_vcpu {
     unsigned next_young;
     struct jit_block **pages; /* by RAM page */
     uint16_t *heat;           /* by RAM page: checked.c */
-    ram_off_t *checked;       /* pages that are */
+    struct jit_homes **homes; /* by RAM page: homes.c */
+    uint64_t homes_clock;
+    ram_off_t *checked; /* pages that are */
     size_t checked_count, checked_room;
     uint64_t cool_at;   /* when to look at them next, in ms */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
@@ -315,6 +318,7 @@ void jit_space_forget(struct jit_vcpu *, unsigned asid); /* one that does not ru
 void jit_drop_breaks(struct jit_vcpu *); /* the set of breakpoints changed */
 void jit_invalidate(struct jit_vcpu *, ram_off_t off, uint64_t len);
 void jit_unlink_all(struct jit_vcpu *, struct jit_block *); /* links to that block */
+void jit_link_break(struct jit_vcpu *, struct ir_link *);   /* one; code memory is writable */
 void jit_free_zombies(struct jit_vcpu *);
 void jit_drop_all(struct jit_vcpu *);
 void jit_free_all(struct jit_vcpu *); /* at the end: just the memory */
@@ -324,6 +328,14 @@ void jit_wrote_code(struct jit_vcpu *, struct ram *, ram_off_t off, uint64_t len
 bool jit_write_misses_code(const struct jit_vcpu *, const struct ram *, ram_off_t off,
                            unsigned size);
 void jit_dma_wrote(void *jm, ram_off_t off, uint64_t len);
+
+/* homes.c: code that is mapped elsewhere in the next process */
+void jit_homes_made(struct jit_vcpu *, const struct jit_block *); /* a new block */
+void jit_homes_drop(struct jit_vcpu *, ram_off_t page);           /* it has no blocks */
+void jit_homes_free(struct jit_vcpu *);
+/* The page of `off` has no block for pc. True: blocks of another address have moved there, and it
+ * may have one now. */
+bool jit_homes_move(struct jit_vcpu *, gva_t pc, ram_off_t off);
 
 /* limit.c */
 void jit_limit_dropped(struct jit_vcpu *, const struct jit_block *);
@@ -344,6 +356,7 @@ void jit_links_note(const struct jit_block *, struct jit_links *);
 void jit_links_move(struct jit_vcpu *, const struct jit_links *, struct jit_block *);
 void jit_hints_count(struct jit_vcpu *, struct jit_block *); /* its accesses; drops the block */
 void jit_hints_shared(struct jit_vcpu *, struct jit_block *, uint64_t pc);
+void jit_hints_move(struct jit_vcpu *, const struct jit_block *, uint64_t by); /* it is about to */
 void jit_hints_tick(struct jit_vcpu *); /* every few milliseconds */
 void jit_hints_dead(struct jit_vcpu *, const struct jit_block *);
 void jit_make_room(struct jit_vcpu *); /* for jit_emit(); may drop blocks */

@@ -263,6 +263,7 @@ static struct jit_block *make(struct jit_vcpu *jv, uint64_t pc, struct source *s
     }
     jit_enter_hash(jv, b);
     jit_link_pages(jv, b);
+    jit_homes_made(jv, b);
     if (b->check && b->code.entry) {
         jit_chain(jv, b);
     } else if (b->code.entry) {
@@ -322,6 +323,9 @@ static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
             return warm(jv, b, &s, va);
         }
         return b;
+    }
+    if (jit_homes_move(jv, pc, s.off)) {
+        return find(jv, pc, plain);
     }
     return make(jv, pc, &s, va, plain ? IR_FORM_PLAIN : jit_first_form(jv, pc), plain);
 }

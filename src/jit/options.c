@@ -46,10 +46,10 @@ static int take_inject(struct jit_options *o, const char *val, struct err *err)
         }
     }
     if (!found) {
-        return err_set(
-            err, EINVAL,
-            "accelerator option 'inject' knows tlb, link, evict, exit, cross and all, not '%.*s'",
-            (int)len, val);
+        return err_set(err, EINVAL,
+                       "accelerator option 'inject' knows tlb, link, evict, exit, cross, move and "
+                       "all, not '%.*s'",
+                       (int)len, val);
     }
     o->inject |= found;
     val += len;
@@ -168,7 +168,8 @@ void jit_options_help(FILE *out)
         "  perfmap=<on|off>      a map of generated code for perf\n"
         "  verify=<on|off>       check the intermediate code of every block\n"
         "  lockstep=<on|off>     compare generated code with the interpreter\n"
-        "  inject=<class[:rate[:seed]]>  trouble on purpose: tlb, link, evict, exit, cross, all\n"
+        "  inject=<class[:rate[:seed]]>  trouble on purpose: tlb, link, evict, exit, cross, move, "
+        "all\n"
         "  thread, split-wx, one-insn-per-tb: accepted, without effect\n",
         CODE_MB);
 }

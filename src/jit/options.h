@@ -16,6 +16,7 @@ enum jit_inject {
     INJECT_EVICT,
     INJECT_EXIT,
     INJECT_CROSS,
+    INJECT_MOVE,
     INJECT_CLASSES
 };
 

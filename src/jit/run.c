@@ -418,6 +418,7 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     jv->pages = big_zero(pages_size(jm));
     jv->granules = big_zero(granules_size(jm));
     jv->heat = big_zero(heat_size(jm));
+    jv->homes = big_zero(pages_size(jm));
     if (getrandom(&jv->salt_secret, 8, 0) != 8) {
         jv->salt_secret = (uint64_t)(uintptr_t)jv;
     }
@@ -502,6 +503,7 @@ static void free_vcpu(struct jit_vcpu *jv)
     munmap(jv->pages, pages_size(jv->jm));
     munmap(jv->granules, granules_size(jv->jm));
     munmap(jv->heat, heat_size(jv->jm));
+    munmap(jv->homes, pages_size(jv->jm));
     munmap(jv, sizeof(*jv));
     free(v);
 }

@@ -15,7 +15,7 @@ struct jit_options;
     X(enters) X(links) X(links_stale) X(links_early) X(faults) X(steps) X(steps_held) X(slow_device)      \
     X(slow_code) X(slow_cross) X(walks) X(refills) X(flushes) X(flushes_nonglobal)         \
     X(switches) X(switches_kept) X(flushes_page) X(flushes_code) X(flushes_survived) X(invalidated) X(evicted) \
-    X(translated_again) X(slow_reads) X(slow_writes) X(warmed) X(scattered)               \
+    X(translated_again) X(moved) X(slow_reads) X(slow_writes) X(warmed) X(scattered)               \
     X(checked_pages) X(cooled_pages) X(checked_blocks) X(live_blocks) X(mismatches)
 /* clang-format on */
 

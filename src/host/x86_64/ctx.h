@@ -127,6 +127,7 @@ void link_make(struct ir_host_ctx *, struct ir_link *, const struct ir_code *to,
 void link_break(struct ir_host_ctx *, struct ir_link *);
 void block_chain(struct ir_host_ctx *, const struct ir_code *, const struct ir_code *to);
 void block_kill(struct ir_host_ctx *, const struct ir_code *);
+void block_move(struct ir_host_ctx *, struct ir_code *, uint64_t by);
 enum rt_exit site_settle(const struct ir_host_ctx *, struct rt_env *, const struct ir_code *,
                          enum rt_exit why);
 bool vec_run(struct rt_env *, const struct ir_vec *, void *mem, uint64_t in, uint64_t *result);

@@ -120,6 +120,7 @@ static const struct ir_host x86_64_host = {
     .unlink = link_break,
     .chain = block_chain,
     .kill = block_kill,
+    .move = block_move,
     .enter = ctx_enter,
     .settle = site_settle,
     .vec_run = vec_run,

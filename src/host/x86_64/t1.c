@@ -380,13 +380,13 @@ static void release(struct t1 *t)
 struct mark {
     uint8_t *hot, *cold;
     struct flag_state fl;
-    unsigned nlinks, nsites;
+    unsigned nlinks, nsites, nmoves;
     bool vec_ready;
 };
 
 static struct mark mark_of(const struct t1 *t)
 {
-    return (struct mark){t->hot.p, t->cold.p, t->fl, t->nlinks, t->nsites, t->vec_ready};
+    return (struct mark){t->hot.p, t->cold.p, t->fl, t->nlinks, t->nsites, t->nmoves, t->vec_ready};
 }
 
 static void back_to(struct t1 *t, const struct mark *m)
@@ -396,6 +396,7 @@ static void back_to(struct t1 *t, const struct mark *m)
     t->fl = m->fl;
     t->nlinks = m->nlinks;
     t->nsites = m->nsites;
+    t->nmoves = m->nmoves;
     t->vec_ready = m->vec_ready;
 }
 
@@ -500,6 +501,7 @@ static void head(struct t1 *t, struct ir_code *out)
 {
     x_patch(x_call(&t->cold), t->c->exit_at);
     x_imm64(&t->cold, t->b->pc);
+    t1_moves_number(t, &t->cold);
     bool memory = out->form == IR_FORM_LOOP || touches_memory(t->b);
     if (!memory) {
         out->form = IR_FORM_WARM;
@@ -513,7 +515,8 @@ static void head(struct t1 *t, struct ir_code *out)
     }
 }
 
-_Static_assert(MAX_LINKS * sizeof(struct ir_link) + MAX_SITES * sizeof(struct t1_site) + 8 <=
+_Static_assert(MAX_LINKS * sizeof(struct ir_link) + MAX_SITES * sizeof(struct t1_site) +
+                       MAX_MOVES * sizeof(struct t1_move) + 16 <=
                    IR_DATA_ROOM,
                "room for a block's data");
 
@@ -527,6 +530,11 @@ static void tables(struct t1 *t, struct ir_codebuf *buf, struct ir_code *out)
     out->nsites = (uint16_t)t->nsites;
     memcpy(buf->data, t->site, t->nsites * sizeof(t->site[0]));
     buf->data += (t->nsites * sizeof(t->site[0]) + 7) & ~7u;
+    out->can_move = t->b->moves && !t->b->check && !t->stays;
+    out->moves = buf->data;
+    out->nmoves = (uint16_t)(out->can_move ? t->nmoves : 0);
+    memcpy(buf->data, t->move, out->nmoves * sizeof(t->move[0]));
+    buf->data += (out->nmoves * sizeof(t->move[0]) + 7) & ~7u;
 }
 
 bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf *buf,
@@ -541,7 +549,8 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     t->c = c;
     t->b = b;
     t->flags_seen = false;
-    t->nlinks = t->nsites = 0;
+    t->nlinks = t->nsites = t->nmoves = 0;
+    t->stays = false;
     t->links = (struct ir_link *)(void *)buf->data;
     buf->hot += -(uintptr_t)buf->hot & 15;
     t->hot.p = buf->hot;

@@ -46,6 +46,18 @@ struct t1_site {
 #define SITE_STEP 0x4000 /* misalignment comes before what the page says: interpret */
 #define SITE_PC 0x3fff
 
+/*
+ * What code has of its own address (t1_move.c): a 64-bit number, or the displacement of an entry of
+ * the soft TLB.
+ */
+struct t1_move {
+    uint16_t at;    /* from the start of the block's hot or cold code; MOVE_COLD */
+    uint16_t entry; /* number of the entry, or MOVE_NUMBER */
+};
+#define MOVE_COLD 0x8000
+#define MOVE_NUMBER 0xffff
+#define MAX_MOVES 256
+
 enum access_kind {
     ACCESS_TABLE,  /* look the page up in the soft TLB */
     ACCESS_CONST,  /* the same, of a constant address */
@@ -146,6 +158,9 @@ struct t1 {
     bool planned; /* and with accesses, or a loop */
     struct t1_site site[MAX_SITES];
     unsigned nsites;
+    struct t1_move move[MAX_MOVES];
+    unsigned nmoves;
+    bool stays;            /* something depends on the block's address that is not in `move` */
     struct ir_link *links; /* in data */
     unsigned nlinks;
     struct ir_hints hints;
@@ -157,13 +172,27 @@ struct t1 {
     struct plan plan;
 };
 
-static inline bool t1_const(const struct t1 *t, ir_ref v, uint64_t *k)
+/* A constant whose value is only known as long as the block stays where it is. */
+static inline bool t1_moves(const struct t1 *t, ir_ref v)
+{
+    return v != IR_NONE && t->b->moves && t->b->op[v].op == IR_const &&
+           t->b->op[v].aux == IR_CONST_PC;
+}
+
+/* The number that is loaded if it is a constant. */
+static inline bool t1_number(const struct t1 *t, ir_ref v, uint64_t *k)
 {
     if (v == IR_NONE || t->b->op[v].op != IR_const) {
         return false;
     }
     *k = t->b->op[v].k;
     return true;
+}
+
+/* The same for constants that code may depend on. */
+static inline bool t1_const(const struct t1 *t, ir_ref v, uint64_t *k)
+{
+    return !t1_moves(t, v) && t1_number(t, v, k);
 }
 
 /* Not used after the current op. */
@@ -242,6 +271,11 @@ bool t1_plan_strip(struct t1 *);
 unsigned t1_strip_head(struct t1 *, uint8_t *away[STRIP_AWAYS]);
 struct x_rm t1_in_line(const struct t1 *, unsigned line, size_t field);
 void t1_make_live(struct t1 *); /* guest vectors into host registers */
+/* t1_move.c */
+void t1_mov_pc(struct t1 *, struct enc *, unsigned reg, uint64_t k); /* k moves with the block */
+void t1_mov_number(struct t1 *, unsigned reg, enum ir_type w, ir_ref v, uint64_t k);
+void t1_moves_number(struct t1 *, const struct enc *); /* the 64-bit number just made */
+void t1_moves_entry(struct t1 *, const struct enc *, size_t entry); /* the displacement just made */
 /* t1_check.c: blocks that look at their own bytes */
 void t1_check(struct t1 *, struct ir_code *);
 bool t1_fetch(struct t1 *, const struct ir_op *);

@@ -36,7 +36,7 @@ int64_t t1_fold(const struct t1 *t, const struct ir_op *op, ir_ref *a, ir_ref *b
     uint64_t sum = (uint64_t)(int64_t)disp;
     *a = op->a;
     *b = op->b;
-    if (t1_const(t, *a, &k)) {
+    if (t1_number(t, *a, &k)) {
         sum += k;
         *a = IR_NONE;
     }
@@ -81,6 +81,16 @@ static bool in_memory(const struct t1 *t, ir_ref v)
     return x->loc == L_SLOT || guest;
 }
 
+/* A constant address; does it move with the block? */
+static void mov_address(struct t1 *t, struct enc *e, unsigned reg, uint64_t va, bool moves)
+{
+    if (moves) {
+        t1_mov_pc(t, e, reg, va);
+    } else {
+        x_mov_r_i64(e, reg, va);
+    }
+}
+
 /* The access' address as a memory operand of registers, perhaps temporaries, and a displacement. */
 static struct x_rm guest_operand(struct t1 *t, const struct ir_op *op, unsigned temps[2])
 {
@@ -97,13 +107,15 @@ static struct x_rm guest_operand(struct t1 *t, const struct ir_op *op, unsigned 
     }
     if (sum != (int32_t)sum) { /* then at most one part is not constant */
         unsigned k = used & 1;
-        x_mov_r_i64(&t->hot, temps[k], (uint64_t)sum);
+        mov_address(t, &t->hot, temps[k], (uint64_t)sum, t1_moves(t, op->a));
         if (ra != X_NONE) {
             rb = ra;
             scale = 0;
         }
         ra = temps[k];
         sum = 0;
+    } else {
+        t->stays |= t1_moves(t, op->a);
     }
     return x_mx(ra, rb, scale, (int32_t)sum);
 }
@@ -185,9 +197,16 @@ static struct x_rm by_table(struct t1 *t, struct x_rm ea, const unsigned temps[2
     return x_mx(temps[0], temps[1], 0, 0);
 }
 
+static void note_entry(struct t1 *t, size_t entry, bool moves)
+{
+    if (moves) {
+        t1_moves_entry(t, &t->hot, entry);
+    }
+}
+
 /* The entry's place is known, and that the access does not cross. */
 static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2], unsigned size,
-                               unsigned access)
+                               unsigned access, bool moves)
 {
     struct enc *e = &t->hot, *cold = &t->cold;
     uint64_t page = va & ~(uint64_t)(RT_PAGE_SIZE - 1);
@@ -195,15 +214,18 @@ static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2
     size_t entry = va >> RT_PAGE_BITS & (RT_TLB_SIZE - 1);
     struct x_rm tag = in_tlb(t, X_NONE, entry, tag_field(access));
     if (page == (uint64_t)(int64_t)(int32_t)page) {
+        t->stays |= moves;
         x_alu_rm_i(e, X_CMP, IR_I64, tag, (int32_t)page);
     } else {
-        x_mov_r_i64(e, temps[1], page);
+        mov_address(t, e, temps[1], page, moves);
         x_alu_rm_r(e, X_CMP, IR_I64, tag, temps[1]);
     }
+    note_entry(t, entry, moves);
     uint8_t *miss = x_jcc(e, IR_CC_NE);
     x_mov_r_rm(e, IR_I64, temps[1], in_tlb(t, X_NONE, entry, offsetof(struct rt_tlb_entry, host)));
+    note_entry(t, entry, moves);
     x_patch_here(cold, miss);
-    x_mov_r_i64(cold, temps[0], va);
+    mov_address(t, cold, temps[0], va, moves);
     x_push_i8(cold, (int8_t)(size << 2 | access));
     x_patch(x_call(cold), t->c->miss_at[temp_number(temps[0])][temp_number(temps[1])]);
     t1_site(t, true);
@@ -424,9 +446,9 @@ struct x_rm t1_address(struct t1 *t, const struct ir_op *op, unsigned size, unsi
         uint64_t va = (uint64_t)t1_fold(t, op, &x, &y);
         address_temps(t, op, IR_NONE, IR_NONE, temps);
         if (t->low_bits) {
-            x_mov_r_i64(&t->hot, temps[0], va);
+            mov_address(t, &t->hot, temps[0], va, t1_moves(t, op->a));
         }
-        return by_constant(t, va, temps, size, access);
+        return by_constant(t, va, temps, size, access, t1_moves(t, op->a));
     }
     struct x_rm ea = guest_operand(t, op, temps);
     if (t->fail) {

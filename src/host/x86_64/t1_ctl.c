@@ -8,11 +8,11 @@
 
 void t1_store_pc(struct t1 *t, struct enc *e, uint64_t pc)
 {
-    (void)t;
     if (pc == (uint64_t)(int32_t)pc) {
+        t->stays = true;
         x_mov_rm_i(e, IR_I64, ENV(pc), (int32_t)pc);
     } else {
-        x_mov_r_i64(e, X_RAX, pc);
+        t1_mov_pc(t, e, X_RAX, pc);
         x_mov_rm_r(e, IR_I64, ENV(pc), X_RAX);
     }
 }
@@ -178,9 +178,10 @@ static bool return_site(struct t1 *t, uint64_t pc)
 {
     struct enc *e = &t->hot;
     if (pc == (uint64_t)(int32_t)pc) {
+        t->stays = true;
         x_alu_rm_i(e, X_CMP, IR_I64, x_r(X_R11), (int32_t)pc);
     } else {
-        x_mov_r_i64(e, X_RAX, pc);
+        t1_mov_pc(t, e, X_RAX, pc);
         x_alu_r_rm(e, X_CMP, IR_I64, X_R11, x_r(X_RAX));
     }
     x_patch(x_jcc(e, IR_CC_NE), t->c->ret_miss);
@@ -248,7 +249,7 @@ static bool call_helper(struct t1 *t, const struct ir_op *op)
             x_mov_rm_r(e, IR_I64, x_env(offsetof(struct rt_env, scratch) + 8 * k), reg[k]);
         }
     }
-    x_mov_r_i64(e, X_RAX, t->b->target[op->imm]);
+    t1_mov_pc(t, e, X_RAX, t->b->target[op->imm]);
     x_mov_rm_r(e, IR_I64, x_env(offsetof(struct rt_env, scratch) + 8 * 3), X_RAX);
     t1_store_pc(t, e, t->pc);
     uint64_t fn = 0;

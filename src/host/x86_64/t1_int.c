@@ -20,7 +20,7 @@ static void bring(struct t1 *t, const struct ir_op *op, unsigned reg, ir_ref v)
     bool home = reg != X_R11 && reg != X_R14 && reg != X_RAX;
     struct x_rm m;
     uint64_t k;
-    if (t1_const(t, v, &k)) {
+    if (t1_number(t, v, &k)) {
         t1_copy_to(t, op->type, reg, v);
         return;
     }

@@ -244,9 +244,9 @@ static unsigned summed(struct t1 *t, ir_ref v)
 struct x_rm t1_rm(struct t1 *t, ir_ref v)
 {
     uint64_t k;
-    if (t1_const(t, v, &k)) {
+    if (t1_number(t, v, &k)) {
         unsigned reg = t1_temp(t);
-        x_mov_r_i64(&t->hot, reg, k);
+        t1_mov_number(t, reg, IR_I64, v, k);
         return x_r(reg);
     }
     if (t->v[v].loc == L_NONE) {
@@ -298,8 +298,8 @@ unsigned t1_reg(struct t1 *t, ir_ref v)
 void t1_copy_to(struct t1 *t, enum ir_type w, unsigned reg, ir_ref v)
 {
     uint64_t k;
-    if (t1_const(t, v, &k)) {
-        x_mov_r_i64(&t->hot, reg, w == IR_I64 ? k : k & mask_low(ir_type_bits(w)));
+    if (t1_number(t, v, &k)) {
+        t1_mov_number(t, reg, w, v, k);
         return;
     }
     if (t->v[v].loc == L_SUM) {
@@ -570,10 +570,11 @@ static void set_pinned(struct t1 *t, enum ir_type w, unsigned g, ir_ref v)
 {
     unsigned pin = t->c->pin[g];
     uint64_t k;
-    if (t1_const(t, v, &k)) {
+    if (t1_number(t, v, &k)) {
         if (w == IR_I64 || w == IR_I32) {
-            x_mov_r_i64(&t->hot, pin, w == IR_I64 ? k : (uint32_t)k);
+            t1_mov_number(t, pin, w, v, k);
         } else {
+            t->stays |= t1_moves(t, v);
             x_mov_rm_i(&t->hot, w, x_r(pin), (int32_t)k);
         }
         return;

@@ -20,8 +20,7 @@ static struct ir_addr effective(struct lift *l)
     const struct x86_insn *in = l->in;
     if (in->base == X86_REG_RIP) {
         uint64_t ea = l->next + (uint64_t)(int64_t)in->disp;
-        return (struct ir_addr){.base = ir_const(l->b, in->addrsize == 4 ? (uint32_t)ea : ea),
-                                .index = IR_NONE};
+        return (struct ir_addr){.base = lift_pc(l, ea, in->addrsize), .index = IR_NONE};
     }
     struct ir_addr m = {.base = address_reg(l, in->base),
                         .index = address_reg(l, in->index),
@@ -379,12 +378,20 @@ static bool has_stored(const struct ir_block *b, unsigned from)
     return false;
 }
 
+/* Programs and libraries that lie at another address each time are user code, in 64 bits, and not
+ * where addresses are short. */
+static bool can_move(const struct tr_ctx *t)
+{
+    return (t->mode & MODE_CS64) && (t->mode & 3) == 1 && t->pc > INT32_MAX;
+}
+
 enum tr_end x86_translate(struct ir_block *b, const struct tr_ctx *t)
 {
     struct x86_insn in;
     struct lift l = {.b = b, .in = &in, .mode = t->mode, .pc = t->pc, .t = t};
     unsigned off = 0, max = t->mode & MODE_STEP ? 1 : t->max_insns;
     ir_begin(b, &x86_guest, t->pc, t->mode);
+    b->moves = can_move(t);
     for (bool first = true;; first = false) {
         enum x86_decode_status status = X86_DECODE_OK;
         if (!first && (off >= t->avail || b->ninsns >= max || !room_left(b) ||

@@ -6,6 +6,7 @@
 #ifndef ISA_X86_LIFT_H
 #define ISA_X86_LIFT_H
 
+#include "base/bits.h"
 #include "ir/build.h"
 #include "isa/x86/cpu.h"
 #include "isa/x86/decode.h"
@@ -64,6 +65,15 @@ bool lift_raise_error(struct lift *, unsigned vector, uint32_t error);
 static inline ir_ref lift_const(struct lift *l, uint64_t k)
 {
     return ir_const(l->b, k);
+}
+/* The same for an address in or near the code, of `bytes` bytes: it moves with the block. */
+static inline ir_ref lift_pc(struct lift *l, uint64_t k, unsigned bytes)
+{
+    if (bytes == 8) {
+        return ir_const_pc(l->b, k);
+    }
+    l->b->moves = false;
+    return ir_const(l->b, k & mask_low(8 * bytes));
 }
 /* Ends the block with a jump; pc is wrapped to the operand size by the caller. */
 void lift_jump(struct lift *, uint64_t pc);

@@ -8,6 +8,7 @@ static uint64_t pc_mask(const struct lift *l)
 
 static uint64_t rel_target(const struct lift *l)
 {
+    l->b->moves &= l->in->opsize == 8;
     return (l->next + (uint64_t)l->in->imm) & pc_mask(l);
 }
 
@@ -45,12 +46,12 @@ static bool lift_call(struct lift *l)
 {
     if (l->in->opnd[0].kind == X86_OPND_REL) {
         lift_check_target(l, IR_NONE, lift_const(l, rel_target(l)));
-        lift_push(l, l->in->opsize, lift_const(l, l->next & pc_mask(l)));
+        lift_push(l, l->in->opsize, lift_pc(l, l->next, l->in->opsize));
         ir_call(l->b, rel_target(l), l->next);
     } else {
         ir_ref v = target_value(l);
         lift_check_target(l, IR_NONE, v);
-        lift_push(l, l->in->opsize, lift_const(l, l->next & pc_mask(l)));
+        lift_push(l, l->in->opsize, lift_pc(l, l->next, l->in->opsize));
         ir_jumpi(l->b, IR_HINT_CALL, v, l->next);
     }
     l->end = true;
@@ -323,7 +324,7 @@ static bool lift_int(struct lift *l)
     uint64_t vector = op == X86_INT3   ? EXC_BP
                       : op == X86_INT1 ? EXC_DB
                                        : (uint64_t)l->in->imm & 0xff;
-    lift_helper(l, HELPER_int_n, lift_const(l, vector), lift_const(l, l->next),
+    lift_helper(l, HELPER_int_n, lift_const(l, vector), lift_pc(l, l->next, 8),
                 lift_const(l, op == X86_INT1));
     return true;
 }
@@ -331,7 +332,7 @@ static bool lift_int(struct lift *l)
 static bool lift_into(struct lift *l)
 {
     ir_brcc(l->b, IR_CC_NO, ir_get_flags(l->b), l->next);
-    lift_helper(l, HELPER_int_n, lift_const(l, EXC_OF), lift_const(l, l->next), lift_const(l, 0));
+    lift_helper(l, HELPER_int_n, lift_const(l, EXC_OF), lift_pc(l, l->next, 8), lift_const(l, 0));
     return true;
 }
 

@@ -361,7 +361,7 @@ static bool lift_monitor(struct lift *l)
 
 static bool lift_syscall(struct lift *l)
 {
-    lift_helper(l, HELPER_syscall, lift_const(l, l->next), IR_NONE, IR_NONE);
+    lift_helper(l, HELPER_syscall, lift_pc(l, l->next, 8), IR_NONE, IR_NONE);
     return true;
 }
 

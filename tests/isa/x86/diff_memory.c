@@ -118,26 +118,6 @@ const struct rt_mem_ops diff_mem_ops = {
     .fpu_set = fpu_set,
 };
 
-void tlb_flush(struct vcpu *v)
-{
-}
-
-void tlb_flush_nonglobal(struct vcpu *v)
-{
-}
-
-void tlb_flush_page(struct vcpu *v, gva_t va)
-{
-}
-
-void tlb_debug_changed(struct vcpu *v)
-{
-}
-
-void tlb_code_changed(struct vcpu *v)
-{
-}
-
 bool vmem_read(struct vcpu *v, gva_t va, unsigned idx, unsigned size, void *val)
 {
     return slow_read(v->env, va, size, val);
@@ -174,16 +154,4 @@ bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
 bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
 {
     return false;
-}
-
-void tlb_switch(struct vcpu *v, unsigned asid, bool keep)
-{
-}
-
-void tlb_flush_asid(struct vcpu *v, unsigned asid)
-{
-}
-
-void tlb_flush_asid_page(struct vcpu *v, unsigned asid, gva_t va)
-{
 }
