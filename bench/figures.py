@@ -49,15 +49,15 @@ def rows(group_of, rounds, value=cpu):
             if any(name in r.get(who, {}) for r in rounds for who in ("lodge", "qemu"))}
 
 
-def groups(table):
-    """Geometric means of each group, and of the speeds of all."""
+def groups(table, beside=()):
+    """Geometric means of each group, and of the speeds of all but the groups `beside`."""
     result = {}
     for group in dict.fromkeys(r["group"] for r in table.values()):
         members = [r for r in table.values() if r["group"] == group]
         result[group] = {"speed": geometric([r["speed"] for r in members]),
                          "lodge/native": geometric([quotient(r["lodge"], r["native"]) for r in members]),
                          "qemu/native": geometric([quotient(r["qemu"], r["native"]) for r in members])}
-    result["all"] = {"speed": geometric([r["speed"] for r in table.values()])}
+    result["all"] = {"speed": geometric([r["speed"] for r in table.values() if r["group"] not in beside])}
     return result
 
 

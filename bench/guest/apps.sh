@@ -27,10 +27,16 @@ app_sha512() { openssl dgst -sha512 -r big; }
 prep_aes() { prep_sha512; }
 app_aes() { openssl enc -aes-256-cbc -K 0123456789abcdef -iv 0123456789abcdef -in big 2>/dev/null | tail -c 1000; }
 app_rsa() { for _ in 1 2 3 4; do openssl dgst -sha256 -sign rsa.pem -hex words.pl; done; }
+# Many short processes, as in scripts that configure and build: each one has its programs and libraries
+# at other addresses than the one before.
+app_exec-ls() { for _ in {1..60}; do ls -a /usr; done | tail -5; }
+app_exec-perl() { for i in {1..30}; do perl -e 'print $ARGV[0] * 2, "\n"' "$i"; done; }
+app_pipes() { for i in {1..20}; do sed -n "${i}p" words.pl | tr a-z A-Z | sort | cut -c1-20; done; }
 
 groups='compress gzip,compress bzip2,compress xz,compress zstd,compress gunzip,compress unxz
 interpreters perl,interpreters python3,interpreters bash,compiler cc1-first,compiler cc1-second
-data sort,data sqlite3,crypto sha512,crypto aes,crypto rsa'
+data sort,data sqlite3,crypto sha512,crypto aes,crypto rsa
+processes exec-ls,processes exec-perl,processes pipes'
 groups=${groups//,/$'\n'}
 
 pause() { [ -z "$wait" ] || read -r _; }
@@ -64,7 +70,7 @@ if [ "${1:-}" = -w ]; then
     stty -echo
 fi
 # What they run and read comes from the page cache: this is not about the disk.
-cat $(command -v gzip bzip2 xz zstd perl python3 gcc sort sqlite3 openssl awk) /usr/lib/gcc/x86_64-linux-gnu/*/cc1 \
+cat $(command -v gzip bzip2 xz zstd perl python3 gcc sort sqlite3 openssl awk ls sed tr cut tail) /usr/lib/gcc/x86_64-linux-gnu/*/cc1 \
     /usr/lib/x86_64-linux-gnu/lib{c,crypto,ssl,sqlite3,mpfr,gmp,isl,lzma}.so.* >/dev/null 2>&1
 for name in ${*:-$(echo "$groups" | cut -d' ' -f2)}; do
     run "$name"

@@ -305,6 +305,7 @@ void jit_free_all(struct jit_vcpu *jv)
             free(jv->arenas[a].block[i]->check);
         }
         free(jv->arenas[a].block);
+        free(jv->arenas[a].begins);
     }
     free(jv->arenas);
     pool_free(&jv->blocks);

@@ -54,29 +54,32 @@ static void evict_arena(struct jit_vcpu *jv)
     jit_forget_frames(jv);
 }
 
-static void arena_add(struct jit_arena *a, struct jit_block *b)
+static void arena_add(struct jit_vcpu *jv, struct jit_arena *a, struct jit_block *b)
 {
     if (a->count == a->room) {
         a->room = a->room ? a->room * 2 : 64;
         a->block = alloc_resize(a->block, a->room, sizeof(*a->block));
+        a->begins = alloc_resize(a->begins, a->room, sizeof(*a->begins));
     }
+    a->begins[a->count] = (struct jit_begins){(uint32_t)(b->code.hot - jv->mem.rw),
+                                              (uint32_t)(b->code.cold - jv->mem.rw)};
     a->block[a->count++] = b;
 }
 
-static bool begins_behind(const struct jit_arena *a, unsigned i, const uint8_t *at, bool cold)
+static bool begins_behind(const struct jit_arena *a, unsigned i, uint32_t at, bool cold)
 {
-    const struct ir_code *c = &a->block[i]->code;
-    return (cold ? c->cold : c->hot) > at;
+    return (cold ? a->begins[i].cold : a->begins[i].hot) > at;
 }
 
 /* The last block of the arena that begins at or before an address of the same kind, hot or cold. It
  * is often the same one as for an address with the same hint before. */
 struct jit_block *jit_block_at(struct jit_vcpu *jv, uint64_t host_addr)
 {
-    const uint8_t *at = (const uint8_t *)(uintptr_t)host_addr - jv->mem.cur.to_rx;
-    const struct jit_arena *a = &jv->arenas[codemem_arena_of(&jv->mem, at)];
+    const uint8_t *rw = (const uint8_t *)(uintptr_t)host_addr - jv->mem.cur.to_rx;
+    const struct jit_arena *a = &jv->arenas[codemem_arena_of(&jv->mem, rw)];
+    uint32_t at = (uint32_t)(rw - jv->mem.rw);
     unsigned lo = 0, hi = a->count;
-    bool cold = (size_t)(at - jv->mem.rw) % CODEMEM_ARENA >= CODEMEM_HOT;
+    bool cold = at % CODEMEM_ARENA >= CODEMEM_HOT;
     unsigned *hint = &jv->at_hint[host_addr / 16 % ARRAY_LEN(jv->at_hint)];
     if (*hint < hi && !begins_behind(a, *hint, at, cold) &&
         (*hint + 1 == hi || begins_behind(a, *hint + 1, at, cold))) {
@@ -112,7 +115,7 @@ void jit_emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *i
     b->code.heat = (uint16_t)(jit_hash(b->pc, b->mode, b->off) % RT_HEAT);
     jv->v->env->heat[b->code.heat] = RT_HEAT_COLD;
     if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {
-        arena_add(&jv->arenas[jv->mem.arena], b);
+        arena_add(jv, &jv->arenas[jv->mem.arena], b);
         jv->stats.emitted++;
         jv->stats.hot_bytes += b->code.hot_size;
         jv->stats.cold_bytes += b->code.cold_size;

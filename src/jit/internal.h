@@ -91,6 +91,9 @@ struct jit_stepped {
 /* The blocks in one arena of code memory, in the order of their addresses. */
 struct jit_arena {
     struct jit_block **block;
+    struct jit_begins {
+        uint32_t hot, cold; /* from the start of code memory */
+    } * begins;             /* of each block: looked up without touching blocks */
     unsigned count, room;
 };
 

@@ -8,7 +8,7 @@ enum { SPACES = 5, BASES = 48, OUT = 8 };
 #define NOFLUSH (1ul << 63)
 
 /* Two pages of code, the data in the third; the fourth is a hole. */
-extern const uint8_t lib[], lib_back[], lib_there[], lib_hole_at[], lib_fault[];
+extern const uint8_t lib[], lib_back[], lib_there[], lib_hole_at[], lib_fault[], lib_far[];
 __asm__(".pushsection .text\n.balign 4096\n"
         "lib: push %rbx; mov %rdi, %rbx; mov 56(%rbx), %rcx\n"
         "1: lea lib(%rip), %rax; mov %rax, (%rbx)\n"
@@ -148,6 +148,30 @@ CASE(at_once)
     for (unsigned k = 0; k < 300; k++) {
         unsigned n = k * 11 % BASES;
         ask(n, 2 + n % 5, k % 13 ? 1 : 300, 1);
+    }
+    one_space();
+}
+
+CODE(far_code, "push %rbx", "mov %rsi, %rbx; call *%rdi", "pop %rbx")
+
+/* Its pages are not used in the same order, so they are not moved together: what one of them knew
+ * of the other is no longer so. */
+CASE(one_page)
+{
+    spaces(1);
+    for (unsigned n = 0; n < BASES; n++) {
+        put(0, n, 2 + n % 5, PTE_ALL);
+    }
+    space(0);
+    for (unsigned k = 0, r = 1; k < 500; k++) {
+        r = r * 1103515245 + 12345;
+        unsigned n = (r >> 20) % (k & 64 ? BASES : 12);
+        if (r >> 16 & 1) {
+            ask(n, 2 + n % 5, 1 + (r >> 17 & 1), 1);
+        } else {
+            run_user(far_code, base_of(n) + (word)(lib_far - lib), (word)out + USER_BASE);
+            check_eq("own address", out[4], base_of(n) + 4096);
+        }
     }
     one_space();
 }

@@ -24,8 +24,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = "src/host/x86_64"
 DIFF, T1, LOOPS = "tests/isa/x86/x86_diff", "tests/host/t1_test", "tests/host/t1_loops"
+MOVES = "tests/isa/x86/moves_test"
 BULK = "src/isa/x86/x86_string_bulk_test"
-OTHERS = [BULK, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments"]
+OTHERS = [BULK, MOVES, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments", "tests/kernel/kernel-moves"]
 LIMIT = 120  # seconds a test may take: what hangs is found
 TESTS = {
     "single": [DIFF, "--count", "150000", "--quiet", "--max-failures", "1"],
@@ -44,7 +45,9 @@ KERNELS = {  # of what only kernels do
     "kernel-strings": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-strings", "t1",
                        "--device=virtio-rng-device"],
     "kernel-segments": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-segments", "t1"],
+    "kernel-moves": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-moves", "t1"],
 }
+MOVE_TESTS = {"moves": [MOVES]}  # of what code has of its own address
 STRING_TESTS = {
     "bulk": [BULK],
     **{op: [DIFF, "--only", op, "--count", "30000", "--quiet", "--max-failures", "1"]
@@ -53,7 +56,9 @@ STRING_TESTS = {
 }
 
 
-def tests_of(file):
+def tests_of(file, what):
+    if what.endswith("(moves)"):
+        return MOVE_TESTS | KERNELS
     if "string" in file:
         return STRING_TESTS | ISA_TESTS
     if file.startswith("jit/"):
@@ -66,7 +71,7 @@ def tests_of(file):
 class Fault:
     def __init__(self, file, what):
         self.path, self.what = f"src/{file}" if "/" in file else f"{FOLDER}/{file}", what
-        self.tests = tests_of(file)
+        self.tests = tests_of(file, what)
         self.old, self.new = [], []
 
     def __str__(self):

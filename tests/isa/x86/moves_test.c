@@ -1,7 +1,7 @@
 /*
  * Code that moves (ir_host.move()) is what it would be if it had been made there: blocks of this
- * program and of the libraries it uses are made for one address, moved, and compared with the same
- * blocks made for the other one, byte for byte.
+ * program and of the libraries it uses are made for one address, moved twice, and compared with the
+ * same blocks made for the other one, byte for byte.
  *
  * usage: moves_test [COUNT [SEED]]
  */
@@ -126,7 +126,8 @@ static bool one(struct test *t)
 {
     unsigned r = (unsigned)(rnd(t) % t->nranges);
     const uint8_t *at = t->range[r].code + rnd(t) % (t->range[r].len - RT_PAGE_SIZE - 16);
-    uint64_t in_page = (uintptr_t)at & (RT_PAGE_SIZE - 1), from = page_at(t), to = page_at(t);
+    uint64_t in_page = (uintptr_t)at & (RT_PAGE_SIZE - 1);
+    uint64_t from = page_at(t), between = page_at(t), to = page_at(t);
     enum ir_form form = rnd(t) & 1 ? IR_FORM_LOOP : IR_FORM_FIRST;
     struct ir_code c = make(t, at, to + in_page, form);
     if (!c.entry) {
@@ -139,7 +140,8 @@ static bool one(struct test *t)
         return true;
     }
     t->can++;
-    t->host->move(t->ctx, &c, to - from);
+    t->host->move(t->ctx, &c, between - from);
+    t->host->move(t->ctx, &c, to - between);
     keep(&t->moved, &c);
     if (!same(&t->want, &t->moved)) {
         show(t, "made there", &t->want);
