@@ -41,6 +41,7 @@ void ir_begin(struct ir_block *b, const struct ir_guest *guest, uint64_t pc, uin
     b->imms = b->live = 0;
     b->moves = false;
     b->check = NULL;
+    b->hints = NULL;
 }
 
 /* An op in its two words. */

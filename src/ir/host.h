@@ -51,33 +51,22 @@ enum ir_form {
     IR_FORM_LOOP,  /* the same, but a block that is a loop goes round by itself */
 };
 
-/* What is known of a block's accesses: bits by (pc - the block's) % 64 of the instruction. */
-struct ir_hints {
-    uint64_t scattered; /* lead to other pages all the time: a register's line is no help */
-    uint64_t settled;   /* do not: need not be counted */
-    uint64_t shared;    /* lead to pages that can only be read: no store joins their groups */
-    uint8_t probe;      /* number + 1 of the env->probe in which the others are counted; 0: none */
-};
-
 /* One translated block. */
 struct ir_code {
     enum ir_form form : 8; /* FIRST only if another form would be better */
     bool flags_dead;       /* the block does not look at the flags it is entered with */
     bool can_move;         /* ir_host.move() */
-    uint16_t heat;         /* FIRST: index of its counter in env->heat */
-    uint32_t hot_size;
-    const struct ir_hints *hints; /* given to emit(); NULL: nothing is known */
+    uint8_t stop_op;       /* the op that was not lowered: see ninsns */
+    uint32_t hot_size, cold_size;
+    uint16_t heat;   /* FIRST: index of its counter in env->heat */
+    uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
+    uint16_t nlinks, nsites, nmoves;
     uint64_t pc;
     const void *entry;     /* executable view */
     uint8_t *hot, *cold;   /* writable view */
     struct ir_link *links; /* in data */
-    const void *sites;     /* in data: what settle() needs */
-    void *moves;           /* in data: what move() needs */
+    const void *sites;     /* in data: what settle() needs; behind it what move() does */
     uint8_t *other;        /* block with a check: rel32 of the jump for when it fails */
-    uint32_t cold_size;
-    uint16_t nlinks, nsites, nmoves;
-    uint16_t ninsns; /* guest instructions lowered; then RT_EXIT_STEP if that is not all */
-    uint8_t stop_op; /* the op that was not lowered then */
 };
 
 /* Room that emit() needs at least. A block that does not fit in it is cut (ends with a jump). */

@@ -241,6 +241,14 @@ struct ir_self {
     uint64_t live;      /* bytes that are read by `fetch` instead of being compared */
 };
 
+/* What is known of a block's accesses: bits by (pc - the block's) % 64 of the instruction. */
+struct ir_hints {
+    uint64_t scattered; /* lead to other pages all the time: a register's line is no help */
+    uint64_t settled;   /* do not: need not be counted */
+    uint64_t shared;    /* lead to pages that can only be read: no store joins their groups */
+    uint8_t probe;      /* number + 1 of the env->probe in which the others are counted; 0: none */
+};
+
 struct ir_block {
     const struct ir_guest *guest;
     uint64_t pc;   /* of the first instruction */
@@ -253,7 +261,8 @@ struct ir_block {
     uint64_t imms;  /* which of its first 64 bytes could be read at run time (tr_ctx.live) */
     uint64_t live;  /* which of them are */
     bool moves;     /* what its code has of its address is in IR_CONST_PC, targets and pc */
-    const struct ir_self *check; /* to be compared at entry, or NULL */
+    const struct ir_self *check;  /* to be compared at entry, or NULL */
+    const struct ir_hints *hints; /* or NULL: nothing is known */
     struct ir_op *op;
     uint64_t *target;
     struct ir_vec *vec;

@@ -17,12 +17,6 @@
 #include "core/machine.h"
 #include "jit/internal.h"
 
-unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off)
-{
-    uint64_t h = (pc ^ off << 1 ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull;
-    return (unsigned)(h >> (64 - JIT_HASH_BITS));
-}
-
 static struct ram *ram_at(const struct jit_vcpu *jv, ram_off_t off)
 {
     return ram_set_find(&jv->jm->m->ram, off);
@@ -147,29 +141,6 @@ static void unlink_code(struct jit_vcpu *jv, struct jit_block *b)
     jv->host->kill(jv->ctx, &b->code);
 }
 
-/* Behind those of its key, so that the first one stays what links lead to; on trial: in front. */
-void jit_enter_hash(struct jit_vcpu *jv, struct jit_block *b)
-{
-    struct jit_block **at = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
-    if (b->check) {
-        jit_drop_versions(jv, b);
-        for (struct jit_block **p = at; *p && !b->trial; p = &(*p)->hash_next) {
-            at = jit_same_key(*p, b) ? &(*p)->hash_next : at;
-        }
-    }
-    b->hash_next = *at;
-    *at = b;
-}
-
-void jit_leave_hash(struct jit_vcpu *jv, struct jit_block *b)
-{
-    struct jit_block **p = &jv->hash[jit_hash(b->pc, b->mode, b->off)];
-    while (*p != b) {
-        p = &(*p)->hash_next;
-    }
-    *p = b->hash_next;
-}
-
 void jit_kill(struct jit_vcpu *jv, struct jit_block *b)
 {
     jit_leave_hash(jv, b);
@@ -266,7 +237,7 @@ void jit_dma_wrote(void *opaque, ram_off_t off, uint64_t len)
 
 void jit_drop_all(struct jit_vcpu *jv)
 {
-    for (unsigned i = 0; jv->stats.blocks && i < ARRAY_LEN(jv->hash); i++) {
+    for (unsigned i = 0; jv->stats.blocks && i < jit_buckets(jv); i++) {
         while (jv->hash[i]) {
             jit_kill(jv, jv->hash[i]);
         }
@@ -276,7 +247,7 @@ void jit_drop_all(struct jit_vcpu *jv)
 
 void jit_drop_breaks(struct jit_vcpu *jv)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(jv->hash); i++) {
+    for (unsigned i = 0; i < jit_buckets(jv); i++) {
         for (struct jit_block *b = jv->hash[i], *next; b; b = next) {
             next = b->hash_next;
             if (b->cut || b->special || jit_has_break(jv, b)) {
@@ -291,7 +262,7 @@ void jit_free_all(struct jit_vcpu *jv)
     bool ir = jv->lockstep || jv->stats.blocks != jv->stats.emitted || jv->stats.checked_blocks;
     jit_homes_free(jv);
     jit_free_zombies(jv);
-    for (unsigned i = 0; ir && i < ARRAY_LEN(jv->hash); i++) {
+    for (unsigned i = 0; ir && i < jit_buckets(jv); i++) {
         for (struct jit_block *b = jv->hash[i]; b; b = b->hash_next) {
             if (!b->code.entry) {
                 free(b->ir);

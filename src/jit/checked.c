@@ -160,7 +160,7 @@ static bool in_chain(const struct jit_block *x, const struct jit_block *b)
 
 struct jit_block *jit_head(const struct jit_vcpu *jv, struct jit_block *b)
 {
-    struct jit_block *x = b->check ? jv->hash[jit_hash(b->pc, b->mode, b->off)] : b;
+    struct jit_block *x = b->check ? *jit_bucket(jv, b->pc, b->mode, b->off) : b;
     while (x != b && !in_chain(x, b)) {
         x = x->hash_next;
     }
@@ -174,7 +174,7 @@ void jit_chain(struct jit_vcpu *jv, const struct jit_block *b)
         return;
     }
     codemem_begin_write(&jv->mem);
-    for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)]; x; x = x->hash_next) {
+    for (struct jit_block *x = *jit_bucket(jv, b->pc, b->mode, b->off); x; x = x->hash_next) {
         if (in_chain(x, b)) {
             if (last) {
                 jv->host->chain(jv->ctx, &last->code, &x->code);
@@ -204,7 +204,7 @@ static uint64_t difference(const struct jit_block *x, const uint8_t *now, unsign
 uint64_t jit_live_bytes(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off, const uint8_t *now,
                         unsigned avail)
 {
-    for (struct jit_block *x = jv->hash[jit_hash(pc, jv->mode, off)]; x; x = x->hash_next) {
+    for (struct jit_block *x = *jit_bucket(jv, pc, jv->mode, off); x; x = x->hash_next) {
         if (x->check && x->pc == pc && x->mode == jv->mode && x->off == off &&
             x->off2 == RAM_OFF_NONE && !(difference(x, now, avail) & ~x->check->imms)) {
             return difference(x, now, avail) | x->check->self.live;
@@ -216,7 +216,7 @@ uint64_t jit_live_bytes(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off, c
 unsigned jit_trial(const struct jit_vcpu *jv, uint64_t pc, ram_off_t off)
 {
     unsigned n = 0;
-    for (struct jit_block *x = jv->hash[jit_hash(pc, jv->mode, off)]; x; x = x->hash_next) {
+    for (struct jit_block *x = *jit_bucket(jv, pc, jv->mode, off); x; x = x->hash_next) {
         n += x->check && x->code.entry && x->pc == pc && x->mode == jv->mode && x->off == off;
     }
     return jv->tier && n >= TRIAL_FROM ? TRIAL : 0;
@@ -234,7 +234,7 @@ void jit_drop_versions(struct jit_vcpu *jv, const struct jit_block *b)
 {
     unsigned n = 0;
     struct jit_block *oldest = NULL;
-    for (struct jit_block *x = jv->hash[jit_hash(b->pc, b->mode, b->off)], *next; x; x = next) {
+    for (struct jit_block *x = *jit_bucket(jv, b->pc, b->mode, b->off), *next; x; x = next) {
         next = x->hash_next;
         if (x->check && jit_same_key(x, b)) {
             if (x->trial || (b->check->self.live && covers(b, x))) {

@@ -106,12 +106,11 @@ void jit_make_room(struct jit_vcpu *jv)
     }
 }
 
-void jit_emit(struct jit_vcpu *jv, struct jit_block *b, const struct ir_block *ir,
-              enum ir_form form)
+void jit_emit(struct jit_vcpu *jv, struct jit_block *b, struct ir_block *ir, enum ir_form form)
 {
     codemem_begin_write(&jv->mem);
     b->code.form = form;
-    b->code.hints = jit_hints_emit(jv, b, form);
+    ir->hints = jit_hints_emit(jv, b, form);
     b->code.heat = (uint16_t)(jit_hash(b->pc, b->mode, b->off) % RT_HEAT);
     jv->v->env->heat[b->code.heat] = RT_HEAT_COLD;
     if (jv->host->emit(jv->ctx, ir, &jv->mem.cur, &b->code)) {

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/bits.h"
 #include "base/log.h"
 #include "core/vcpu.h"
 #include "jit/internal.h"
@@ -88,7 +87,7 @@ void jit_homes_made(struct jit_vcpu *jv, const struct jit_block *b)
 
 void jit_homes_free(struct jit_vcpu *jv)
 {
-    for (unsigned i = 0; jv->homes_clock && i < ARRAY_LEN(jv->hash); i++) {
+    for (unsigned i = 0; jv->homes_clock && i < jit_buckets(jv); i++) {
         for (const struct jit_block *b = jv->hash[i]; b; b = b->hash_next) {
             jit_homes_drop(jv, b->off);
         }

@@ -17,7 +17,6 @@
 
 struct machine;
 
-#define JIT_HASH_BITS 15
 #define JIT_FILL_LOG 256
 #define JIT_KNOWN 2048
 #define JIT_LARGE 2048
@@ -209,6 +208,8 @@ struct jit_vcpu {
     uint64_t cool_at;   /* when to look at them next, in ms */
     uint64_t *granules; /* by RAM page: which 64 bytes have blocks, or had since there were none */
     struct pool blocks;
+    struct jit_block **hash; /* chains: hash.c */
+    unsigned hash_bits, hash_count;
     struct jit_block *zombies;
     struct jit_arena *arenas;
     unsigned at_hint[64]; /* jit_block_at() */
@@ -239,7 +240,6 @@ struct jit_vcpu {
     struct ir_buf buf;
     struct jit_itlb itlb[1u << JIT_ITLB_BITS];
     struct jit_walk walks[1u << JIT_WALK_BITS];
-    struct jit_block *hash[1u << JIT_HASH_BITS];
     struct jit_limit limit;
     struct jit_known {
         uint64_t pc;
@@ -363,13 +363,22 @@ void jit_hints_move(struct jit_vcpu *, const struct jit_block *, uint64_t by); /
 void jit_hints_tick(struct jit_vcpu *); /* every few milliseconds */
 void jit_hints_dead(struct jit_vcpu *, const struct jit_block *);
 void jit_make_room(struct jit_vcpu *); /* for jit_emit(); may drop blocks */
-void jit_emit(struct jit_vcpu *, struct jit_block *, const struct ir_block *, enum ir_form);
+void jit_emit(struct jit_vcpu *, struct jit_block *, struct ir_block *, enum ir_form);
 enum ir_form jit_first_form(const struct jit_vcpu *, uint64_t pc);
 bool jit_is_hot(const struct jit_vcpu *, const struct jit_block *);
 void jit_unclaim(struct jit_vcpu *, ram_off_t page); /* writes to it need not be noticed */
 void jit_kill(struct jit_vcpu *, struct jit_block *);
-unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off);
 
+/* hash.c */
+unsigned jit_hash(uint64_t pc, uint32_t mode, ram_off_t off); /* 32 bits */
+static inline unsigned jit_buckets(const struct jit_vcpu *jv)
+{
+    return 1u << jv->hash_bits;
+}
+/* The first block of the chain in which blocks with such a key are. */
+struct jit_block **jit_bucket(const struct jit_vcpu *, uint64_t pc, uint32_t mode, ram_off_t off);
+int jit_hash_open(struct jit_vcpu *, struct err *);
+void jit_hash_close(struct jit_vcpu *);
 void jit_enter_hash(struct jit_vcpu *, struct jit_block *);
 void jit_leave_hash(struct jit_vcpu *, struct jit_block *);
 void jit_link_pages(struct jit_vcpu *, struct jit_block *);

@@ -40,7 +40,7 @@ static bool plain_target(const struct jit_vcpu *jv, const struct jit_block *b)
 static struct jit_block *target(const struct jit_vcpu *jv, const struct jit_block *b, uint64_t pc)
 {
     ram_off_t off = jit_page_of(b->off) + (pc & (RT_PAGE_SIZE - 1));
-    struct jit_block *to = jv->hash[jit_hash(pc, b->mode, off)];
+    struct jit_block *to = *jit_bucket(jv, pc, b->mode, off);
     while (to && (to->pc != pc || to->mode != b->mode || to->off != off || to->plain)) {
         to = to->hash_next;
     }

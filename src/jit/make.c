@@ -302,7 +302,7 @@ static struct jit_block *find(struct jit_vcpu *jv, uint64_t pc, bool plain)
     if (!open_source(jv, va, &s)) {
         return NULL;
     }
-    for (struct jit_block *b = jv->hash[jit_hash(pc, jv->mode, s.off)]; b; b = b->hash_next) {
+    for (struct jit_block *b = *jit_bucket(jv, pc, jv->mode, s.off); b; b = b->hash_next) {
         if (b->pc != pc || b->mode != jv->mode || b->off != s.off || b->plain != plain) {
             continue;
         }

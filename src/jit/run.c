@@ -423,7 +423,8 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
         jv->salt_secret = (uint64_t)(uintptr_t)jv;
     }
     jit_tlb_init(jv);
-    int ret = isa->cpu_init(v, m->config.cpu ? m->config.cpu : m->board->default_cpu, err);
+    int ret = jit_hash_open(jv, err);
+    ret = ret ? ret : isa->cpu_init(v, m->config.cpu ? m->config.cpu : m->board->default_cpu, err);
     return ret ? ret : open_host(jv, err);
 }
 
@@ -497,6 +498,7 @@ static void free_vcpu(struct jit_vcpu *jv)
     jit_stepped_free(jv);
     free(jv->checked);
     free(jv->mail);
+    jit_hash_close(jv);
     v->isa->cpu_fini(v);
     vcpu_fini(v);
     munmap(v->env, v->isa->env_size);

@@ -272,6 +272,6 @@ void t1_emit_into(struct t1_bench *bn, struct ir_code *out)
     }
     uint64_t any = bn->block->nops * 0x9e3779b97f4a7c15ull;
     struct ir_hints hints = {.scattered = any >> 63 ? any : 0, .probe = any >> 62 & 1};
-    out->hints = &hints; /* of half of all blocks */
+    bn->block->hints = &hints; /* of half of all blocks */
     assert(bn->host->emit(bn->ctx, bn->block, &bn->cm.cur, out));
 }

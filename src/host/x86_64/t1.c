@@ -529,9 +529,8 @@ static void tables(struct t1 *t, struct ir_codebuf *buf, struct ir_code *out)
     out->sites = buf->data;
     out->nsites = (uint16_t)t->nsites;
     memcpy(buf->data, t->site, t->nsites * sizeof(t->site[0]));
-    buf->data += (t->nsites * sizeof(t->site[0]) + 7) & ~7u;
+    buf->data += T1_SITES_BYTES(t->nsites);
     out->can_move = t->b->moves && !t->b->check && !t->stays;
-    out->moves = buf->data;
     out->nmoves = (uint16_t)(out->can_move ? t->nmoves : 0);
     memcpy(buf->data, t->move, out->nmoves * sizeof(t->move[0]));
     buf->data += (out->nmoves * sizeof(t->move[0]) + 7) & ~7u;
@@ -555,7 +554,7 @@ bool t1_emit(struct ir_host_ctx *c, const struct ir_block *b, struct ir_codebuf 
     buf->hot += -(uintptr_t)buf->hot & 15;
     t->hot.p = buf->hot;
     t->cold.p = buf->cold;
-    t->hints = out->hints ? *out->hints : (struct ir_hints){0};
+    t->hints = b->hints ? *b->hints : (struct ir_hints){0};
     *out = (struct ir_code){.form = out->form,
                             .heat = out->heat,
                             .pc = b->pc,

@@ -42,6 +42,8 @@ struct t1_site {
     uint16_t at; /* from the start of the block's hot or cold code */
     uint16_t pc; /* from the block's pc, and these: */
 };
+/* What a block's sites take of data: t1_move follow. */
+#define T1_SITES_BYTES(n) (((n) * sizeof(struct t1_site) + 7) & ~(size_t)7)
 #define SITE_COLD 0x8000
 #define SITE_STEP 0x4000 /* misalignment comes before what the page says: interpret */
 #define SITE_PC 0x3fff

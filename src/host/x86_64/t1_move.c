@@ -73,7 +73,8 @@ static void move_entry(uint8_t *p, struct t1_move *m, uint64_t by)
 void block_move(struct ir_host_ctx *c, struct ir_code *code, uint64_t by)
 {
     (void)c;
-    struct t1_move *moves = code->moves;
+    uintptr_t sites = (uintptr_t)code->sites;
+    struct t1_move *moves = (void *)(sites + T1_SITES_BYTES(code->nsites));
     for (unsigned i = 0; i < code->nmoves; i++) {
         struct t1_move *m = &moves[i];
         uint8_t *p = (m->at & MOVE_COLD ? code->cold : code->hot) + (m->at & ~MOVE_COLD);

@@ -252,12 +252,14 @@ static enum rt_exit run_code(struct diff_guest *g, const struct ir_block *b, enu
     const struct ir_host *host = ir_host_native();
     struct rt_env *env = &g->cpu->rt;
     struct ir_hints hints = any_hints(b);
-    struct ir_code code = {.form = form, .hints = &hints};
+    struct ir_block hinted = *b;
+    struct ir_code code = {.form = form};
+    hinted.hints = &hints;
     if (!codemem_has_room(&g->mem)) {
         codemem_advance(&g->mem);
     }
     codemem_begin_write(&g->mem);
-    bool ok = host->emit(g->host, b, &g->mem.cur, &code);
+    bool ok = host->emit(g->host, &hinted, &g->mem.cur, &code);
     codemem_end_write(&g->mem);
     if (!ok) {
         fprintf(stderr, "no code was made\n");
