@@ -25,7 +25,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = "src/host/x86_64"
 DIFF, T1, LOOPS = "tests/isa/x86/x86_diff", "tests/host/t1_test", "tests/host/t1_loops"
 BULK = "src/isa/x86/x86_string_bulk_test"
-OTHERS = [BULK, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments"]
+OTHERS = [BULK, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments", "tests/kernel/kernel-accesses"]
 LIMIT = 120  # seconds a test may take: what hangs is found
 TESTS = {
     "single": [DIFF, "--count", "150000", "--quiet", "--max-failures", "1"],
@@ -44,6 +44,8 @@ KERNELS = {  # of what only kernels do
     "kernel-strings": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-strings", "t1",
                        "--device=virtio-rng-device"],
     "kernel-segments": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-segments", "t1"],
+    "kernel-accesses": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-accesses", "t1",
+                        "--device=virtio-rng-device"],
 }
 STRING_TESTS = {
     "bulk": [BULK],
