@@ -1,7 +1,7 @@
 /*
  * Accesses that generated code does in unusual ways: read-modify-write over two pages (Intel SDM
  * Vol. 3A 4.7: they fault as writes, before anything is written), each against the same instruction
- * inside a page.
+ * inside a page; registers of devices, each access many times at the same place.
  */
 #include "page.h"
 
@@ -187,5 +187,209 @@ CASE(rmw_into_code)
         run(rmw_addl, VA(1) - 2, 1u << 24);
         __asm__ volatile("call *%1" : "=a"(v) : "r"(VA(1)) : "memory", "cc");
         check_eq("value", v, i & 0xff);
+    }
+}
+
+/* ---- Device registers ---- */
+
+#define VIRTIO 0xfeb00000ul
+#define IOAPIC 0xfec00000ul
+#define LAPIC 0xfee00000ul
+#define MAGIC 0x74726976u
+#define DEV(n) (FREE_VA + 0x100000 + (n)*4096ul)
+enum { TIMES = 40, IOAPIC_DATA = 0x10, LVT_LINT0 = 0x350 };
+
+static void devices_here(void)
+{
+    pages_here(PTE_ALL);
+    map(DEV(0), VIRTIO, 1, PTE_P | PTE_W);
+    map(DEV(1), IOAPIC, 1, PTE_P | PTE_W);
+    map(DEV(2), LAPIC, 1, PTE_P | PTE_W);
+}
+
+static uint32_t reg_of(unsigned dev, unsigned off)
+{
+    return *(volatile uint32_t *)(DEV(dev) + off);
+}
+
+/* Loads in many forms, of the same instruction, and RSI's use as another operand. */
+#define LOAD(name, insn) CODE(dev_##name, "mov %rsi, %rax; xor %ecx, %ecx", insn, "")
+LOAD(mov, "mov (%rdi), %eax")
+LOAD(r13, "mov (%rdi), %r13d; mov %r13d, %eax")
+LOAD(b, "mov 3(%rdi), %al")
+LOAD(w, "movzwl (%rdi), %eax")
+LOAD(sx, "movslq (%rdi), %rax")
+LOAD(add, "add (%rdi,%rcx,4), %eax")
+LOAD(cmp, "cmp %esi, (%rdi); sete %al; movzbl %al, %eax")
+LOAD(test, "testl $0x100, (%rdi); setne %al; movzbl %al, %eax")
+LOAD(adc, "stc; adc (%rdi), %eax")
+LOAD(imul, "imul $3, (%rdi), %eax")
+LOAD(two, "mov (%rdi), %eax; add 4(%rdi), %eax; add (%rdi), %eax")
+LOAD(push, "push (%rdi); pop %rax")
+LOAD(x, "movd (%rdi), %xmm3; movd %xmm3, %eax")
+static word loaded(word va, const char *code, word v)
+{
+    word got;
+    __asm__ volatile("call *%1"
+                     : "=a"(got)
+                     : "r"(code), "D"(va), "S"(v)
+                     : "rcx", "rdx", "r9", "r13", "memory", "cc");
+    return got;
+}
+CASE(device_loads)
+{
+    devices_here();
+    write_cr4(read_cr4() | 1 << 9); /* OSFXSR */
+    for (unsigned i = 0; i < TIMES; i++) {
+        word v = i + (i & 3 ? 0 : MAGIC - i);
+        check_eq("mov", loaded(DEV(0), dev_mov, v), MAGIC);
+        check_eq("r13", loaded(DEV(0), dev_r13, v), MAGIC);
+        check_eq("w", loaded(DEV(1), dev_w, v), reg_of(1, 0) & 0xffff);
+        check_eq("sx", loaded(DEV(0), dev_sx, v), MAGIC);
+        check_eq("add", loaded(DEV(0), dev_add, v), (uint32_t)(MAGIC + v));
+        check_eq("cmp", loaded(DEV(0), dev_cmp, v), (uint32_t)v == MAGIC);
+        check_eq("test", loaded(DEV(0), dev_test, v), MAGIC >> 8 & 1);
+        check_eq("adc", loaded(DEV(0), dev_adc, v), (uint32_t)(MAGIC + v + 1));
+        check_eq("imul", loaded(DEV(0), dev_imul, v), MAGIC * 3);
+        check_eq("two", loaded(DEV(0), dev_two, v), 2 * MAGIC + reg_of(0, 4));
+        check_eq("x", loaded(DEV(0), dev_x, v), MAGIC);
+        check_eq("b", loaded(VA(0), dev_b, v), (v & ~0xfful) | data_page[4][3]);
+    }
+    for (unsigned i = 0; i < TIMES; i++) {
+        check_eq("push", (uint32_t)loaded(DEV(0), dev_push, i), MAGIC);
+    }
+}
+
+/* Stores of registers with a home and without, and of immediates; each is read again. */
+#define STORE(name, insn)                                                                          \
+    CODE(dev_##name, "mov %rsi, %rax; mov %rsi, %rcx; mov %rsi, %r9; mov %rsi, %r13", insn, "")
+STORE(rax, "mov %eax, (%rdi)")
+STORE(rcx, "mov %ecx, (%rdi)")
+STORE(rsi, "mov %esi, (%rdi)")
+STORE(sr9, "mov %r9d, (%rdi)")
+STORE(sr13, "mov %r13d, (%rdi)")
+STORE(imm, "movl $5, (%rdi)")
+STORE(stos, "cld; stosl; sub $4, %rdi")
+STORE(sum, "lea 1(%rsi), %edx; mov %edx, (%rdi)")
+STORE(xmm, "movd %esi, %xmm2; movd %xmm2, (%rdi)")
+CASE(device_stores)
+{
+    static const struct {
+        const char *code;
+        word plus;
+        bool imm;
+    } row[] = {{dev_rax, 0, false},  {dev_rcx, 0, false},  {dev_rsi, 0, false},
+               {dev_sr9, 0, false},  {dev_sr13, 0, false}, {dev_imm, 5, true},
+               {dev_stos, 0, false}, {dev_sum, 1, false},  {dev_xmm, 0, false}};
+    devices_here();
+    uint32_t before = reg_of(1, 0);
+    for (unsigned i = 0; i < TIMES * 9; i++) {
+        unsigned k = i % 9;
+        loaded(DEV(1), row[k].code, i / 9);
+        check_eq("select", reg_of(1, 0), row[k].imm ? 5 : i / 9 + row[k].plus);
+    }
+    loaded(DEV(1), dev_rcx, before);
+}
+
+/* In one block, through one register: a group. The order of writes and reads counts. */
+CASE(device_groups)
+{
+    devices_here();
+    volatile uint32_t *io = (volatile uint32_t *)DEV(1), *apic_regs = (volatile uint32_t *)DEV(2);
+    uint32_t lint = apic_regs[LVT_LINT0 / 4], rte, id;
+    for (unsigned i = 0; i < TIMES * 10; i++) {
+        uint32_t v = 0x10000 | (i & 0xff);
+        io[0] = 0x10 + 2 * 5;
+        io[IOAPIC_DATA / 4] = v;
+        rte = io[IOAPIC_DATA / 4];
+        io[0] = 0;
+        id = io[0];
+        apic_regs[LVT_LINT0 / 4] = v;
+        check_eq("entry", rte, v);
+        check_eq("select", id, 0);
+        check_eq("LINT0", apic_regs[LVT_LINT0 / 4], v);
+    }
+    apic_regs[LVT_LINT0 / 4] = lint;
+}
+
+/* The same instruction, at devices and at RAM by turns, and where nothing is. */
+CASE(device_or_memory)
+{
+    devices_here();
+    for (unsigned i = 0; i < TIMES * 4; i++) {
+        data_page[4][0] = (uint8_t)i;
+        check_eq("device", loaded(DEV(0), dev_mov, 0), MAGIC);
+        check_eq("memory", loaded(VA(0), dev_mov, 0) & 0xff, i & 0xff);
+        loaded(DEV(1), dev_rcx, i & 15);
+        loaded(VA(0), dev_rcx, i + 1);
+        check_eq("select", reg_of(1, 0), i & 15);
+        check_eq("stored", *(uint32_t *)(void *)data_page[4], i + 1);
+    }
+    for (unsigned i = 0; i < TIMES; i++) {
+        *entry(DEV(0), 1) = 0;
+        invlpg(DEV(0));
+        check_eq("vector", run(dev_mov, DEV(0), 0), PF);
+        check_eq("cr2", traps[0].cr2, DEV(0));
+        check_eq("at", last()->ip, (word)dev_mov_at);
+        map(DEV(0), VIRTIO, 1, PTE_P);
+        check_eq("again", loaded(DEV(0), dev_mov, 0), MAGIC);
+        check_eq("write", run_access(WRITE, DEV(0), false, false), read_cr0() & CR0_WP ? PF : NONE);
+    }
+}
+
+/* A store that raises an interrupt: it comes before much else is done, once, and nothing is done
+ * twice. */
+static volatile unsigned arrived;
+static bool count_arrival(struct frame *f)
+{
+    arrived++;
+    return f->vector == PF;
+}
+CODE(send_code, "sti; nop; jmp 1f; 1: mov %rsi, %rcx", "mov %ecx, (%rdi)",
+     "incl arrived_after(%rip); jmp 1f; 1: nop; jmp 1f; 1: cli")
+uint32_t arrived_after;
+CASE(device_interrupts)
+{
+    devices_here();
+    trap_hook = count_arrival;
+    for (unsigned i = 1; i <= TIMES * 4; i++) {
+        run(send_code, DEV(2) + APIC_ICR, 1 << 18 | 1 << 14 | VEC_IRQ);
+        check_eq("interrupts", arrived, i);
+        check_eq("behind", arrived_after, i);
+    }
+    trap_hook = NULL;
+}
+
+/* Watched: the same place takes the debug trap behind the access. */
+CASE(device_watched)
+{
+    devices_here();
+    for (unsigned i = 0; i < TIMES; i++) {
+        loaded(DEV(1), dev_rcx, 3);
+    }
+    resume = 1 << DB;
+    ntraps = 0;
+    write_dr0(DEV(1));
+    write_dr7(0x400 | 0xdul << 16 | 2);
+    loaded(DEV(1), dev_rcx, 4);
+    write_dr7(0x400);
+    resume = 0;
+    unsigned n = ntraps;
+    ntraps = 0;
+    check_eq("traps", n, 1);
+    check_eq("at", traps[0].f.ip, (word)dev_rcx_next);
+    check_eq("select", reg_of(1, 0), 4);
+}
+
+/* The instruction is another one, at the same place. */
+CASE(device_code_changed)
+{
+    devices_here();
+    uint8_t *p = (uint8_t *)VA(1);
+    for (unsigned i = 0; i < TIMES * 8; i++) {
+        memcpy(p, i >> 3 & 1 ? "\x8b\x07\xc3" : "\x89\xd8\xc3", 4); /* mov (%rdi)|ebx, %eax */
+        uint32_t v;
+        __asm__ volatile("call *%1" : "=a"(v) : "r"(p), "D"(DEV(0)), "b"(i) : "memory", "cc");
+        check_eq("value", v, i >> 3 & 1 ? MAGIC : i);
     }
 }

@@ -60,7 +60,7 @@ def tests_of(file):
         return STRING_TESTS | ISA_TESTS
     if file.startswith("jit/"):
         return KERNELS
-    if file == "cross.c":
+    if file in ("cross.c", "stubs_mem.c"):
         return TESTS | KERNELS
     return ISA_TESTS if "/" in file else TESTS
 

@@ -219,17 +219,27 @@ static uint64_t changed(const struct rt_env *env, enum change how, uint64_t old,
     }
 }
 
-/* The store that generated code is about to do, and its operand: vectors to env->bounce. */
-static bool take_form(struct rt_env *env, const uint8_t *p, unsigned size, unsigned regs,
+/* The store that generated code is about to do. */
+static bool read_form(const struct rt_env *env, const uint8_t *p, unsigned size, unsigned regs,
                       struct form *f)
 {
-    const struct ir_host_ctx *c = env->host;
     if (*p == 0xe9) { /* from cold code back */
         p += 5 + (int32_t)part_of(p + 1, 4);
     }
     bool carry = is_carry(p);
     if (!read_store(p + (carry ? 6 : 0), regs, f) || f->size != size ||
         (f->vector && !env->fp_live) || carry != (f->change == ADC || f->change == SBB)) {
+        return false;
+    }
+    return true;
+}
+
+/* And its operand: vectors to env->bounce. */
+static bool take_form(struct rt_env *env, const uint8_t *p, unsigned size, unsigned regs,
+                      struct form *f)
+{
+    const struct ir_host_ctx *c = env->host;
+    if (!read_form(env, p, size, regs, f)) {
         return false;
     }
     if (f->vector) {
@@ -253,6 +263,17 @@ static void update(struct rt_env *env, const struct form *f, uint8_t *a, uint8_t
     const uint8_t *from = f->vector ? env->bounce : (const uint8_t *)&new;
     copy(a, from, left);
     copy(b, from + left, f->size - left);
+}
+
+bool cross_stored(const struct rt_env *env, unsigned size, struct ir_stored *from)
+{
+    struct form f = {0};
+    const uint8_t *ret = (const uint8_t *)(uintptr_t)env->asked;
+    if (!read_form(env, ret, size, env->asked_regs, &f) || f.change != SET || f.vector) {
+        return false;
+    }
+    *from = (struct ir_stored){f.imm, f.imm ? 0 : env->host->kept_at[f.reg], f.value};
+    return true;
 }
 
 bool cross_access(struct rt_env *env, uint64_t va, unsigned what, const uint8_t *ret, unsigned regs)

@@ -122,6 +122,7 @@ static const struct ir_host x86_64_host = {
     .kill = block_kill,
     .enter = ctx_enter,
     .settle = site_settle,
+    .stored = cross_stored,
     .vec_run = vec_run,
     .disas = host_disas,
     .has = caps_has,
