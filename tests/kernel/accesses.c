@@ -345,7 +345,7 @@ static bool count_arrival(struct frame *f)
     arrived++;
     return f->vector == PF;
 }
-CODE(send_code, "sti; nop; jmp 1f; 1: mov %rsi, %rcx", "mov %ecx, (%rdi)",
+CODE(send_code, "pushq $0x202; popf; mov %rsi, %rcx", "mov %ecx, (%rdi)",
      "incl arrived_after(%rip); jmp 1f; 1: nop; jmp 1f; 1: cli")
 uint32_t arrived_after;
 CASE(device_interrupts)
