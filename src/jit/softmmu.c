@@ -128,7 +128,8 @@ static bool resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned acc
     struct jit_vcpu *jv = jit_of(env->vcpu);
     bool ok = resolve_in(env, env->mmu_idx, va, size, access, host);
     env->asked = 0;
-    if (ok && *host && inject(&jv->inject, INJECT_CROSS)) {
+    bool again = ok && *host && *host != env->bounce; /* a device's access was made */
+    if (again && inject(&jv->inject, INJECT_CROSS)) {
         jit_tlb_clear(env, env->mmu_idx, va); /* so that it comes again */
         *host = NULL;
     }
