@@ -50,7 +50,7 @@ void *jit_direct(struct jit_vcpu *jv, gpa_t gpa, unsigned size, unsigned access)
     }
     mem_write(jv->v->mem, gpa, size, value);
     if (atomic_load(&env->exit)) {
-        jv->direct_next = d->next;
+        jv->direct_bytes = d->bytes;
         return NULL;
     }
     return env->bounce;
@@ -58,9 +58,9 @@ void *jit_direct(struct jit_vcpu *jv, gpa_t gpa, unsigned size, unsigned access)
 
 enum rt_exit jit_direct_left(struct jit_vcpu *jv, uint64_t site, enum rt_exit why)
 {
-    if (jv->direct_next) {
-        jv->v->env->pc = jv->direct_next;
-        jv->direct_next = 0;
+    if (jv->direct_bytes) { /* from where the block is now: its code may have moved */
+        jv->v->env->pc += jv->direct_bytes;
+        jv->direct_bytes = 0;
         jv->direct_site = 0;
         return RT_EXIT_JUMP;
     }
@@ -91,8 +91,9 @@ static unsigned only_access(const struct ir_block *b)
 void jit_direct_learn(struct jit_vcpu *jv, const struct ir_block *b)
 {
     unsigned access = jv->direct_site && !jv->lockstep ? only_access(b) : 0;
-    if (access) {
-        *slot_of(jv, jv->direct_site) =
-            (struct jit_direct){.site = jv->direct_site, .next = jv->v->env->pc, .access = access};
+    bool wraps = jv->v->env->pc != b->pc + b->bytes; /* or jumps, which a store does not */
+    if (access && !(access == RT_WRITE && wraps)) {
+        *slot_of(jv, jv->direct_site) = (struct jit_direct){
+            .site = jv->direct_site, .bytes = (uint8_t)b->bytes, .access = (uint8_t)access};
     }
 }

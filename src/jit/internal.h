@@ -91,7 +91,7 @@ struct jit_stepped {
 #define JIT_DIRECTS 64
 struct jit_direct {
     uint64_t site; /* return address of the stub's call */
-    uint64_t next; /* pc behind its instruction */
+    uint8_t bytes; /* of its instruction */
     uint8_t access;
     bool known; /* `from` is; of a store */
     struct ir_stored from;
@@ -221,9 +221,9 @@ struct jit_vcpu {
     struct ir_host_ctx *ctx;
     struct jit_stepped stepped[32];
     struct jit_direct direct[JIT_DIRECTS];
-    uint64_t direct_site; /* of the access that left just now, to be known as direct; 0: none */
-    uint64_t direct_next; /* not 0: the store was made, and the block is to be left behind it */
-    uint8_t cross[32];    /* bytes of an instruction that crosses pages */
+    uint64_t direct_site;  /* of the access that left just now, to be known as direct; 0: none */
+    unsigned direct_bytes; /* not 0: the store was made; the block is to be left behind it */
+    uint8_t cross[32];     /* bytes of an instruction that crosses pages */
     uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
     struct jit_mail *mail;

@@ -364,6 +364,27 @@ CASE(device_interrupts)
     trap_hook = NULL;
 }
 
+/* The same, its page of code being mapped at more and more addresses. */
+CODE(moved_code, "pushq $0x202; popf; mov %rsi, %rcx", "mov %ecx, (%rdi)",
+     "mov $arrived_after, %rax; incl (%rax); jmp 1f; 1: cli")
+CASE(device_code_moves)
+{
+    devices_here();
+    memcpy(data_page[5] + 100, moved_code, 64);
+    arrived_after = 0;
+    arrived = 0;
+    trap_hook = count_arrival;
+    for (unsigned i = 0; i < TIMES * 8; i++) {
+        word page = DEV(4 + i / 8 % 7);
+        map(page, data_pa(5), 1, PTE_P);
+        run((const void *)(page + 100), i & 1 ? DEV(2) + APIC_ICR : DEV(1),
+            i & 1 ? 1 << 18 | 1 << 14 | VEC_IRQ : 0);
+        check_eq("interrupts", arrived, (i + 1) / 2);
+        check_eq("behind", arrived_after, i + 1);
+    }
+    trap_hook = NULL;
+}
+
 /* Watched: the same place takes the debug trap behind the access. */
 CASE(device_watched)
 {
