@@ -385,6 +385,31 @@ CASE(device_code_moves)
     trap_hook = NULL;
 }
 
+/* The same in a process: its page is at one address only. */
+CODE(user_code, "mov %rsi, %rcx", "mov %ecx, (%rdi)", "nop; jmp 1f; 1: int $0x30")
+CASE(device_user_code_moves)
+{
+    devices_here();
+    map(DEV(1), IOAPIC, 1, PTE_ALL);
+    map(DEV(2), LAPIC, 1, PTE_ALL);
+    memcpy(data_page[5] + 100, user_code, 64);
+    arrived = 0;
+    trap_hook = count_arrival;
+    user_flags = 2 | F_IF;
+    for (unsigned i = 0; i < TIMES * 8; i++) {
+        word page = DEV(4 + i / 8 % 37);
+        map(page, data_pa(5), 1, PTE_P | PTE_U);
+        unsigned vector = run_user((const void *)(page + 100), i & 1 ? DEV(2) + APIC_ICR : DEV(1),
+                                   i & 1 ? 1 << 18 | 1 << 14 | VEC_IRQ : 0);
+        check_eq("vector", vector, i & 1 ? VEC_IRQ : NONE);
+        check_eq("interrupts", arrived, (i + 1) / 2);
+        *entry(page, 1) = 0;
+        invlpg(page);
+    }
+    user_flags = 2;
+    trap_hook = NULL;
+}
+
 /* Watched: the same place takes the debug trap behind the access. */
 CASE(device_watched)
 {
