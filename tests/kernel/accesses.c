@@ -399,8 +399,9 @@ CASE(device_user_code_moves)
     for (unsigned i = 0; i < TIMES * 8; i++) {
         word page = DEV(4 + i / 8 % 37);
         map(page, data_pa(5), 1, PTE_P | PTE_U);
-        unsigned vector = run_user((const void *)(page + 100), i & 1 ? DEV(2) + APIC_ICR : DEV(1),
-                                   i & 1 ? 1 << 18 | 1 << 14 | VEC_IRQ : 0);
+        unsigned vector =
+            run_user((const void *)(page + 100 - USER_BASE), i & 1 ? DEV(2) + APIC_ICR : DEV(1),
+                     i & 1 ? 1 << 18 | 1 << 14 | VEC_IRQ : 0);
         check_eq("vector", vector, i & 1 ? VEC_IRQ : NONE);
         check_eq("interrupts", arrived, (i + 1) / 2);
         *entry(page, 1) = 0;
