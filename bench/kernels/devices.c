@@ -64,7 +64,7 @@ static uint64_t port(unsigned long n)
 }
 
 const struct kernel device_kernels[] = {
-    {"mmio-read", "devices", mmio_read, 500000, NEEDS_MICROVM},
-    {"mmio-write", "devices", mmio_write, 500000, NEEDS_MICROVM},
-    {"port-io", "devices", port, 500000, NEEDS_MICROVM},
+    {"mmio-read", "devices", mmio_read, 2000000, NEEDS_MICROVM},
+    {"mmio-write", "devices", mmio_write, 2000000, NEEDS_MICROVM},
+    {"port-io", "devices", port, 1000000, NEEDS_MICROVM},
     {0}};

@@ -184,6 +184,21 @@ static uint64_t load_cross(unsigned long n)
     return sum;
 }
 
+/* The same, added to, and counted up. */
+static uint64_t rmw_cross(unsigned long n)
+{
+    uint8_t *a = pages(4, 3);
+    uint64_t i = n;
+    while (i--) {
+        uint8_t *p = a + PAGE * (1 + i % 3) - 3;
+        __asm__ volatile("add %1, %0; incl 4%0" : "+m"(*(uint64_t *)(void *)p) : "r"(i) : "cc");
+        __asm__ volatile("xorl $0x55, %0" : "+m"(*(uint32_t *)(void *)p) : : "cc");
+    }
+    uint64_t sum = sum_of(a, 4 * PAGE);
+    free(a);
+    return sum;
+}
+
 /* Vectors of 16 bytes stored one after the other, all misaligned: one in 256 crosses. */
 static uint64_t store_misaligned(unsigned long n)
 {
@@ -212,5 +227,6 @@ const struct kernel string_kernels[] = {{"rep-movsb-64", "strings", movsb_64, 50
                                         {"rep-scasb-20", "strings", scasb_20, 2000000},
                                         {"store-cross", "strings", store_cross, 2000000},
                                         {"load-cross", "strings", load_cross, 4000000},
+                                        {"rmw-cross", "strings", rmw_cross, 2000000},
                                         {"store-misaligned", "strings", store_misaligned, 10000},
                                         {0}};

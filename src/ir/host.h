@@ -79,6 +79,13 @@ struct ir_host_config {
     const uint8_t *code_lo, *code_hi; /* executable view of all code memory of this context */
 };
 
+/* A constant, or in env at `off`. */
+struct ir_stored {
+    bool constant;
+    uint32_t off;
+    uint64_t value;
+};
+
 struct ir_host {
     const char *name;
     /* Emits the stubs into *buf and moves its ends past them. NULL and *err on failure. */
@@ -110,6 +117,9 @@ struct ir_host {
      * env->pc to the instruction's, clears env->site and gives the reason to go by. */
     enum rt_exit (*settle)(const struct ir_host_ctx *, struct rt_env *, const struct ir_code *code,
                            enum rt_exit why);
+    /* In resolve(), for the memory stub that asks (env->asked): where the integer store there finds
+     * what it stores. That holds for all later times. False: it is something else. */
+    bool (*stored)(const struct rt_env *, unsigned size, struct ir_stored *);
     /*
      * Runs one vector or FPU instruction on the guest vectors in env (not live). `mem` is the host
      * address of the memory operand, aligned if vec->aligned. False: the host cannot do it.

@@ -23,6 +23,7 @@
 #define RT_PAGE_BITS 12
 #define RT_PAGE_SIZE 4096u
 #define RT_BIAS 128
+#define RT_ASKED_GROUP 1
 
 /* One page the guest may read (write) at tag_r (tag_w): host address of the page's first byte. */
 struct rt_tlb_entry {
@@ -122,7 +123,11 @@ struct rt_env {
     uint8_t bounce[64];  /* what a load over two pages reads */
     uint64_t base_guard; /* delta of an invalid line; set by the back end's attach() */
     void *jump_empty;    /* code of cleared entries of `jump`; set by the back end's attach() */
-    uint64_t to_line[7]; /* what follows begins at a cache line, as env does */
+    /* While memory stubs are in resolve(): the access' return address; RT_ASKED_GROUP: of a group;
+     * 0: it is not a stub that asks. What registers its address may be in, as in cross_access(). */
+    uint64_t asked;
+    uint32_t asked_regs;
+    uint64_t to_line[5]; /* what follows begins at a cache line, as env does */
     struct rt_base base[RT_MODES][RT_BASES + RT_LEADS];
     uint16_t scatter[RT_SCATTER];     /* by return address; at 0 the access better use the table */
     struct rt_plain plain[RT_PLAINS]; /* slot: site >> 3, modulo */

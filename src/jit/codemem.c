@@ -152,6 +152,7 @@ void codemem_keep(struct codemem *cm)
     assert(cm->arena == 0 && cm->next == 1);
     cm->keep_hot = (size_t)(cm->cur.hot - cm->rw);
     cm->keep_cold = (size_t)(cm->cur.cold - cm->rw) - CODEMEM_HOT;
+    cm->cold_ready = page_down(cm->cur.cold); /* what is kept there is for later */
 }
 
 unsigned codemem_arena_of(const struct codemem *cm, const void *rw)
@@ -162,10 +163,12 @@ unsigned codemem_arena_of(const struct codemem *cm, const void *rw)
 void codemem_begin_write(struct codemem *cm)
 {
     struct ir_codebuf *c = &cm->cur;
-    bool first = !cm->keep_hot; /* stubs come first, and are more than a chunk */
+    bool first = !cm->keep_hot; /* stubs come first, and are more than a chunk, all hot */
     populate(&cm->hot_ready, c->hot, c->hot_end, c->to_rx, CODEMEM_CHUNK << 2 * first);
-    populate(&cm->cold_ready, c->cold, c->cold_end, c->to_rx, CODEMEM_CHUNK << first);
-    populate(&cm->data_ready, c->data, c->data_end, 0, CODEMEM_CHUNK);
+    if (!first) {
+        populate(&cm->cold_ready, c->cold, c->cold_end, c->to_rx, CODEMEM_CHUNK);
+        populate(&cm->data_ready, c->data, c->data_end, 0, CODEMEM_CHUNK);
+    }
     if (cm->rx == cm->rw) {
         mprotect(cm->rw, cm->size, PROT_READ | PROT_WRITE);
     }

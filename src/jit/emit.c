@@ -18,6 +18,7 @@ static void forget_jumps(struct rt_env *env)
         env->jump[i] = (struct rt_jump_entry){0};
     }
     memset(env->plain, 0, sizeof(env->plain));
+    memset(jit_of(env->vcpu)->direct, 0, sizeof(jit_of(env->vcpu)->direct));
 }
 
 static void free_arena(struct jit_vcpu *jv, struct jit_arena *a)

@@ -87,6 +87,16 @@ struct jit_stepped {
     struct ir_block *ir;
 };
 
+/* direct.c: an access to a device that may be made by the stub that misses; site 0: none */
+#define JIT_DIRECTS 64
+struct jit_direct {
+    uint64_t site; /* return address of the stub's call */
+    uint8_t bytes; /* of its instruction */
+    uint8_t access;
+    bool known; /* `from` is; of a store */
+    struct ir_stored from;
+};
+
 /* The blocks in one arena of code memory, in the order of their addresses. */
 struct jit_arena {
     struct jit_block **block;
@@ -217,7 +227,10 @@ struct jit_vcpu {
     const struct ir_host *host;
     struct ir_host_ctx *ctx;
     struct jit_stepped stepped[32];
-    uint8_t cross[32];                 /* bytes of an instruction that crosses pages */
+    struct jit_direct direct[JIT_DIRECTS];
+    uint64_t direct_site;  /* of the access that left just now, to be known as direct; 0: none */
+    unsigned direct_bytes; /* not 0: the store was made; the block is to be left behind it */
+    uint8_t cross[32];     /* bytes of an instruction that crosses pages */
     uint8_t snapshot[JIT_CHECK_BYTES]; /* bytes of a checked page while they are translated */
     pthread_mutex_t mail_lock;
     struct jit_mail *mail;
@@ -392,6 +405,15 @@ void jit_promote(struct jit_vcpu *, struct jit_block *);       /* makes tier 1 c
 /* stepped.c: as jit_lift_one(), but remembers. */
 const struct ir_block *jit_lift_step(struct jit_vcpu *, uint64_t pc);
 void jit_stepped_free(struct jit_vcpu *);
+
+/* direct.c */
+/* An access to a device at gpa that a stub asks for (env->asked) is made, if it can be: where
+ * generated code is to make it once more, or NULL. */
+void *jit_direct(struct jit_vcpu *, gpa_t gpa, unsigned size, unsigned access);
+/* Generated code was left at env->site for that reason; the one to go by. */
+enum rt_exit jit_direct_left(struct jit_vcpu *, uint64_t site, enum rt_exit why);
+/* The instruction left at was interpreted: `b`. */
+void jit_direct_learn(struct jit_vcpu *, const struct ir_block *b);
 
 /* checked.c */
 bool jit_page_checked(const struct jit_vcpu *, ram_off_t off);

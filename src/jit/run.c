@@ -57,7 +57,10 @@ bool jit_step(struct jit_vcpu *jv)
         atomic_store(&env->exit, 1);
     } else if (why == RT_EXIT_FAULT) {
         jit_deliver(jv);
+    } else {
+        jit_direct_learn(jv, b);
     }
+    jv->direct_site = 0;
     return why != RT_EXIT_FAULT;
 }
 
@@ -69,6 +72,7 @@ enum rt_exit jit_enter_code(struct jit_vcpu *jv, const void *entry)
         struct jit_block *b = jit_block_at(jv, env->site);
         jv->plain_site = env->site;
         why = jv->host->settle(jv->ctx, env, &b->code, why);
+        why = jit_direct_left(jv, jv->plain_site, why);
         if (why == RT_EXIT_SCATTER) {
             jit_hints_count(jv, b);
             why = RT_EXIT_STEP;

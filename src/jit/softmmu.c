@@ -72,6 +72,7 @@ static bool resolve_page(struct jit_vcpu *jv, unsigned idx, gva_t va, unsigned s
     }
     if (!k->ram) {
         jv->stats.slow_device++;
+        *host = jit_direct(jv, k->gpa + in_page, size, access);
         return true;
     }
     if (inject(&jv->inject, INJECT_TLB)) {
@@ -106,6 +107,7 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
     if (size <= left) {
         return resolve_page(jv, idx, va, size, access, host);
     }
+    env->asked = 0;
     void *second = NULL;
     bool ok = resolve_page(jv, idx, va, left, access, host) &&
               resolve_page(jv, idx, va + left, size - left, access, &second);
@@ -123,8 +125,11 @@ static bool resolve_in(struct rt_env *env, unsigned idx, gva_t va, unsigned size
 
 static bool resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned access, void **host)
 {
+    struct jit_vcpu *jv = jit_of(env->vcpu);
     bool ok = resolve_in(env, env->mmu_idx, va, size, access, host);
-    if (ok && *host && inject(&jit_of(env->vcpu)->inject, INJECT_CROSS)) {
+    env->asked = 0;
+    bool again = ok && *host && *host != env->bounce; /* a device's access was made */
+    if (again && inject(&jv->inject, INJECT_CROSS)) {
         jit_tlb_clear(env, env->mmu_idx, va); /* so that it comes again */
         *host = NULL;
     }

@@ -12,7 +12,7 @@ struct jit_options;
 #define JIT_STATS(X)                                                                       \
     X(blocks) X(emitted) X(guest_insns) X(guest_bytes) X(hot_bytes) X(cold_bytes)          \
     X(translate_ns)                                                                        \
-    X(enters) X(links) X(links_stale) X(links_early) X(faults) X(steps) X(steps_held) X(slow_device)      \
+    X(enters) X(links) X(links_stale) X(links_early) X(faults) X(steps) X(steps_held) X(slow_device) X(direct) \
     X(slow_code) X(slow_cross) X(walks) X(refills) X(flushes) X(flushes_nonglobal)         \
     X(switches) X(switches_kept) X(flushes_page) X(flushes_code) X(flushes_survived) X(invalidated) X(evicted) \
     X(translated_again) X(moved) X(slow_reads) X(slow_writes) X(warmed) X(scattered)               \

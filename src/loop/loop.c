@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -210,6 +212,24 @@ void loop_run(struct loop *loop)
         loop_drop_gone(loop);
     } while (!atomic_load(&loop->stop));
     atomic_store(&loop->stop, false);
+}
+
+/* Linux 6.12 lets a thread with a shorter slice in front of one whose slice is not over; before,
+ * and in sandboxes that forbid the call, everything stays as it was. 100 us is the least there is.
+ */
+void loop_prompt(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attr = {.size = 0};
+    if (!syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) && attr.policy == SCHED_OTHER) {
+        attr.runtime = 100000;
+        syscall(SYS_sched_setattr, 0, &attr, 0);
+    }
 }
 
 void loop_stop(struct loop *loop)

@@ -33,4 +33,8 @@ int loop_add_clock(struct loop *loop, struct clock *clock);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* For the loop's thread, which has little to do at a time, but at once: asks the host's scheduler
+ * for short slices. Threads that it makes from then on inherit that. */
+void loop_prompt(void);
+
 #endif

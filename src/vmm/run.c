@@ -268,6 +268,7 @@ static int run_loop(struct run *r, struct err *err)
     if (!r->o->paused) {
         machine_resume(m);
     }
+    loop_prompt();
     do {
         loop_run(r->loop);
     } while (!run_request(r, &status, err));

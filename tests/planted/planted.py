@@ -26,7 +26,8 @@ FOLDER = "src/host/x86_64"
 DIFF, T1, LOOPS = "tests/isa/x86/x86_diff", "tests/host/t1_test", "tests/host/t1_loops"
 MOVES = "tests/isa/x86/moves_test"
 BULK = "src/isa/x86/x86_string_bulk_test"
-OTHERS = [BULK, MOVES, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments", "tests/kernel/kernel-moves"]
+OTHERS = [BULK, MOVES, "lodge", "tests/kernel/kernel-strings", "tests/kernel/kernel-segments",
+          "tests/kernel/kernel-moves", "tests/kernel/kernel-accesses"]
 LIMIT = 120  # seconds a test may take: what hangs is found
 TESTS = {
     "single": [DIFF, "--count", "150000", "--quiet", "--max-failures", "1"],
@@ -45,6 +46,8 @@ KERNELS = {  # of what only kernels do
     "kernel-strings": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-strings", "t1",
                        "--device=virtio-rng-device"],
     "kernel-segments": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-segments", "t1"],
+    "kernel-accesses": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-accesses", "t1",
+                        "--device=virtio-rng-device"],
     "kernel-moves": ["../tests/kernel/run.py", "./lodge", "tests/kernel/kernel-moves", "t1"],
 }
 MOVE_TESTS = {"moves": [MOVES]}  # of what code has of its own address
@@ -63,7 +66,7 @@ def tests_of(file, what):
         return STRING_TESTS | ISA_TESTS
     if file.startswith("jit/"):
         return KERNELS
-    if file == "cross.c":
+    if file in ("cross.c", "stubs_mem.c"):
         return TESTS | KERNELS
     return ISA_TESTS if "/" in file else TESTS
 

@@ -1,12 +1,14 @@
 /*
  * Accesses over two pages that the soft TLB has both: a load reads a copy (env->bounce); for a
  * store, the store instruction that generated code is about to do is looked at, its value goes to
- * the two pages, and the instruction itself then writes to the copy, where it does no harm.
+ * the two pages, and the instruction itself then writes to the copy, where it does no harm. A
+ * read-modify-write is computed here, too; the instruction then does it once more with a copy of
+ * what was there before, for its flags and the old value.
  *
  * This file is compiled without vector registers: the guest's stay where they are.
  *
- * Does not do: stores in other forms than those of a plain store (read-modify-write, parts of
- * vectors), pages that are not in the soft TLB: those go the way of every miss.
+ * Does not do: stores in other forms than those of one instruction (locked ones, shifts of memory,
+ * parts of vectors), pages that are not in the soft TLB: those go the way of every miss.
  */
 #include "host/x86_64/ctx.h"
 
@@ -20,10 +22,16 @@ typedef uint64_t any64 __attribute__((aligned(1), may_alias));
 typedef uint32_t any32 __attribute__((aligned(1), may_alias));
 typedef uint16_t any16 __attribute__((aligned(1), may_alias));
 
-/* A store as far as it was read: from `reg`, or an immediate. */
+/* What a store makes of the bytes that were there: numbers as in opcodes, and those behind. */
+enum change { ADD, OR, ADC, SBB, AND, SUB, XOR, CMP, NEG, SET };
+
+/* A store as far as it was read: its operand is `reg`, or `value` if `imm`. */
 struct form {
     unsigned size, reg;
+    enum change change;
     bool imm, vector;
+    unsigned imm_bytes; /* of `value`, that are in the instruction */
+    uint64_t value;
 };
 
 static uint64_t part_of(const uint8_t *p, unsigned n)
@@ -68,12 +76,59 @@ static const uint8_t *behind_modrm(const uint8_t *p, unsigned rex, unsigned regs
     return p + 1 + sib + (mod == 1 ? 1 : mod == 2 ? 4 : 0);
 }
 
-/* MOV from a register or an immediate. */
-static bool read_integer(struct form *f, uint8_t opcode, unsigned rex, bool p66)
+static void immediate(struct form *f, unsigned bytes, uint64_t value)
 {
-    f->imm = opcode >= 0xc6;
+    f->imm = true;
+    f->imm_bytes = bytes;
+    f->value = value;
+}
+
+/* Opcodes whose number goes on in ModRM's field. */
+static bool read_unary(struct form *f, uint8_t opcode, unsigned field)
+{
+    immediate(f, 0, 1);
+    if (opcode >= 0xfe) { /* INC DEC */
+        f->change = field ? SUB : ADD;
+        return field <= 1;
+    }
+    if (field == 2) { /* NOT */
+        f->change = XOR;
+        f->value = ~0ull;
+        return true;
+    }
+    f->change = NEG;
+    return field == 3;
+}
+
+/* MOV and the ALU's instructions, from a register or an immediate. */
+static bool read_integer(struct form *f, uint8_t opcode, unsigned field, unsigned rex, bool p66)
+{
     f->size = !(opcode & 1) ? 1 : rex & REX_W ? 8 : p66 ? 2 : 4;
-    return opcode == 0x88 || opcode == 0x89 || opcode == 0xc6 || opcode == 0xc7;
+    unsigned whole = f->size == 8 ? 4 : f->size;
+    switch (opcode) {
+    case 0x88:
+    case 0x89: return true;
+    case 0xc6:
+    case 0xc7: immediate(f, whole, 0); return true;
+    case 0x80:
+    case 0x81:
+    case 0x83:
+        immediate(f, opcode == 0x83 ? 1 : whole, 0);
+        f->change = (enum change)field;
+        return field != CMP;
+    case 0xf6:
+    case 0xf7:
+    case 0xfe:
+    case 0xff: return read_unary(f, opcode, field);
+    default: f->change = (enum change)(opcode >> 3); return !(opcode & 6) && opcode < CMP << 3;
+    }
+}
+
+static bool read_xadd(struct form *f, uint8_t opcode, unsigned rex, bool p66)
+{
+    f->change = ADD;
+    f->size = !(opcode & 1) ? 1 : rex & REX_W ? 8 : p66 ? 2 : 4;
+    return true;
 }
 
 /* Stores of whole vectors, and of one element at the bottom; pp: 0 none, 1 66, 2 F3, 3 F2. */
@@ -93,10 +148,11 @@ static bool read_vector(struct form *f, uint8_t opcode, unsigned pp, bool wide)
     return opcode == 0x7f && pp == 2; /* MOVDQU */
 }
 
-/* From the opcode on. The operand's bytes, if an immediate, are behind ModRM: *imm. */
-static bool read_store(const uint8_t *p, unsigned regs, struct form *f, const uint8_t **imm)
+/* An instruction that stores at the address in `regs`. */
+static bool read_store(const uint8_t *p, unsigned regs, struct form *f)
 {
     unsigned rex = 0, pp = 0;
+    f->change = SET;
     bool wide = false, vex = *p == 0xc4 || *p == 0xc5;
     if (*p == 0xc5) {
         rex = p[1] & 0x80 ? 0 : REX_R;
@@ -118,39 +174,105 @@ static bool read_store(const uint8_t *p, unsigned regs, struct form *f, const ui
         }
         rex = (*p & 0xf0) == 0x40 ? *p++ : 0;
     }
-    bool vector = vex || *p == 0x0f;
-    p += vector && !vex;
-    bool known = vector ? read_vector(f, *p, pp, wide) : read_integer(f, *p, rex, pp == 1);
-    f->reg = (p[1] >> 3 & 7) | (rex & REX_R) << 1;
+    bool vector = vex || *p == 0x0f, xadd = false;
+    if (vector && !vex) {
+        p++;
+        xadd = (*p & 0xfe) == 0xc0;
+        vector = !xadd;
+    }
+    unsigned field = p[1] >> 3 & 7;
+    bool known = xadd     ? read_xadd(f, *p, rex, pp == 1)
+                 : vector ? read_vector(f, *p, pp, wide)
+                          : read_integer(f, *p, field, rex, pp == 1);
+    f->reg = field | (rex & REX_R) << 1;
     if (!vector && f->size == 1 && !f->imm && !rex && f->reg >= 4) {
         return false; /* AH and its like */
     }
-    *imm = behind_modrm(p + 1, rex, regs);
-    return known && *imm;
+    const uint8_t *imm = behind_modrm(p + 1, rex, regs);
+    if (imm && f->imm_bytes) {
+        unsigned unused = 64 - 8 * f->imm_bytes;
+        f->value = (uint64_t)((int64_t)(part_of(imm, f->imm_bytes) << unused) >> unused);
+    }
+    return known && imm;
 }
 
-/* The value that the instruction at p is about to store, in env->bounce. */
-static bool take_value(struct rt_env *env, const uint8_t *p, unsigned size, unsigned regs)
+/* bt [env->flags], 8: the carry of an ADC or SBB */
+static bool is_carry(const uint8_t *p)
 {
-    const struct ir_host_ctx *c = env->host;
-    struct form f = {0};
-    const uint8_t *imm;
+    return p[0] == 0x41 && p[1] == 0x0f && p[2] == 0xba && p[3] == 0x67 &&
+           p[4] == offsetof(struct rt_env, flags) - RT_BIAS && p[5] == 8;
+}
+
+static uint64_t changed(const struct rt_env *env, enum change how, uint64_t old, uint64_t x)
+{
+    unsigned carry = env->flags >> 8 & 1;
+    switch (how) {
+    case ADD: return old + x;
+    case OR: return old | x;
+    case ADC: return old + x + carry;
+    case SBB: return old - x - carry;
+    case AND: return old & x;
+    case SUB: return old - x;
+    case XOR: return old ^ x;
+    case NEG: return 0 - old;
+    default: return x;
+    }
+}
+
+/* The store that generated code is about to do. */
+static bool read_form(const struct rt_env *env, const uint8_t *p, unsigned size, unsigned regs,
+                      struct form *f)
+{
     if (*p == 0xe9) { /* from cold code back */
         p += 5 + (int32_t)part_of(p + 1, 4);
     }
-    if (!read_store(p, regs, &f, &imm) || f.size != size || (f.vector && !env->fp_live)) {
+    bool carry = is_carry(p);
+    if (!read_store(p + (carry ? 6 : 0), regs, f) || f->size != size ||
+        (f->vector && !env->fp_live) || carry != (f->change == ADC || f->change == SBB)) {
         return false;
     }
-    if (f.vector) {
-        c->spill[f.reg](env);
-        return true;
+    return true;
+}
+
+/* And its operand: vectors to env->bounce. */
+static bool take_form(struct rt_env *env, const uint8_t *p, unsigned size, unsigned regs,
+                      struct form *f)
+{
+    const struct ir_host_ctx *c = env->host;
+    if (!read_form(env, p, size, regs, f)) {
+        return false;
     }
-    any64 *to = (any64 *)(void *)env->bounce;
-    if (!f.imm) {
-        *to = *(const any64 *)(const void *)((const char *)env + c->kept_at[f.reg]);
-    } else {
-        *to = size == 8 ? (uint64_t)(int64_t)(int32_t)part_of(imm, 4) : part_of(imm, size);
+    if (f->vector) {
+        c->spill[f->reg](env);
+    } else if (!f->imm) {
+        f->value = *(const any64 *)(const void *)((const char *)env + c->kept_at[f->reg]);
     }
+    return true;
+}
+
+/* The bytes at `a` and, from `left` on, at `b`: their new value there, the old one in env->bounce.
+ */
+static void update(struct rt_env *env, const struct form *f, uint8_t *a, uint8_t *b, unsigned left)
+{
+    uint64_t new = f->value;
+    if (f->change != SET) {
+        copy(env->bounce, a, left);
+        copy(env->bounce + left, b, f->size - left);
+        new = changed(env, f->change, part_of(env->bounce, f->size), f->value);
+    }
+    const uint8_t *from = f->vector ? env->bounce : (const uint8_t *)&new;
+    copy(a, from, left);
+    copy(b, from + left, f->size - left);
+}
+
+bool cross_stored(const struct rt_env *env, unsigned size, struct ir_stored *from)
+{
+    struct form f = {0};
+    const uint8_t *ret = (const uint8_t *)(uintptr_t)env->asked;
+    if (!read_form(env, ret, size, env->asked_regs, &f) || f.change != SET || f.vector) {
+        return false;
+    }
+    *from = (struct ir_stored){f.imm, f.imm ? 0 : env->host->kept_at[f.reg], f.value};
     return true;
 }
 
@@ -172,10 +294,10 @@ bool cross_access(struct rt_env *env, uint64_t va, unsigned what, const uint8_t 
         copy(env->bounce + left, second, size - left);
         return true;
     }
-    if (!take_value(env, ret, size, regs)) {
+    struct form f = {0};
+    if (!take_form(env, ret, size, regs, &f)) {
         return false;
     }
-    copy(first, env->bounce, left);
-    copy(second, env->bounce + left, size - left);
+    update(env, &f, first, second, left);
     return true;
 }

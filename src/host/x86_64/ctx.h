@@ -118,6 +118,7 @@ void tlb_check(const struct ir_host_ctx *, struct enc *, unsigned t, unsigned u,
  * about to be done being at `ret` with base register regs & 15 or index regs >> 8. True: generated
  * code is to access env->bounce. */
 bool cross_access(struct rt_env *, uint64_t va, unsigned what, const uint8_t *ret, unsigned regs);
+bool cross_stored(const struct rt_env *, unsigned size, struct ir_stored *); /* ir_host.stored */
 void jump_cached(struct ir_host_ctx *, struct enc *, uint8_t **poll);
 
 struct ir_code;

@@ -123,6 +123,7 @@ static const struct ir_host x86_64_host = {
     .move = block_move,
     .enter = ctx_enter,
     .settle = site_settle,
+    .stored = cross_stored,
     .vec_run = vec_run,
     .disas = host_disas,
     .has = caps_has,

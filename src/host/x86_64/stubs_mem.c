@@ -23,13 +23,15 @@ struct failed {
 };
 
 /*
- * Calls resolve() for the address in rsi, size in edx, access in ecx; guest registers and vectors
- * are in env, whether the latter were live is in ebp. The host address goes to host_save[1], guest
- * registers and vectors are where they were.
+ * Calls resolve() for the address in rsi, size in edx, access in ecx, made at the return address in
+ * rax; guest registers and vectors are in env, whether the latter were live is in ebp. The host
+ * address goes to host_save[1], guest registers and vectors are where they were.
  */
-static struct failed ask_c(struct ir_host_ctx *c, struct enc *e)
+static struct failed ask_c(struct ir_host_ctx *c, struct enc *e, unsigned t, unsigned u)
 {
     struct failed f;
+    x_mov_rm_r(e, IR_I64, ENV(asked), X_RAX);
+    x_mov_rm_i(e, IR_I32, ENV(asked_regs), (int32_t)(t | u << 8));
     x_lea(e, IR_I64, X_RDI, x_m(X_ENV, -RT_BIAS));
     x_lea(e, IR_I64, X_R8, ENV(host_save[1]));
     stub_to_c_stack(e);
@@ -173,7 +175,8 @@ static void emit_miss(struct ir_host_ctx *c, struct enc *e, unsigned ti, unsigne
     x_mov_r_rm(e, IR_I32, X_RCX, x_r(X_RDX));
     x_shift_rm_i(e, X_SHR, IR_I32, x_r(X_RDX), 2);
     x_alu_rm_i(e, X_AND, IR_I32, x_r(X_RCX), 3);
-    struct failed failed = ask_c(c, e);
+    x_mov_r_rm(e, IR_I64, X_RAX, x_m(X_RSP, 0));
+    struct failed failed = ask_c(c, e, t, u);
     x_mov_r_rm(e, IR_I64, t, ENV(host_save[1]));
     x_alu_r_rm(e, X_XOR, IR_I32, u, x_r(u));
     x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
@@ -401,7 +404,12 @@ static void emit_base_slow(struct ir_host_ctx *c, struct enc *e, unsigned ti, un
     x_alu_r_rm(e, X_ADD, IR_I64, X_RSI, x_r(t));
     stub_save_vec_if_live(c, e);
     field_of_param(e, X_RDX, PARAM_SIZE_SHIFT, 63, 16);
-    struct failed failed = ask_c(c, e);
+    x_mov_r_i64(e, X_RAX, RT_ASKED_GROUP);
+    x_test_rm_i(e, IR_I32, x_m(X_RSP, 16), PARAM_GROUP);
+    uint8_t *group = x_jcc(e, IR_CC_NE);
+    x_mov_r_rm(e, IR_I64, X_RAX, x_m(X_RSP, 8));
+    x_patch_here(e, group);
+    struct failed failed = ask_c(c, e, t, u);
     x_mov_r_rm(e, IR_I64, t, ENV(host_save[2]));
     x_mov_r_rm(e, IR_I64, other, ENV(host_save[0]));
     x_ret(e);
@@ -411,7 +419,7 @@ static void emit_base_slow(struct ir_host_ctx *c, struct enc *e, unsigned ti, un
 
     c->base_alone[ti][ui] = e->p;
     x_test_rm_i(e, IR_I32, x_m(X_RSP, 8), PARAM_GROUP);
-    uint8_t *group = x_jcc(e, IR_CC_NE);
+    group = x_jcc(e, IR_CC_NE);
     x_mov_r_rm(e, IR_I64, u, ENV(host_save[1]));
     x_alu_r_rm(e, X_SUB, IR_I64, u, x_r(t));
     x_ret_pop(e, 8);
