@@ -199,11 +199,11 @@ def fuzz(s):
     """Every fuzz target from its corpus; what is found in a folder of its own is kept between runs."""
     s.need("clang", "meson", "ninja")
     build = s.setup("build", "clang", "-Dfuzz=true", "-Dtests=disabled")
-    said, bad = [], []
+    minutes = s.args.minutes or 10
+    said, bad, seconds = [], [], int(minutes * 60)
     for target in sorted(os.listdir("tests/fuzz/corpus")):
         found = s.path("found-" + target)
         os.makedirs(found, exist_ok=True)
-        seconds = int(s.args.minutes * 60)
         status, out = s.run([f"{build}/tests/fuzz/fuzz_{target}", f"-max_total_time={seconds}", "-close_fd_mask=3",
                              "-timeout=60", "-rss_limit_mb=3000", "-print_final_stats=1", found,
                              os.path.abspath(f"tests/fuzz/corpus/{target}")], target + ".log",
@@ -215,4 +215,4 @@ def fuzz(s):
             bad.append(f"{target}: status {status} {' '.join(crash[:1])}")
     if bad:
         raise Fail(f"{', '.join(said)}; failed: {', '.join(bad)}; see {s.work}")
-    return f"{', '.join(said)}, {s.args.minutes:g} minutes each"
+    return f"{', '.join(said)}, {minutes:g} minutes each"
