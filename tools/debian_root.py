@@ -1,5 +1,5 @@
 """A Debian 12 root file system as a disk image, by mmdebstrap and mke2fs: no loop device, and no root
-where user namespaces work. tools/soak (debian-root) and bench/apps.py make theirs with it."""
+where user namespaces work. tools/soak (debian-root, stress4) and bench/apps.py make theirs with it."""
 
 
 def command(image, packages, size, hooks=(), mirror=None):
