@@ -19,12 +19,18 @@
 #define MAX_INSNS 64
 #define TIMED_ONE_IN 16 /* translations: reading the clock takes as long as a short one */
 
-/* Announces that this vCPU is about to have translations of a page (C2). */
+static bool claimed(const struct jit_vcpu *jv, const struct ram *ram, ram_off_t off)
+{
+    return atomic_load(&ram->code_pages[(off - ram->base) >> RT_PAGE_BITS]) >> jv->v->index & 1;
+}
+
+/* Announces that this vCPU is about to have translations of a page (C2). Others may run meanwhile,
+ * and there may be mail: what was known of pages and blocks before is to be looked at again. */
 static void claim_page(struct jit_vcpu *jv, struct ram *ram, ram_off_t off)
 {
     _Atomic uint8_t *byte = &ram->code_pages[(off - ram->base) >> RT_PAGE_BITS];
     uint8_t bit = (uint8_t)(1u << jv->v->index);
-    if (atomic_load(byte) & bit) {
+    if (claimed(jv, ram, off)) {
         return;
     }
     if (jv->jm->count == 1) {
@@ -53,6 +59,26 @@ struct source {
     const uint8_t *where[2]; /* in guest RAM: the first byte, those in the second page */
 };
 
+static void unclaim_checked(struct jit_vcpu *jv, ram_off_t off)
+{
+    if (jit_page_checked(jv, off)) {
+        jit_unclaim(jv, jit_page_of(off));
+    }
+}
+
+/* Both pages of an instruction that crosses, or none and the block is to be checked. Mail that
+ * comes with a claim may drop the other page's last block and with it its claim. */
+static void claim_second(struct jit_vcpu *jv, struct source *s, const struct jit_itlb *next)
+{
+    while (!(s->checked |= jit_page_checked(jv, s->off) || jit_page_checked(jv, next->off)) &&
+           !(claimed(jv, s->first->ram, s->off) && claimed(jv, next->ram, next->off))) {
+        claim_page(jv, s->first->ram, s->off);
+        claim_page(jv, next->ram, next->off);
+        unclaim_checked(jv, s->off);
+        unclaim_checked(jv, next->off);
+    }
+}
+
 static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigned max,
                              struct source *s)
 {
@@ -68,20 +94,18 @@ static struct ir_block *lift(struct jit_vcpu *jv, uint64_t pc, gva_t va, unsigne
                        .vcpu = jv->v};
     s->off2 = RAM_OFF_NONE;
     if (jv->v->isa->translate(b, &t) == TR_NEED_PAGE) {
-        memcpy(jv->cross, s->code, s->avail);
         const struct jit_itlb *next = jit_fetch(jv, va + s->avail);
         if (!next) {
             return NULL;
         }
-        s->checked |= jit_page_checked(jv, next->off);
-        if (!s->checked) {
-            claim_page(jv, next->ram, next->off);
-        }
+        claim_second(jv, s, next);
+        memmove(jv->cross, s->code, s->avail); /* only now: nobody told of writes before */
         s->where[1] = next->host;
         memcpy(jv->cross + s->avail, next->host, 16);
         t.code = s->code = jv->cross;
         t.avail2 = 16;
         t.live = 0;
+        t.after_store = s->checked;
         s->off2 = next->off;
         jv->v->isa->translate(b, &t);
         if (b->bytes <= s->avail) { /* all in the first page after all */
@@ -348,5 +372,6 @@ struct ir_block *jit_lift_one(struct jit_vcpu *jv, uint64_t pc)
     if (!open_source(jv, va, &s)) {
         return NULL;
     }
+    s.checked = true; /* nothing is kept, no page need be claimed */
     return lift(jv, pc, va, 1, &s);
 }
