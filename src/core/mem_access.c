@@ -80,6 +80,8 @@ static void ram_wrote(struct ram *ram, uint64_t off, uint64_t len)
     if (!ram->code_pages || !len) {
         return;
     }
+    /* Who is about to translate sets its bit, then reads the bytes (C2): one of both is seen. */
+    atomic_thread_fence(memory_order_seq_cst);
     for (uint64_t page = off >> 12; page <= (off + len - 1) >> 12; page++) {
         if (atomic_load_explicit(&ram->code_pages[page], memory_order_relaxed)) {
             ram->code_written(ram->code_opaque, ram->base + off, len);
