@@ -90,6 +90,10 @@ def meson_tests(s, build, wanted):
     return [t["name"] for t in json.loads(out) if wanted(t["name"], t["cmd"]) and s.args.tests in t["name"]]
 
 
+def starts_lodge(cmd):
+    return any(os.path.basename(word) == "lodge" for word in cmd)
+
+
 def run_tests(s, build, names, log, env, patience):
     """Runs tests by meson; their records."""
     file = os.path.join(build, "meson-logs", "testlog.json")
@@ -111,7 +115,9 @@ def inject(s):
     """Every test that starts lodge, and the random blocks of t1_test, under each class of trouble."""
     s.need_build()
     s.need_guest()
-    names = meson_tests(s, s.args.build, lambda name, cmd: s.lodge in cmd and not {'qemu', '--gate'} & set(cmd))
+    names = meson_tests(s, s.args.build, lambda name, cmd: starts_lodge(cmd) and not {'qemu', '--gate'} & set(cmd))
+    if not names:
+        raise Fail(f"no test in {s.args.build} starts lodge")
     said, bad = [], []
     for kind in s.args.classes.split(","):
         env = {"LODGE_ACCEL": f"inject={kind}:{s.args.rate}" + (",tb-size=2" if kind == "evict" else "")}
