@@ -21,8 +21,9 @@
 
 enum {
     HOMES_FIRST = 2, /* homes of a page before one is moved, and at most */
-    HOMES = 8,
-    LOST = 8, /* addresses that are remembered */
+    HOMES = 32,
+    HOMES_ROOM = 4, /* that there is room for at first */
+    LOST = 16,      /* addresses that are remembered */
     SPARED_MOST = 64
 };
 
@@ -32,9 +33,9 @@ struct jit_home {
     unsigned spared;
 };
 struct jit_homes {
-    struct jit_home at[HOMES];
+    struct jit_home *at;
     gva_t lost[LOST];
-    unsigned n, most, next_lost, spare;
+    unsigned n, room, most, next_lost, spare;
 };
 
 static struct jit_homes **slot(struct jit_vcpu *jv, ram_off_t off)
@@ -81,6 +82,10 @@ void jit_homes_made(struct jit_vcpu *jv, const struct jit_block *b)
         h->most = HOMES_FIRST;
     }
     if (!find(h, va) && h->n < HOMES) {
+        if (h->n == h->room) {
+            h->room = h->room ? 2 * h->room : HOMES_ROOM;
+            h->at = alloc_resize(h->at, h->room, sizeof(*h->at));
+        }
         h->at[h->n++] = (struct jit_home){va, ++jv->homes_clock, h->spare};
     }
 }
@@ -96,8 +101,12 @@ void jit_homes_free(struct jit_vcpu *jv)
 
 void jit_homes_drop(struct jit_vcpu *jv, ram_off_t page)
 {
-    free(*slot(jv, page));
-    *slot(jv, page) = NULL;
+    struct jit_homes **p = slot(jv, page);
+    if (*p) {
+        free((*p)->at);
+        free(*p);
+        *p = NULL;
+    }
 }
 
 /* The one that was not used for longest of those that are not spared, or at all. */

@@ -4,7 +4,7 @@
  */
 #include "page.h"
 
-enum { SPACES = 5, BASES = 48, OUT = 8 };
+enum { SPACES = 5, BASES = 72, OUT = 8 };
 #define NOFLUSH (1ul << 63)
 
 /* Two pages of code, the data in the third; the fourth is a hole. */
