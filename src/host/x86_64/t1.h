@@ -209,6 +209,17 @@ static inline void t1_unlock(struct t1 *t)
     memset(t->temp_busy, 0, sizeof(t->temp_busy));
 }
 
+/* Number of a temporary register, or -1. */
+static inline int t1_temp_index(unsigned reg)
+{
+    for (int i = 0; i < NTEMPS; i++) {
+        if (temp_regs[i] == reg) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 /* t1_regs.c: places */
 unsigned t1_temp(struct t1 *);           /* a free temporary, locked; sets fail when none */
 bool t1_take(struct t1 *, unsigned reg); /* frees that temporary for other use, locks it */
@@ -225,7 +236,8 @@ bool t1_alias_of(struct t1 *, ir_ref v); /* result of op i is that of v, in a gu
 void t1_release(struct t1 *);            /* after an op: values that are dead */
 void t1_copy_to(struct t1 *, enum ir_type w, unsigned reg, ir_ref v);
 bool t1_sum(struct t1 *, ir_ref a, int64_t disp); /* op i is a + disp: perhaps nothing to do yet */
-/* What temporaries hold a copy of, free or not, as long as they are not used for something else. */
+/* t1_knows.c: what temporaries hold a copy of, free or not, as long as they are not used for
+ * something else. */
 #define KNOWS_GUEST                                                                                \
     64 /* + number of a guest register without a home; below: 1 + line, its delta                  \
         */

@@ -3,16 +3,6 @@
 
 #include "base/bits.h"
 
-static int temp_index(unsigned reg)
-{
-    for (int i = 0; i < NTEMPS; i++) {
-        if (temp_regs[i] == reg) {
-            return i;
-        }
-    }
-    return -1;
-}
-
 static bool used_later(const struct t1 *t, ir_ref v)
 {
     return t->last[v] > t->i;
@@ -93,7 +83,7 @@ static bool vacate(struct t1 *t, int k)
 
 bool t1_take(struct t1 *t, unsigned reg)
 {
-    int k = temp_index(reg);
+    int k = t1_temp_index(reg);
     if (t->temp_busy[k] || (t->lock >> reg & 1)) {
         t->fail = true;
         return false;
@@ -105,48 +95,6 @@ bool t1_take(struct t1 *t, unsigned reg)
     t->temp_busy[k] = true;
     t->lock |= (uint16_t)(1u << reg);
     return true;
-}
-
-void t1_forget(struct t1 *t, unsigned what)
-{
-    for (unsigned k = 0; k < NTEMPS; k++) {
-        t->knows[k] = t->knows[k] == what ? 0 : t->knows[k];
-    }
-}
-
-void t1_know(struct t1 *t, unsigned what, unsigned reg)
-{
-    int k = temp_index(reg);
-    t1_forget(t, what);
-    if (k >= 0) {
-        t->knows[k] = (uint8_t)what;
-    }
-}
-
-void t1_note(struct t1 *t, unsigned k, unsigned what, unsigned reg)
-{
-    t->note[k] = (uint8_t)what;
-    t->note_reg[k] = (uint8_t)reg;
-}
-
-void t1_keep(struct t1 *t)
-{
-    for (unsigned k = 0; k < 2; k++) {
-        if (t->note[k] && t->temp_val[temp_index(t->note_reg[k])] == IR_NONE) {
-            t1_know(t, t->note[k], t->note_reg[k]);
-        }
-    }
-}
-
-unsigned t1_known(struct t1 *t, unsigned what)
-{
-    for (unsigned k = 0; k < NTEMPS; k++) {
-        if (t->knows[k] == what) {
-            t->lock |= (uint16_t)(1u << temp_regs[k]);
-            return temp_regs[k];
-        }
-    }
-    return X_NONE;
 }
 
 bool t1_imm(const struct t1 *t, ir_ref v, enum ir_type w, int32_t *imm)
@@ -199,7 +147,7 @@ static void rehome(struct t1 *t, ir_ref v, unsigned reg)
         t->slot_val[x->reg] = IR_NONE;
         t->nslots--;
     }
-    int k = temp_index(reg);
+    int k = t1_temp_index(reg);
     x->loc = L_TEMP;
     x->reg = (uint8_t)reg;
     t->temp_val[k] = v;
@@ -317,7 +265,7 @@ bool t1_steal(struct t1 *t, ir_ref v, unsigned *reg)
     if (v == IR_NONE || t->v[v].loc != L_TEMP || !t1_dies(t, v)) {
         return false;
     }
-    int k = temp_index(t->v[v].reg);
+    int k = t1_temp_index(t->v[v].reg);
     if (t->temp_val[k] != v) {
         return false; /* stolen already */
     }
@@ -431,7 +379,7 @@ bool t1_alias_of(struct t1 *t, ir_ref v)
 
 void t1_bind_value(struct t1 *t, ir_ref v, unsigned temp)
 {
-    int k = temp_index(temp);
+    int k = t1_temp_index(temp);
     t->knows[k] = 0;
     t->v[v].loc = L_TEMP;
     t->v[v].reg = (uint8_t)temp;
@@ -443,7 +391,7 @@ void t1_bind_value(struct t1 *t, ir_ref v, unsigned temp)
 void t1_bind(struct t1 *t, unsigned reg, unsigned zx)
 {
     struct val *x = &t->v[t->i];
-    int k = temp_index(reg);
+    int k = t1_temp_index(reg);
     x->zx = (uint8_t)zx;
     if (k >= 0) {
         t1_bind_value(t, (ir_ref)t->i, reg);
@@ -615,7 +563,7 @@ void t1_setreg(struct t1 *t, const struct ir_op *op)
     t->alias[g] = IR_NONE;
     bool whole = op->type == IR_I64 || (op->type == IR_I32 && t->b->op[v].type != IR_I64);
     if (whole && used_later(t, v) && t->v[v].loc == L_TEMP && t->c->pin[g] != X_NONE) {
-        int k = temp_index(t->v[v].reg);
+        int k = t1_temp_index(t->v[v].reg);
         t->temp_val[k] = IR_NONE;
         add_alias(t, v, g);
         t->v[v].zx = op->type == IR_I32 ? 32 : t->v[v].zx;
