@@ -7,16 +7,6 @@
 
 #define VA(n) (FREE_VA + (n)*4096ul)
 
-static uint64_t rng = 88172645463325252ull;
-
-static unsigned below(unsigned n)
-{
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return (unsigned)(rng >> 32) % n;
-}
-
 /* Two pages that do not adjoin in memory. */
 static void pages_here(uint64_t second)
 {

@@ -398,3 +398,15 @@ void kernel_main(void)
     put_string("end\n");
     finish(all ? 0 : 1);
 }
+
+/* ---- Random numbers (xorshift) ---- */
+
+uint64_t rng = 88172645463325252ull;
+
+unsigned below(unsigned n)
+{
+    rng ^= rng << 13;
+    rng ^= rng >> 7;
+    rng ^= rng << 17;
+    return (unsigned)(rng >> 32) % n;
+}

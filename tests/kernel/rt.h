@@ -149,6 +149,8 @@ enum { KERNEL, TRAP = 1, USER = 2, USER32 = 4, ANY_ERROR = 8, ANY_IP = 16 };
 /* The case fails with the first of these that does not hold. */
 void check_eq(const char *what, uint64_t got, uint64_t want);
 void check(const char *what, bool ok);
+extern uint64_t rng;
+unsigned below(unsigned n); /* a random number, the same ones each time; changes rng */
 void skip(const char *why); /* the case says so and counts as run */
 #define CHECK(cond) check(#cond, cond)
 /* The last trap: vector, error, and where. */

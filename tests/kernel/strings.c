@@ -16,16 +16,6 @@ static uint8_t *bytes(void)
     return p;
 }
 
-static uint64_t rng = 88172645463325252ull;
-
-static unsigned below(unsigned n)
-{
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return (unsigned)(rng >> 32) % n;
-}
-
 /* ---- REP and the loop that it stands for ---- */
 
 struct regs {

@@ -133,15 +133,6 @@ static void load_address(struct enc *e, unsigned reg, struct x_rm m)
     }
 }
 
-static unsigned temp_number(unsigned reg)
-{
-    unsigned k = 0;
-    while (temp_regs[k] != reg) {
-        k++;
-    }
-    return k;
-}
-
 /* A field of the current MMU index' part of env. */
 static struct x_rm in_tlb(const struct t1 *t, unsigned index, size_t entry, size_t field)
 {
@@ -176,7 +167,7 @@ static struct x_rm by_probe(struct t1 *t, struct x_rm ea, const unsigned temps[2
 {
     load_address(&t->hot, temps[0], ea);
     x_patch(x_call(&t->hot), t->c->probe[t->b->mode & 3][(access & RT_WRITE) != 0][bits]
-                                        [temp_number(temps[0])][temp_number(temps[1])]);
+                                        [t1_temp_index(temps[0])][t1_temp_index(temps[1])]);
     return found(t, x_m(temps[0], 0));
 }
 
@@ -191,7 +182,7 @@ static struct x_rm by_table(struct t1 *t, struct x_rm ea, const unsigned temps[2
     x_patch_here(cold, miss);
     x_push_i8(cold, (int8_t)(size << 2 | access));
     x_patch(x_call(cold), t->c->miss[t->b->mode & 3][(access & RT_WRITE) != 0]
-                                    [temp_number(temps[0])][temp_number(temps[1])]);
+                                    [t1_temp_index(temps[0])][t1_temp_index(temps[1])]);
     t1_site(t, true);
     x_patch(x_jmp(cold), e->p);
     return x_mx(temps[0], temps[1], 0, 0);
@@ -227,7 +218,7 @@ static struct x_rm by_constant(struct t1 *t, uint64_t va, const unsigned temps[2
     x_patch_here(cold, miss);
     mov_address(t, cold, temps[0], va, moves);
     x_push_i8(cold, (int8_t)(size << 2 | access));
-    x_patch(x_call(cold), t->c->miss_at[temp_number(temps[0])][temp_number(temps[1])]);
+    x_patch(x_call(cold), t->c->miss_at[t1_temp_index(temps[0])][t1_temp_index(temps[1])]);
     t1_site(t, true);
     x_lea(cold, IR_I64, temps[1], x_m(temps[0], -in_page));
     x_patch(x_jmp(cold), e->p);
@@ -249,8 +240,9 @@ static void call_base_miss(struct t1 *t, bool cold, const unsigned temps[2], con
 {
     struct enc *e = cold ? &t->cold : &t->hot;
     x_push_i32(e, (int32_t)packed(t, a));
-    x_patch(x_call(e),
-            t->c->base_miss[t->b->mode & 3][write][temp_number(temps[0])][temp_number(temps[1])]);
+    x_patch(
+        x_call(e),
+        t->c->base_miss[t->b->mode & 3][write][t1_temp_index(temps[0])][t1_temp_index(temps[1])]);
     t1_site(t, cold);
 }
 

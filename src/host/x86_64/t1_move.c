@@ -5,6 +5,8 @@
  */
 #include "host/x86_64/t1.h"
 
+#include "base/bits.h"
+
 /* The last `size` bytes that were emitted. */
 static void note(struct t1 *t, const struct enc *e, unsigned size, uint16_t entry)
 {
@@ -39,7 +41,7 @@ void t1_mov_number(struct t1 *t, unsigned reg, enum ir_type w, ir_ref v, uint64_
         return;
     }
     t->stays |= t1_moves(t, v);
-    x_mov_r_i64(&t->hot, reg, w == IR_I64 ? k : k & (~0ull >> (64 - ir_type_bits(w))));
+    x_mov_r_i64(&t->hot, reg, w == IR_I64 ? k : k & mask_low(ir_type_bits(w)));
 }
 
 void t1_moves_number(struct t1 *t, const struct enc *e)

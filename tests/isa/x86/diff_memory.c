@@ -140,18 +140,3 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
     *host = (void *)(uintptr_t)va;
     return (int)(len < left ? len : left);
 }
-
-bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
-{
-    return false;
-}
-
-bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
-{
-    return false;
-}
-
-bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
-{
-    return false;
-}

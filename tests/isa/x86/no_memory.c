@@ -13,15 +13,3 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
 {
     return -1;
 }
-bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
-{
-    return false;
-}
-bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
-{
-    return false;
-}
-bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
-{
-    return false;
-}
