@@ -1,0 +1,173 @@
+/*
+ * qcow2, inside. Specification: "Qcow2 Image File Format" (docs/specs.md: qcow2), versions 2 and 3.
+ *
+ * All of struct qcow2 belongs to the graph's loop. `lock` is held while tables change or are looked
+ * up and may be held across waits; guest data moves without it.
+ */
+#ifndef BLOCK_QCOW2_INTERNAL_H
+#define BLOCK_QCOW2_INTERNAL_H
+
+#include "block/driver.h"
+#include "loop/co.h"
+
+struct cipher;
+struct table_cache;
+
+enum {
+    QCOW2_MAGIC = 0x514649fb,
+    QCOW2_MIN_CLUSTER_BITS = 9,
+    QCOW2_MAX_CLUSTER_BITS = 21,
+    QCOW2_MAX_SNAPSHOTS = 65536,
+    QCOW2_MAX_BITMAPS = 65535,
+    QCOW2_SUBCLUSTERS = 32,
+};
+#define QCOW2_MAX_L1_BYTES (32u << 20)
+#define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
+#define QCOW2_MAX_SNAPSHOT_BYTES (64u << 20) /* of the whole table */
+
+enum qcow2_incompatible {
+    QCOW2_DIRTY = 1 << 0,
+    QCOW2_CORRUPT = 1 << 1,
+    QCOW2_DATA_FILE = 1 << 2,
+    QCOW2_COMPRESSION = 1 << 3,
+    QCOW2_EXTL2 = 1 << 4,
+};
+enum qcow2_compatible { QCOW2_LAZY_REFCOUNTS = 1 << 0 };
+enum qcow2_autoclear { QCOW2_BITMAPS = 1 << 0, QCOW2_DATA_FILE_RAW = 1 << 1 };
+enum qcow2_crypt { QCOW2_CRYPT_NONE, QCOW2_CRYPT_AES, QCOW2_CRYPT_LUKS };
+
+/* Of L1 and L2 entries. */
+#define QCOW2_OFFSET_MASK 0x00fffffffffffe00ULL
+#define QCOW2_COPIED (1ULL << 63)
+#define QCOW2_COMPRESSED (1ULL << 62)
+#define QCOW2_ZERO 1ULL
+
+/* A header extension that we do not know is kept as it is. */
+struct qcow2_ext {
+    uint32_t type, len;
+    uint8_t *bytes;
+    struct qcow2_ext *next;
+};
+
+struct qcow2_snap {
+    struct block_snapshot s;
+    uint64_t l1_off;
+    uint32_t l1_size;
+    uint8_t *extra; /* extra data behind what we know, kept */
+    uint32_t extra_len;
+};
+
+struct qcow2 {
+    struct block *b;
+    struct co_lock lock;
+
+    /* The header, as on disk */
+    unsigned version, cluster_bits, refcount_order, compression; /* 0 deflate, 1 zstd */
+    uint32_t header_len, crypt;
+    uint64_t incompatible, compatible, autoclear;
+    uint64_t l1_off, reftable_off, snapshots_off;
+    uint32_t reftable_clusters;
+    struct qcow2_ext *unknown_ext;
+    char *data_file_name; /* extension; NULL */
+    uint64_t crypt_off, crypt_len;
+    uint32_t bitmaps_count;
+    uint64_t bitmaps_dir_off, bitmaps_dir_len;
+
+    /* Derived */
+    uint32_t cluster_size, l2_entry_bytes, l2_entries; /* entries in one L2 table */
+    uint32_t subclusters, subcluster_size;             /* 1 without extended L2 */
+    uint64_t *l1;                                      /* host byte order */
+    uint32_t l1_size;                                  /* entries */
+    uint64_t *reftable;
+    uint64_t reftable_size; /* entries */
+    struct table_cache *l2_cache, *ref_cache;
+    uint64_t free_hint; /* cluster number below which nothing is free */
+    struct cipher *cipher;
+
+    struct qcow2_snap *snaps;
+    uint32_t snap_count;
+    bool viewing; /* l1 is a snapshot's: block_snapshot_view */
+
+    struct block_bitmap *bitmaps; /* bitmaps.c */
+    bool bitmaps_in_use;          /* marked so on disk */
+
+    bool is_corrupt; /* found something that must not be: only reads from now on */
+
+    struct qcow2_inflight *inflight;    /* allocations whose L2 entry is not yet set; cluster.c */
+    struct qcow2_pending_free *pending; /* freed, not to be used before the next barrier */
+};
+
+/* ---- header.c ---- */
+/* Writes the header with all its extensions as the struct says, in place; the first cluster is
+ * written whole. The caller has made what it points to durable. */
+int qcow2_write_header(struct qcow2 *s);
+
+/* ---- refcount.c ---- */
+int qcow2_refcount_get(struct qcow2 *s, uint64_t cluster, uint64_t *count);
+/* Adds delta (not 0) to every cluster that [off, off+len) touches; -ERANGE: would not fit.
+ * What falls to 0 is free, but is not used again before qcow2_barrier(). */
+int qcow2_refcount_add(struct qcow2 *s, uint64_t off, uint64_t len, int64_t delta);
+/* New clusters in a row, refcount 1. Their contents are not cleared. -ENOSPC, -EFBIG. */
+int qcow2_alloc(struct qcow2 *s, uint64_t clusters, uint64_t *off);
+int qcow2_free(struct qcow2 *s, uint64_t off, uint64_t len);
+/* Drops the reference that an L2 entry holds, compressed or not. */
+int qcow2_free_entry(struct qcow2 *s, uint64_t l2_entry, uint64_t subcluster_bitmap);
+/* Host range of a compressed entry. */
+void qcow2_compressed_range(const struct qcow2 *s, uint64_t l2_entry, uint64_t *off, uint64_t *len);
+/* Replaces reftable and refcount blocks by new ones holding `counts` (check's repair, amend). */
+int qcow2_rebuild_refcounts(struct qcow2 *s, unsigned order,
+                            int (*count_of)(void *opaque, uint64_t cluster, uint64_t *count),
+                            void *opaque, uint64_t clusters, struct err *err);
+
+/* ---- cache.c: tables of one cluster each, written back in order ---- */
+/* All changed tables to disk, refcounts before what refers to the clusters, synced in between:
+ * when it returns, all is durable and what was freed may be used again. */
+int qcow2_barrier(struct qcow2 *s);
+/* Forgets unchanged tables and -EBUSY if there are changed ones (call qcow2_barrier before). */
+int qcow2_drop_caches(struct qcow2 *s);
+
+/* ---- cluster.c ---- */
+/* One table of one cluster, big-endian as on disk; valid until the next wait after qcow2_l2_put. */
+int qcow2_l2_get(struct qcow2 *s, uint64_t l2_off, void **table);
+void qcow2_l2_put(struct qcow2 *s, void *table, bool changed);
+/* Room for that many L1 entries, in a new place, switched over durably. */
+int qcow2_grow_l1(struct qcow2 *s, uint32_t entries);
+int qcow2_write_l1_entry(struct qcow2 *s, uint32_t index);
+
+/* ---- snapshot.c ---- */
+int qcow2_read_snapshots(struct qcow2 *s, bool for_check, struct err *err);
+void qcow2_free_snapshots(struct qcow2 *s);
+int qcow2_snapshots(struct block *b, struct block_snapshot **list, size_t *count);
+int qcow2_snapshot_create(struct block *b, const struct block_snapshot *snap, struct err *err);
+int qcow2_snapshot_apply(struct block *b, const char *which, struct err *err);
+int qcow2_snapshot_delete(struct block *b, const char *which, struct err *err);
+int qcow2_snapshot_view(struct block *b, const char *which, struct err *err);
+int qcow2_vmstate_read(struct block *b, uint64_t off, void *buf, size_t len);
+int qcow2_vmstate_write(struct block *b, uint64_t off, const void *buf, size_t len);
+
+/* ---- bitmaps.c ---- */
+/* Parses the directory (header fields set) and loads the bits of all that are not in use. */
+int qcow2_read_bitmaps(struct qcow2 *s, struct err *err);
+/* Before the first guest write of a node that has any: marks them in use on disk. */
+int qcow2_bitmaps_begin(struct qcow2 *s);
+void qcow2_bitmaps_mark(struct qcow2 *s, uint64_t off, uint64_t len); /* sets bits; no I/O */
+int qcow2_bitmaps_store(struct qcow2 *s);                             /* at close, and changes */
+void qcow2_bitmaps_resize(struct qcow2 *s, uint64_t size);
+void qcow2_bitmaps_drop(struct qcow2 *s); /* frees memory */
+struct block_bitmap *qcow2_bitmaps(struct block *b);
+int qcow2_bitmap_change(struct block *b, enum bitmap_op op, const char *name, uint32_t granularity,
+                        bool disabled, struct err *err);
+int qcow2_bitmap_merge(struct block *b, const char *name, const struct block_bitmap *from,
+                       struct err *err);
+struct json_t *qcow2_bitmaps_info(struct qcow2 *s); /* for info; NULL: none */
+
+/* ---- check.c, repair.c ---- */
+int qcow2_check(struct block *b, unsigned repair, struct check_report *r, struct err *err);
+
+/* ---- amend.c, measure.c ---- */
+int qcow2_amend(struct block *b, const struct keyval *opts, bool force,
+                void (*progress)(void *, uint64_t, uint64_t), void *opaque, struct err *err);
+int qcow2_measure(const struct keyval *opts, struct block *from, struct block_measure *m,
+                  struct err *err);
+
+#endif
