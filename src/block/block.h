@@ -57,6 +57,9 @@ enum block_open_flags {
     BLOCK_DETECT_UNMAP = 1 << 14, /* and give the space back; detect-zeroes=unmap */
 };
 
+/* {"driver": "qcow2", "file": {...}} as options with dotted names. */
+int block_opts_from_json(struct keyval *opts, const char *json, struct err *err);
+
 /* NULL with a sentence. Without "driver": a protocol by the name's prefix and, above it, the
  * format its first bytes show; then writes to what was taken for raw may not make it look like
  * another format. Takes what it needs from `opts` and complains of what is left. */
@@ -68,6 +71,7 @@ struct block *block_open_name(struct block_graph *g, const char *name, const cha
                               const struct keyval *more, unsigned flags, struct err *err);
 void block_close(struct block *b); /* gives one reference back; NULL is fine */
 struct block *block_ref(struct block *b);
+struct block_graph *block_graph_of(const struct block *b);
 struct block *block_find(struct block_graph *g, const char *node_name);
 /* Is writing out what only memory knows, and closing; block_close() has nobody to tell. */
 int block_sync_close(struct block *b, struct err *err);

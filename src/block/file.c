@@ -120,7 +120,7 @@ static int file_take_opts(struct block *b, const struct keyval *opts, bool *lock
 static int file_open(struct block *b, const struct keyval *opts, struct err *err)
 {
     struct file *f = b->state;
-    bool lock;
+    bool lock = true;
     f->io = (struct aio_file){b->graph->aio, -1, false, b->flags & BLOCK_DIRECT};
     int ret = file_take_opts(b, opts, &lock, err);
     ret = ret ? ret : file_open_fd(b, err);

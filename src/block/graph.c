@@ -53,6 +53,11 @@ struct block *block_find(struct block_graph *g, const char *node_name)
     return b;
 }
 
+struct block_graph *block_graph_of(const struct block *b)
+{
+    return b->graph;
+}
+
 struct block *block_ref(struct block *b)
 {
     b->refs++;

@@ -430,7 +430,7 @@ static int take_json_name(struct open_ctx *c)
         return 0;
     }
     struct keyval more = {0};
-    int ret = opts_add_json(&more, name + 5, c->err);
+    int ret = block_opts_from_json(&more, name + 5, c->err);
     keyval_remove(&c->opts, "filename");
     opts_copy(&c->opts, &more);
     keyval_free(&more);

@@ -51,7 +51,7 @@ static int flatten(struct keyval *kv, const char *name, json_t *value, int depth
     return ret;
 }
 
-int opts_add_json(struct keyval *kv, const char *text, struct err *err)
+int block_opts_from_json(struct keyval *kv, const char *text, struct err *err)
 {
     json_error_t why;
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &why);

@@ -6,8 +6,6 @@
 
 #include "block/driver.h"
 
-/* {"file": {"filename": "x"}} becomes file.filename=x; null becomes an empty text. */
-int opts_add_json(struct keyval *kv, const char *text, struct err *err);
 /* All "prefix.x" as "x". */
 void opts_part(struct keyval *out, const struct keyval *kv, const char *prefix);
 bool opts_has_part(const struct keyval *kv, const char *prefix); /* or "prefix" itself */
