@@ -102,6 +102,19 @@ static bool is_own_key(const char *key)
     return false;
 }
 
+/* Nothing names an image: most likely a slip of the pen. */
+static int drive_no_image(const struct keyval *kv, struct err *err)
+{
+    for (size_t i = 0; i < kv->count; i++) {
+        const char *key = kv->pairs[i].key;
+        const char *near = near_pick(key, own_keys, ARRAY_LEN(own_keys));
+        if (strcmp(key, near) && !strchr(key, '.')) {
+            return err_set(err, EINVAL, "has no option '%s'; the nearest is '%s'", key, near);
+        }
+    }
+    return err_set(err, EINVAL, "needs file=FILE");
+}
+
 /* What the image's drivers get. */
 static int drive_image_opts(const struct keyval *kv, struct keyval *out, struct err *err)
 {
@@ -180,6 +193,8 @@ static struct block *drive_open(struct block_graph *g, const struct options *o,
     struct block *b = NULL;
     if (!ret && file) {
         b = block_open_name(g, file, keyval_get(kv, "format"), &opts, flags, err);
+    } else if (!ret && !keyval_get(kv, "driver") && !keyval_get(kv, "file.driver")) {
+        ret = drive_no_image(kv, err);
     } else if (!ret) {
         b = block_open(g, &opts, flags, err);
     }
