@@ -42,8 +42,7 @@ static json_t *info_data(struct qcow2 *s)
         json_object_set_new(d, "data-file", json_string(s->data_file_name));
     }
     if (s->incompatible & QCOW2_DATA_FILE) {
-        json_object_set_new(d, "data-file-raw",
-                            json_boolean(s->autoclear & QCOW2_DATA_FILE_RAW));
+        json_object_set_new(d, "data-file-raw", json_boolean(s->autoclear & QCOW2_DATA_FILE_RAW));
     }
     if (v3) {
         bool corrupt = s->is_corrupt || s->incompatible & QCOW2_CORRUPT;

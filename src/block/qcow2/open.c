@@ -52,21 +52,21 @@ static int open_cache_opts(struct qcow2 *s, const struct keyval *opts, struct er
         return ret;
     }
     if (all_given && l2_given && ref_given) {
-        return err_set(err, EINVAL, "cache-size, l2-cache-size and refcount-cache-size may not be "
-                                    "set at the same time");
+        return err_set(err, EINVAL,
+                       "cache-size, l2-cache-size and refcount-cache-size may not be "
+                       "set at the same time");
     }
     if (all_given && ((l2_given && s->o.l2_cache > all) || (ref_given && s->o.ref_cache > all))) {
-        return err_set(err, EINVAL, "l2-cache-size and refcount-cache-size may not exceed "
-                                    "cache-size");
+        return err_set(err, EINVAL,
+                       "l2-cache-size and refcount-cache-size may not exceed "
+                       "cache-size");
     }
     if (s->o.l2_cache > MAX_CACHE || s->o.ref_cache > MAX_CACHE || all > MAX_CACHE) {
         return err_set(err, EINVAL, "a cache of more than 1 TiB for '%s' is too much",
                        s->b->filename);
     }
     if (all_given) {
-        s->o.ref_cache = ref_given  ? s->o.ref_cache
-                         : l2_given ? all - s->o.l2_cache
-                                    : all / 5;
+        s->o.ref_cache = ref_given ? s->o.ref_cache : l2_given ? all - s->o.l2_cache : all / 5;
         s->o.l2_cache = l2_given ? s->o.l2_cache : all - s->o.ref_cache;
     }
     return 0;
@@ -88,8 +88,9 @@ static int open_take_opts(struct qcow2 *s, const struct keyval *opts, struct err
         ret = block_opt_bool(opts, "pass-discard-other", &s->o.discard_other, err);
     }
     if (!ret && s->o.lazy_refcounts && s->version < 3) {
-        ret = err_set(err, EINVAL, "Lazy refcounts require a qcow2 image with at least version 3 "
-                                   "(compat 1.1): '%s' is older",
+        ret = err_set(err, EINVAL,
+                      "Lazy refcounts require a qcow2 image with at least version 3 "
+                      "(compat 1.1): '%s' is older",
                       s->b->filename);
     }
     return ret ? ret : open_cache_opts(s, opts, err);
@@ -105,8 +106,9 @@ static int open_data_file(struct qcow2 *s, const struct keyval *opts, struct err
         given |= !strncmp(opts->pairs[i].key, "data-file", 9);
     }
     if (!(s->incompatible & QCOW2_DATA_FILE)) {
-        return given ? err_set(err, EINVAL, "'data-file' can only be set for images with an "
-                                            "external data file, which '%s' is not",
+        return given ? err_set(err, EINVAL,
+                               "'data-file' can only be set for images with an "
+                               "external data file, which '%s' is not",
                                b->filename)
                      : 0;
     }

@@ -1,6 +1,7 @@
 /*
- * Making images longer and shorter, and empty. Longer: what comes new reads as zero, whatever tables
- * or the backing file have there. Shorter: the header decides first, then clusters are given up.
+ * Making images longer and shorter, and empty. Longer: what comes new reads as zero, whatever
+ * tables or the backing file have there. Shorter: the header decides first, then clusters are given
+ * up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -213,14 +214,16 @@ int qcow2_truncate(struct block *b, uint64_t size, enum block_prealloc prealloc,
         return err_set(err, EINVAL, "The new size must be a multiple of %d bytes", BLOCK_SECTOR);
     }
     if (s->snap_count && s->version < 3 && size != b->size) {
-        return err_set(err, ENOTSUP, "'%s' has snapshots; only images of version 3 can be resized "
-                                     "with them",
+        return err_set(err, ENOTSUP,
+                       "'%s' has snapshots; only images of version 3 can be resized "
+                       "with them",
                        b->filename);
     }
     bool below = b->backing || b->backing_name;
     if (prealloc && size > b->size && below && s->subclusters == 1) {
-        return err_set(err, ENOTSUP, "Backing file and preallocation can only be used at the same "
-                                     "time if extended_l2 is on");
+        return err_set(err, ENOTSUP,
+                       "Backing file and preallocation can only be used at the same "
+                       "time if extended_l2 is on");
     }
     if (prealloc && size < b->size) {
         return err_set(err, ENOTSUP, "Preallocation can't be used for shrinking an image");
