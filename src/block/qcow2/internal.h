@@ -86,6 +86,7 @@ struct qcow2 {
 
     struct qcow2_snap *snaps;
     uint32_t snap_count;
+    uint64_t snapshot_bytes; /* of the table on disk */
     bool viewing; /* l1 is a snapshot's: block_snapshot_view */
 
     struct block_bitmap *bitmaps; /* bitmaps.c */
@@ -133,6 +134,10 @@ void qcow2_l2_put(struct qcow2 *s, void *table, bool changed);
 /* Room for that many L1 entries, in a new place, switched over durably. */
 int qcow2_grow_l1(struct qcow2 *s, uint32_t entries);
 int qcow2_write_l1_entry(struct qcow2 *s, uint32_t index);
+
+/* ---- rw.c; offsets may lie behind the disk, where the machine's state is ---- */
+int qcow2_preadv(struct block *b, uint64_t off, const struct iovs *q);
+int qcow2_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags);
 
 /* ---- snapshot.c ---- */
 int qcow2_read_snapshots(struct qcow2 *s, bool for_check, struct err *err);
