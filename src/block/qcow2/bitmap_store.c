@@ -91,11 +91,12 @@ static int store_table(struct qcow2 *s, const struct block_bitmap *bm, bool bits
     AUTO_FREE uint64_t *table = calloc(entries ? entries : 1, 8);
     new->size = (uint32_t)entries;
     int ret = !table ? -ENOMEM : bits ? store_bits(s, bm, table, entries) : 0;
-    uint64_t clusters = round_up(entries ? entries * 8 : 8, s->cluster_size) >> s->cluster_bits;
-    if (ret == 0) {
+    uint64_t clusters = round_up(entries * 8, s->cluster_size) >> s->cluster_bits;
+    new->off = 0;
+    if (ret == 0 && clusters) { /* without a disk no table either */
         ret = qcow2_alloc(s, clusters, &new->off);
     }
-    if (ret == 0) {
+    if (ret == 0 && clusters) {
         ret = qcow2_write_table(s, new->off, table, entries);
         if (ret < 0) {
             qcow2_free(s, new->off, clusters << s->cluster_bits);

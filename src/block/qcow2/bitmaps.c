@@ -412,7 +412,9 @@ struct json_t *qcow2_bitmaps_info(struct qcow2 *s)
         if (m->bm.enabled) {
             json_array_append_new(flags, json_string("auto"));
         }
-        json_array_append_new(list, json_pack("{s:o,s:s,s:I}", "flags", flags, "name", m->bm.name,
+        json_t *name = json_string(m->bm.name);
+        json_array_append_new(list, json_pack("{s:o,s:o,s:I}", "flags", flags, "name",
+                                              name ? name : json_string("(not UTF-8)"),
                                               "granularity", (json_int_t)m->bm.granularity));
     }
     return list;

@@ -87,6 +87,7 @@ struct qcow2 {
     struct qcow2_snap *snaps;
     uint32_t snap_count;
     uint64_t snapshot_bytes; /* of the table on disk */
+    bool snapshots_bad; /* for check: what snaps[] has is not all */
     bool viewing; /* l1 is a snapshot's: block_snapshot_view */
 
     struct block_bitmap *bitmaps; /* bitmaps.c */
