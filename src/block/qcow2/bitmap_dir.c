@@ -22,7 +22,7 @@ static int load_cluster(struct qcow2 *s, uint64_t entry, uint8_t *bits, uint64_t
         return -EINVAL;
     }
     if (off) {
-        return qcow2_read_file(s, off, bits + at, len);
+        return qcow2_file_read(s, off, bits + at, len);
     }
     if (entry & BITMAP_ALL_ONES) {
         memset(bits + at, 0xff, len);
@@ -74,9 +74,9 @@ static int load_bits(struct qcow2 *s, struct qcow2_bitmap *m)
 
 static bool header_sane(const uint8_t *h)
 {
-    unsigned name = qcow2_be16(h + 18);
+    unsigned name = load_be16(h + 18);
     return h[17] >= BITMAP_MIN_BITS && h[17] <= BITMAP_MAX_BITS && name >= 1 &&
-           name <= BITMAP_MAX_NAME && !(qcow2_be32(h + 12) & ~(uint32_t)BITMAP_FLAGS_KNOWN) &&
+           name <= BITMAP_MAX_NAME && !(load_be32(h + 12) & ~(uint32_t)BITMAP_FLAGS_KNOWN) &&
            h[16] == BITMAP_TYPE_DIRTY;
 }
 
@@ -88,15 +88,15 @@ static int64_t parse_entry(struct qcow2 *s, const uint8_t *dir, uint64_t at, uin
     if (len - at < BITMAP_ENTRY_BYTES || !header_sane(h)) {
         return -EINVAL;
     }
-    uint64_t name = qcow2_be16(h + 18), extra = qcow2_be32(h + 20);
+    uint64_t name = load_be16(h + 18), extra = load_be32(h + 20);
     uint64_t all = round_up(BITMAP_ENTRY_BYTES + extra + name, 8);
     if (all > len - at || memchr(h + BITMAP_ENTRY_BYTES + extra, 0, name)) {
         return -EINVAL;
     }
     struct qcow2_bitmap *m = alloc_zero(sizeof(*m));
-    m->table_off = qcow2_be64(h);
-    m->table_size = qcow2_be32(h + 8);
-    m->flags = qcow2_be32(h + 12);
+    m->table_off = load_be64(h);
+    m->table_size = load_be32(h + 8);
+    m->flags = load_be32(h + 12);
     m->type = h[16];
     m->bm.granularity = 1u << h[17];
     m->bm.enabled = m->flags & BITMAP_AUTO;
@@ -162,7 +162,7 @@ static int read_dir(struct qcow2 *s)
     if (!dir) {
         return -ENOMEM;
     }
-    int ret = qcow2_read_file(s, off, dir, len);
+    int ret = qcow2_file_read(s, off, dir, len);
     return ret < 0 ? ret : parse_dir(s, dir);
 }
 

@@ -120,13 +120,13 @@ static void put_entry(const struct qcow2_bitmap *m, bool in_use, uint8_t *h)
     /* What may not be used because of its extra data stays as it is. */
     flags |= in_use && !m->bm.inconsistent ? BITMAP_IN_USE : 0;
     flags |= m->bm.inconsistent ? m->flags & BITMAP_IN_USE : 0;
-    qcow2_put64(h, m->table_off);
-    qcow2_put32(h + 8, m->table_size);
-    qcow2_put32(h + 12, flags);
+    store_be64(h, m->table_off);
+    store_be32(h + 8, m->table_size);
+    store_be32(h + 12, flags);
     h[16] = m->type;
     h[17] = (uint8_t)__builtin_ctz(m->bm.granularity);
-    qcow2_put16(h + 18, (uint16_t)name);
-    qcow2_put32(h + 20, m->extra_len);
+    store_be16(h + 18, (uint16_t)name);
+    store_be32(h + 20, m->extra_len);
     if (m->extra_len) {
         memcpy(h + BITMAP_ENTRY_BYTES, m->extra, m->extra_len);
     }
@@ -211,6 +211,7 @@ static int store_dir(struct qcow2 *s, bool in_use)
         return ret;
     }
     ret = qcow2_barrier(s);
+    ret = ret < 0 ? ret : block_flush(s->b->file); /* with lazy refcounts nobody has done that */
     if (ret == 0) {
         ret = switch_dir(s, off, len, count);
     }

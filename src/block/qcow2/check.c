@@ -139,9 +139,9 @@ static int check_snapshot_table(struct check *c)
                     s->snap_count);
         c->unseen = c->unseen || !check_fixing(c);
     }
-    return s->snap_count ? check_region(c, s->snapshots_off, s->snapshot_bytes,
-                                        "the snapshot table")
-                         : 0;
+    return s->snap_count
+               ? check_region(c, s->snapshots_off, s->snapshot_bytes, "the snapshot table")
+               : 0;
 }
 
 static int count_all(struct check *c)

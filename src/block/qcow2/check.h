@@ -32,7 +32,7 @@ struct check {
     bool rebuild; /* the refcount structure itself is broken */
     bool unseen;  /* parts could not be looked at: what seems unused may be in use */
     bool table_bad;
-    bool refcounts_written;
+    bool rebuilt;
     uint64_t high;
 };
 
@@ -55,9 +55,6 @@ void check_refs_free(struct check *c);
 int check_refs_get(struct check *c, uint64_t cluster, uint64_t *count);
 /* Takes the references of the refcount structure itself out of the counts. */
 int check_refs_uncount(struct check *c);
-uint64_t check_block_get(const uint8_t *block, unsigned order, uint64_t index);
-void check_block_put(uint8_t *block, unsigned order, uint64_t index, uint64_t count);
-uint64_t check_block_entries(const struct qcow2 *s, unsigned order);
 int check_compare(struct check *c);
 
 /* ---- check_tree.c ---- */

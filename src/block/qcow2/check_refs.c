@@ -9,37 +9,6 @@
 
 #include "base/bits.h"
 
-uint64_t check_block_entries(const struct qcow2 *s, unsigned order)
-{
-    return ((uint64_t)s->cluster_size * 8) >> order;
-}
-
-uint64_t check_block_get(const uint8_t *block, unsigned order, uint64_t index)
-{
-    switch (order) {
-    case 3: return block[index];
-    case 4: return qcow2_be16(block + index * 2);
-    case 5: return qcow2_be32(block + index * 4);
-    case 6: return qcow2_be64(block + index * 8);
-    }
-    unsigned bits = 1u << order; /* within a byte the low bits come first */
-    uint64_t bit = index << order;
-    return (block[bit / 8] >> (bit % 8)) & mask_low(bits);
-}
-
-void check_block_put(uint8_t *block, unsigned order, uint64_t index, uint64_t count)
-{
-    uint64_t bit = index << order;
-    uint8_t mask = (uint8_t)(mask_low(1u << order) << (bit % 8));
-    switch (order) {
-    case 3: block[index] = (uint8_t)count; return;
-    case 4: qcow2_put16(block + index * 2, (uint16_t)count); return;
-    case 5: qcow2_put32(block + index * 4, (uint32_t)count); return;
-    case 6: qcow2_put64(block + index * 8, count); return;
-    }
-    block[bit / 8] = (uint8_t)((block[bit / 8] & ~mask) | ((count << (bit % 8)) & mask));
-}
-
 /* ---- The table ---- */
 
 /* True if the entry can be used; if not, it is taken out. */
@@ -129,20 +98,20 @@ void check_refs_free(struct check *c)
 
 int check_refs_get(struct check *c, uint64_t cluster, uint64_t *count)
 {
-    uint64_t n = check_block_entries(c->s, c->s->refcount_order), i = cluster / n;
+    uint64_t n = qcow2_refblock_entries(c->s), i = cluster / n;
     *count = 0;
     if (i >= c->refs.size || !c->refs.table[i]) {
         return 0;
     }
     if (!c->refs.loaded || c->refs.index != i) {
-        int ret = qcow2_read_file(c->s, c->refs.table[i], c->refs.block, c->s->cluster_size);
+        int ret = qcow2_file_read(c->s, c->refs.table[i], c->refs.block, c->s->cluster_size);
         c->refs.loaded = ret == 0;
         c->refs.index = i;
         if (ret < 0) {
             return ret;
         }
     }
-    *count = check_block_get(c->refs.block, c->s->refcount_order, cluster % n);
+    *count = qcow2_count_load(c->refs.block, c->s->refcount_order, cluster % n);
     return 0;
 }
 
@@ -172,7 +141,7 @@ static void compare_one(struct check *c, uint64_t cluster, uint64_t have, uint64
 /* From this cluster on nothing is counted on either side, up to the one returned. */
 static uint64_t skip_empty(struct check *c, uint64_t cluster)
 {
-    uint64_t n = check_block_entries(c->s, c->s->refcount_order), i = cluster / n;
+    uint64_t n = qcow2_refblock_entries(c->s), i = cluster / n;
     if ((i < c->refs.size && c->refs.table[i]) || !counts_chunk_empty(&c->counts, cluster)) {
         return cluster;
     }

@@ -180,9 +180,9 @@ struct l2_walk {
 static void give_up(struct l2_walk *w, uint8_t *at)
 {
     bool ext = w->c->s->incompatible & QCOW2_EXTL2;
-    qcow2_put64(at, !ext && w->c->s->version >= 3 ? QCOW2_ZERO : 0);
+    store_be64(at, !ext && w->c->s->version >= 3 ? QCOW2_ZERO : 0);
     if (ext) {
-        qcow2_put64(at + 8, ALL_ZERO_SUBCLUSTERS);
+        store_be64(at + 8, ALL_ZERO_SUBCLUSTERS);
     }
     w->changed = true;
 }
@@ -208,7 +208,7 @@ static int check_compressed(struct l2_walk *w, uint8_t *at, uint64_t entry)
                     "ERROR the compressed L2 entry %#llx (in the table at %#llx) has COPIED set",
                     (ull)entry, (ull)w->l2_off);
         if (check_fixing(c)) {
-            qcow2_put64(at, entry & ~QCOW2_COPIED);
+            store_be64(at, entry & ~QCOW2_COPIED);
             w->changed = true;
         }
     }
@@ -251,7 +251,7 @@ static void check_reserved(struct l2_walk *w, uint8_t *at, uint64_t *entry)
                 (ull)*entry, (ull)w->l2_off);
     *entry &= ~reserved;
     if (check_fixing(w->c)) {
-        qcow2_put64(at, *entry);
+        store_be64(at, *entry);
         w->changed = true;
     }
 }
@@ -259,7 +259,7 @@ static void check_reserved(struct l2_walk *w, uint8_t *at, uint64_t *entry)
 /* Subclusters that are both data and zero, or data without a cluster. */
 static void check_subclusters(struct l2_walk *w, uint8_t *at, uint64_t entry)
 {
-    uint64_t map = qcow2_be64(at + 8);
+    uint64_t map = load_be64(at + 8);
     uint64_t data = map & UINT32_MAX, zero = map >> 32;
     bool has_cluster = (entry & QCOW2_OFFSET_MASK) || (w->c->s->incompatible & QCOW2_DATA_FILE);
     uint64_t good = has_cluster ? data & ~zero : 0;
@@ -271,7 +271,7 @@ static void check_subclusters(struct l2_walk *w, uint8_t *at, uint64_t entry)
                 "sense",
                 (ull)map, (ull)entry, (ull)w->l2_off);
     if (check_fixing(w->c)) {
-        qcow2_put64(at + 8, good | zero << 32);
+        store_be64(at + 8, good | zero << 32);
         w->changed = true;
     }
 }
@@ -281,7 +281,7 @@ static int check_entry(struct l2_walk *w, uint32_t index)
     struct check *c = w->c;
     struct qcow2 *s = c->s;
     uint8_t *at = w->table + (size_t)index * s->l2_entry_bytes;
-    uint64_t entry = qcow2_be64(at);
+    uint64_t entry = load_be64(at);
     if (entry & QCOW2_COMPRESSED) {
         return check_compressed(w, at, entry);
     }
@@ -319,7 +319,7 @@ static int walk_l2(struct check *c, struct check_l2 *t, uint64_t *next)
         return -ENOMEM;
     }
     t->walked = true;
-    int ret = qcow2_read_file(c->s, t->off, table, c->s->cluster_size);
+    int ret = qcow2_file_read(c->s, t->off, table, c->s->cluster_size);
     if (ret < 0) {
         check_error(c, "ERROR reading the L2 table at %#llx: %s", (ull)t->off, strerror(-ret));
         c->unseen = true;
@@ -383,8 +383,9 @@ static bool check_flag(struct check *c, uint64_t *entry, const char *what)
     if (flag_count(c, off, &count) < 0 || (count == 1) == !!(*entry & QCOW2_COPIED)) {
         return false;
     }
-    check_found(c, check_fixing(c), 1, "ERROR COPIED of the %s entry %#llx does not fit refcount %llu",
-                what, (ull)*entry, (ull)count);
+    check_found(c, check_fixing(c), 1,
+                "ERROR COPIED of the %s entry %#llx does not fit refcount %llu", what, (ull)*entry,
+                (ull)count);
     *entry ^= QCOW2_COPIED;
     return true;
 }
@@ -394,16 +395,16 @@ static int check_l2_flags(struct check *c, uint64_t l2_off)
     struct qcow2 *s = c->s;
     AUTO_FREE uint8_t *table = malloc(s->cluster_size);
     bool changed = false;
-    int ret = table ? qcow2_read_file(s, l2_off, table, s->cluster_size) : -ENOMEM;
+    int ret = table ? qcow2_file_read(s, l2_off, table, s->cluster_size) : -ENOMEM;
     for (uint32_t i = 0; i < s->l2_entries && ret == 0; i++) {
         uint8_t *at = table + (size_t)i * s->l2_entry_bytes;
-        uint64_t entry = qcow2_be64(at), off = entry & QCOW2_OFFSET_MASK;
+        uint64_t entry = load_be64(at), off = entry & QCOW2_OFFSET_MASK;
         if ((entry & QCOW2_COMPRESSED) || off == 0 || !qcow2_aligned(s, off) ||
             !check_in_file(c, off, s->cluster_size)) {
             continue;
         }
         if (check_flag(c, &entry, "L2")) {
-            qcow2_put64(at, entry);
+            store_be64(at, entry);
             changed = true;
         }
     }

@@ -1,5 +1,5 @@
-/* Reference counts of clusters, sparse: chunks of 16-bit counts, which become 64-bit ones where they
- * overflow. Memory is bounded. */
+/* Reference counts of clusters, sparse: chunks of 16-bit counts, which become 64-bit ones where
+ * they overflow. Memory is bounded. */
 #include "block/qcow2/counts.h"
 
 #include <assert.h>
@@ -10,7 +10,7 @@
 #define MAX_BYTES ((size_t)1 << 30)
 
 struct counts_chunk {
-    uint64_t *wide;             /* instead of `small`, if not NULL */
+    uint64_t *wide; /* instead of `small`, if not NULL */
     uint16_t small[COUNTS_CHUNK];
 };
 

@@ -96,8 +96,8 @@ struct qcow2 {
     struct qcow2_snap *snaps;
     uint32_t snap_count;
     uint64_t snapshot_bytes; /* of the table on disk */
-    bool snapshots_bad; /* for check: what snaps[] has is not all */
-    bool viewing; /* l1 is a snapshot's: block_snapshot_view */
+    bool snapshots_bad;      /* for check: what snaps[] has is not all */
+    bool viewing;            /* l1 is a snapshot's: block_snapshot_view */
 
     struct block_bitmap *bitmaps; /* bitmaps.c */
     bool bitmaps_in_use;          /* marked so on disk */
@@ -234,7 +234,7 @@ struct table *qcow2_cache_peek(struct table_cache *c, uint64_t off); /* NULL: no
 void qcow2_cache_put(struct table *t);
 void qcow2_cache_dirty(struct table_cache *c, struct table *t, uint32_t lo, uint32_t hi);
 void qcow2_cache_forget(struct table_cache *c, uint64_t off); /* it is freed */
-void qcow2_cache_forget_all(struct table_cache *c); /* changed or not */
+void qcow2_cache_forget_all(struct table_cache *c);           /* changed or not */
 /* Those sectors of a table of n entries that `dirty` has a byte for. */
 int qcow2_write_entries(struct qcow2 *s, uint64_t off, const uint64_t *v, uint64_t n,
                         const uint8_t *dirty);

@@ -246,11 +246,12 @@ int qcow2_snapshot_create(struct block *b, const struct block_snapshot *snap, st
 struct active {
     uint64_t *l1, l1_off, size;
     uint32_t l1_size;
+    uint8_t *l1_dirty;
 };
 
 static struct active get_active(const struct qcow2 *s)
 {
-    return (struct active){s->l1, s->l1_off, s->b->size, s->l1_size};
+    return (struct active){s->l1, s->l1_off, s->b->size, s->l1_size, s->l1_dirty};
 }
 
 static void set_active(struct qcow2 *s, const struct active *a)
@@ -258,6 +259,7 @@ static void set_active(struct qcow2 *s, const struct active *a)
     s->l1 = a->l1;
     s->l1_off = a->l1_off;
     s->l1_size = a->l1_size;
+    s->l1_dirty = a->l1_dirty;
     s->b->size = a->size;
 }
 
@@ -272,6 +274,8 @@ static int switch_active(struct qcow2 *s, struct active *to)
     ret = qcow2_write_table(s, to->l1_off, to->l1, to->l1_size);
     if (ret == 0) {
         ret = qcow2_barrier(s);
+        ret =
+            ret < 0 ? ret : block_flush(s->b->file); /* with lazy refcounts nobody has done that */
     }
     if (ret == 0) {
         set_active(s, to);
@@ -311,6 +315,7 @@ static int apply_locked(struct qcow2 *s, const char *which, struct err *err)
     }
     to.l1_size = n->l1_size;
     to.size = n->s.disk_size;
+    to.l1_dirty = alloc_zero((size_t)to.l1_size * 8 / BLOCK_SECTOR + 1);
     ret = qcow2_tree_refs(s, to.l1, to.l1_size, 1);
     if (ret == 0) {
         ret = qcow2_tree_flags(s, to.l1, to.l1_size, false);
@@ -321,10 +326,17 @@ static int apply_locked(struct qcow2 *s, const char *which, struct err *err)
     }
     if (ret < 0) {
         free(to.l1);
+        free(to.l1_dirty);
         return failed(s, ret, "applying", which, err);
+    }
+    for (uint32_t i = 0; i < s->l1_size; i++) {
+        if (s->l1[i] & QCOW2_OFFSET_MASK) {
+            qcow2_meta_add(s, s->l1[i] & QCOW2_OFFSET_MASK);
+        }
     }
     ret = drop_tree(s, old.l1, old.l1_size, old.l1_off);
     free(old.l1);
+    free(old.l1_dirty);
     if (to.size != old.size) {
         qcow2_bitmaps_resize(s, to.size);
     }
@@ -420,6 +432,8 @@ int qcow2_snapshot_view(struct block *b, const char *which, struct err *err)
     }
     co_lock(&s->lock);
     free(s->l1);
+    free(s->l1_dirty);
+    s->l1_dirty = alloc_zero((size_t)n->l1_size * 8 / BLOCK_SECTOR + 1);
     s->l1 = l1;
     s->l1_size = n->l1_size;
     s->l1_off = n->l1_off;

@@ -65,7 +65,7 @@ static int reader_take(struct table_reader *r, void *buf, uint64_t len)
     if (r->off - r->start + len > QCOW2_MAX_SNAPSHOT_BYTES) {
         return -EFBIG;
     }
-    int ret = qcow2_read_file(r->s, r->off, buf, len);
+    int ret = qcow2_file_read(r->s, r->off, buf, len);
     r->off += len;
     return ret;
 }
@@ -81,17 +81,19 @@ static int read_extra(struct table_reader *r, struct qcow2_snap *n, uint32_t len
     uint8_t known[EXTRA_KNOWN];
     n->s.disk_size = r->s->b->size;
     n->s.icount = UINT64_MAX;
-    if (len > MAX_EXTRA || (r->s->version >= 3 && len < EXTRA_V3 && !r->for_check)) {
+    bool v3_short = r->s->version >= 3 && len < EXTRA_V3;
+    if (len > MAX_EXTRA || (v3_short && !r->for_check)) {
         return -EINVAL;
     }
+    r->s->snapshots_bad = r->s->snapshots_bad || v3_short;
     uint32_t part = len < EXTRA_KNOWN ? len : EXTRA_KNOWN;
     int ret = part ? reader_take(r, known, part) : 0;
     if (ret < 0) {
         return ret;
     }
-    n->s.vm_state_size = part >= 8 ? qcow2_be64(known) : n->s.vm_state_size;
-    n->s.disk_size = part >= 16 ? qcow2_be64(known + 8) : n->s.disk_size;
-    n->s.icount = part >= 24 ? qcow2_be64(known + 16) : n->s.icount;
+    n->s.vm_state_size = part >= 8 ? load_be64(known) : n->s.vm_state_size;
+    n->s.disk_size = part >= 16 ? load_be64(known + 8) : n->s.disk_size;
+    n->s.icount = part >= 24 ? load_be64(known + 16) : n->s.icount;
     if (len > part) {
         n->extra_len = len - part;
         n->extra = alloc_zero(n->extra_len);
@@ -115,18 +117,18 @@ static int read_entry(struct table_reader *r, struct qcow2_snap *n)
     if (ret < 0) {
         return ret;
     }
-    n->l1_off = qcow2_be64(h);
-    n->l1_size = qcow2_be32(h + 8);
-    n->s.date_sec = qcow2_be32(h + 16);
-    n->s.date_nsec = qcow2_be32(h + 20);
-    n->s.vm_clock_nsec = qcow2_be64(h + 24);
-    n->s.vm_state_size = qcow2_be32(h + 32);
-    ret = read_extra(r, n, qcow2_be32(h + 36));
+    n->l1_off = load_be64(h);
+    n->l1_size = load_be32(h + 8);
+    n->s.date_sec = load_be32(h + 16);
+    n->s.date_nsec = load_be32(h + 20);
+    n->s.vm_clock_nsec = load_be64(h + 24);
+    n->s.vm_state_size = load_be32(h + 32);
+    ret = read_extra(r, n, load_be32(h + 36));
     if (ret == 0) {
-        ret = read_text(r, qcow2_be16(h + 12), &n->s.id);
+        ret = read_text(r, load_be16(h + 12), &n->s.id);
     }
     if (ret == 0) {
-        ret = read_text(r, qcow2_be16(h + 14), &n->s.name);
+        ret = read_text(r, load_be16(h + 14), &n->s.name);
     }
     if (ret == 0 && !r->for_check && !snap_sane(r->s, n)) {
         ret = -EINVAL;
@@ -145,16 +147,27 @@ int qcow2_read_snapshots(struct qcow2 *s, bool for_check, struct err *err)
     }
     if (count > QCOW2_MAX_SNAPSHOTS || !qcow2_aligned(s, r.start) || r.start == 0 ||
         r.start > BLOCK_MAX_SIZE - QCOW2_MAX_SNAPSHOT_BYTES) {
-        return err_set(err, EINVAL, "%s: the snapshot table (%u entries at %#llx) cannot be right",
-                       block_filename(s->b), count, (unsigned long long)r.start);
+        s->snapshots_bad = for_check;
+        return for_check ? 0
+                         : err_set(err, EINVAL,
+                                   "%s: the snapshot table (%u entries at %#llx) cannot be right",
+                                   block_filename(s->b), count, (unsigned long long)r.start);
     }
     s->snaps = calloc(count, sizeof(*s->snaps));
     if (!s->snaps) {
         return err_set(err, ENOMEM, "%s: no memory for %u snapshots", block_filename(s->b), count);
     }
     for (uint32_t i = 0; i < count; i++) {
-        s->snap_count = i + 1;
+        uint64_t end = r.off;
         int ret = read_entry(&r, &s->snaps[i]);
+        s->snap_count = i + 1;
+        if (ret < 0 && for_check) {
+            qcow2_snap_free(&s->snaps[i]);
+            s->snap_count = i;
+            s->snapshots_bad = true;
+            r.off = end;
+            break;
+        }
         if (ret < 0) {
             qcow2_free_snapshots(s);
             return err_set(err, -ret,
@@ -174,18 +187,18 @@ static size_t put_entry(const struct qcow2_snap *n, uint8_t *at)
     size_t id = strlen(n->s.id), name = strlen(n->s.name);
     uint8_t *p = at + ENTRY_BYTES;
     bool large = n->s.vm_state_size > UINT32_MAX;
-    qcow2_put64(at, n->l1_off);
-    qcow2_put32(at + 8, n->l1_size);
-    qcow2_put16(at + 12, (uint16_t)id);
-    qcow2_put16(at + 14, (uint16_t)name);
-    qcow2_put32(at + 16, n->s.date_sec);
-    qcow2_put32(at + 20, n->s.date_nsec);
-    qcow2_put64(at + 24, n->s.vm_clock_nsec);
-    qcow2_put32(at + 32, large ? 0 : (uint32_t)n->s.vm_state_size);
-    qcow2_put32(at + 36, EXTRA_KNOWN + n->extra_len);
-    qcow2_put64(p, n->s.vm_state_size);
-    qcow2_put64(p + 8, n->s.disk_size);
-    qcow2_put64(p + 16, n->s.icount);
+    store_be64(at, n->l1_off);
+    store_be32(at + 8, n->l1_size);
+    store_be16(at + 12, (uint16_t)id);
+    store_be16(at + 14, (uint16_t)name);
+    store_be32(at + 16, n->s.date_sec);
+    store_be32(at + 20, n->s.date_nsec);
+    store_be64(at + 24, n->s.vm_clock_nsec);
+    store_be32(at + 32, large ? 0 : (uint32_t)n->s.vm_state_size);
+    store_be32(at + 36, EXTRA_KNOWN + n->extra_len);
+    store_be64(p, n->s.vm_state_size);
+    store_be64(p + 8, n->s.disk_size);
+    store_be64(p + 16, n->s.icount);
     p += EXTRA_KNOWN;
     if (n->extra_len) {
         memcpy(p, n->extra, n->extra_len);
@@ -229,6 +242,7 @@ int qcow2_write_snapshots(struct qcow2 *s, struct qcow2_snap *snaps, uint32_t co
         return ret;
     }
     ret = qcow2_barrier(s);
+    ret = ret < 0 ? ret : block_flush(s->b->file); /* with lazy refcounts nobody has done that */
     if (ret == 0) {
         s->snapshots_off = off;
         s->snap_count = count;

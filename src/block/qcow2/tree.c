@@ -11,24 +11,13 @@
 
 #include "base/bits.h"
 
-int qcow2_read_file(struct qcow2 *s, uint64_t off, void *buf, uint64_t len)
-{
-    uint64_t end = block_size(s->b->file);
-    uint64_t there = off >= end ? 0 : end - off;
-    if (there > len) {
-        there = len;
-    }
-    memset((char *)buf + there, 0, len - there);
-    return there ? block_pread(s->b->file, off, buf, there) : 0;
-}
-
 int qcow2_read_table(struct qcow2 *s, uint64_t off, uint64_t entries, uint64_t **table)
 {
     *table = calloc(entries ? entries : 1, sizeof(uint64_t));
     if (!*table) {
         return -ENOMEM;
     }
-    int ret = entries ? qcow2_read_file(s, off, *table, entries * sizeof(uint64_t)) : 0;
+    int ret = entries ? qcow2_file_read(s, off, *table, entries * sizeof(uint64_t)) : 0;
     if (ret < 0) {
         free(*table);
         *table = NULL;
@@ -109,7 +98,7 @@ static int table_refs(struct qcow2 *s, uint64_t l2_off, int delta, uint32_t end,
     }
     for (uint32_t i = 0; i < end; i++) {
         uint64_t off, len;
-        uint64_t entry = qcow2_be64((char *)table + (size_t)i * s->l2_entry_bytes);
+        uint64_t entry = load_be64((char *)table + (size_t)i * s->l2_entry_bytes);
         if (!qcow2_entry_range(s, entry, &off, &len)) {
             continue;
         }
@@ -181,7 +170,7 @@ static int table_flags(struct qcow2 *s, uint64_t l2_off)
     }
     for (uint32_t i = 0; i < s->l2_entries && ret == 0; i++) {
         char *at = (char *)table + (size_t)i * s->l2_entry_bytes;
-        uint64_t entry = qcow2_be64(at);
+        uint64_t entry = load_be64(at);
         uint64_t want = entry & ~QCOW2_COPIED;
         bool copied = false;
         if (!(entry & QCOW2_COMPRESSED) && (entry & QCOW2_OFFSET_MASK)) {
@@ -189,7 +178,7 @@ static int table_flags(struct qcow2 *s, uint64_t l2_off)
         }
         want |= copied ? QCOW2_COPIED : 0;
         if (ret == 0 && want != entry) {
-            qcow2_put64(at, want);
+            store_be64(at, want);
             changed = true;
         }
     }

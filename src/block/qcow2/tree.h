@@ -4,55 +4,14 @@
 
 #include "block/qcow2/internal.h"
 
-#include <endian.h>
 #include <string.h>
 
-static inline uint16_t qcow2_be16(const void *at)
-{
-    uint16_t v;
-    memcpy(&v, at, sizeof(v));
-    return be16toh(v);
-}
-
-static inline uint32_t qcow2_be32(const void *at)
-{
-    uint32_t v;
-    memcpy(&v, at, sizeof(v));
-    return be32toh(v);
-}
-
-static inline uint64_t qcow2_be64(const void *at)
-{
-    uint64_t v;
-    memcpy(&v, at, sizeof(v));
-    return be64toh(v);
-}
-
-static inline void qcow2_put16(void *at, uint16_t v)
-{
-    v = htobe16(v);
-    memcpy(at, &v, sizeof(v));
-}
-
-static inline void qcow2_put32(void *at, uint32_t v)
-{
-    v = htobe32(v);
-    memcpy(at, &v, sizeof(v));
-}
-
-static inline void qcow2_put64(void *at, uint64_t v)
-{
-    v = htobe64(v);
-    memcpy(at, &v, sizeof(v));
-}
+#include "base/endian.h"
 
 static inline bool qcow2_aligned(const struct qcow2 *s, uint64_t off)
 {
     return (off & (s->cluster_size - 1)) == 0;
 }
-
-/* Reads from the image file; what lies behind its end is zero. */
-int qcow2_read_file(struct qcow2 *s, uint64_t off, void *buf, uint64_t len);
 
 /* A table of 64-bit numbers, in host byte order; freed by the caller. `entries` must be bounded. */
 int qcow2_read_table(struct qcow2 *s, uint64_t off, uint64_t entries, uint64_t **table);
