@@ -38,6 +38,11 @@ static inline bool mul_ok(uint64_t a, uint64_t b, uint64_t *product)
     return !__builtin_mul_overflow(a, b, product);
 }
 
+static inline uint64_t round_down(uint64_t x, uint64_t to) /* to: a power of two */
+{
+    return x & ~(to - 1);
+}
+
 static inline uint64_t round_up(uint64_t v, uint64_t power_of_two)
 {
     return (v + power_of_two - 1) & ~(power_of_two - 1);

@@ -41,16 +41,24 @@ int block_add_secret(struct block_graph *g, const struct keyval *opts, struct er
 
 enum block_open_flags {
     BLOCK_RDWR = 1 << 0,
-    BLOCK_RESIZE = 1 << 1,       /* with RDWR: its size may be changed */
-    BLOCK_DIRECT = 1 << 2,       /* past the host's page cache; also cache.direct */
-    BLOCK_NO_FLUSH = 1 << 3,     /* flushes are not passed on; also cache.no-flush */
-    BLOCK_NO_BACKING = 1 << 4,   /* the backing file is not opened; unallocated reads as zero */
-    BLOCK_NO_IO = 1 << 5,        /* for looking at metadata: no key, no data file needed */
-    BLOCK_CHECK = 1 << 6,        /* for check: open what is dirty or corrupt as it is */
-    BLOCK_FORCE_SHARE = 1 << 7,  /* read beside a writer; also force-share */
-    BLOCK_UNMAP = 1 << 8,        /* discards give space back; also discard=unmap */
-    BLOCK_WRITETHROUGH = 1 << 9, /* every write is flushed */
+    BLOCK_RESIZE = 1 << 1,        /* with RDWR: its size may be changed */
+    BLOCK_DIRECT = 1 << 2,        /* past the host's page cache; also cache.direct */
+    BLOCK_NO_FLUSH = 1 << 3,      /* flushes are not passed on; also cache.no-flush */
+    BLOCK_NO_BACKING = 1 << 4,    /* the backing file is not opened; unallocated reads as zero */
+    BLOCK_NO_IO = 1 << 5,         /* for looking at metadata: no key, no data file needed */
+    BLOCK_CHECK = 1 << 6,         /* for check: open what is dirty or corrupt as it is */
+    BLOCK_FORCE_SHARE = 1 << 7,   /* read beside a writer; also force-share */
+    BLOCK_UNMAP = 1 << 8,         /* discards give space back; also discard=unmap */
+    BLOCK_WRITETHROUGH = 1 << 9,  /* every write is flushed */
+    BLOCK_EXCLUSIVE = 1 << 10,    /* nobody else may write: guests' disks */
+    BLOCK_SHARE_WRITE = 1 << 11,  /* set by the core on files: others may write it, too */
+    BLOCK_IS_BACKING = 1 << 12,   /* set by the core */
+    BLOCK_DETECT_ZERO = 1 << 13,  /* writes of zeros become zero(); also detect-zeroes=on */
+    BLOCK_DETECT_UNMAP = 1 << 14, /* and give the space back; detect-zeroes=unmap */
 };
+
+/* {"driver": "qcow2", "file": {...}} as options with dotted names. */
+int block_opts_from_json(struct keyval *opts, const char *json, struct err *err);
 
 /* NULL with a sentence. Without "driver": a protocol by the name's prefix and, above it, the
  * format its first bytes show; then writes to what was taken for raw may not make it look like
@@ -63,6 +71,7 @@ struct block *block_open_name(struct block_graph *g, const char *name, const cha
                               const struct keyval *more, unsigned flags, struct err *err);
 void block_close(struct block *b); /* gives one reference back; NULL is fine */
 struct block *block_ref(struct block *b);
+struct block_graph *block_graph_of(const struct block *b);
 struct block *block_find(struct block_graph *g, const char *node_name);
 /* Is writing out what only memory knows, and closing; block_close() has nobody to tell. */
 int block_sync_close(struct block *b, struct err *err);

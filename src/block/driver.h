@@ -30,7 +30,6 @@ struct block {
     char *backing_name, *backing_format; /* as the image says; set by open */
     bool probed;                         /* the format was guessed */
     bool encrypted;
-    bool inherits_backing_zero;      /* internal */
     struct block_requests *requests; /* in flight, for align and serialising; internal */
     struct block *next;              /* in the graph; internal */
 };
@@ -61,8 +60,10 @@ struct block_type {
     int (*parse_name)(const char *name, struct keyval *opts, struct err *err);
     /* b->file is open (not for protocols); opts has this node's own. Sets size, align and so on,
      * backing_name; the core opens the backing file afterwards. `data`: the driver opens itself
-     * with block_open_child(). */
+     * with block_open_child(). When it fails it has freed what it had: close() is not called. */
     int (*open)(struct block *b, const struct keyval *opts, struct err *err);
+    /* Files: tells other processes of the use, by b->flags; called when the parent is known. */
+    int (*claim)(struct block *b, struct err *err);
     int (*close)(struct block *b); /* writes what is left; everything is freed in any case */
     int (*preadv)(struct block *b, uint64_t off, const struct iovs *q);
     int (*pwritev)(struct block *b, uint64_t off, const struct iovs *q, unsigned flags);

@@ -16,6 +16,10 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "loop/clock.h"
+#include "loop/internal.h"
+
+/* How often coroutines go first before descriptors are looked at. */
+enum { TURNS = 32 };
 
 struct loop_fd {
     int fd;
@@ -31,8 +35,17 @@ struct loop_job {
     struct loop_job *next;
 };
 
+struct loop_poll {
+    bool (*fn)(void *);
+    void *opaque;
+    struct loop_poll *next;
+};
+
 struct loop {
     int epoll, wake;
+    unsigned turns; /* without a look at the descriptors */
+    struct co_sched sched;
+    struct loop_poll *polls;
     atomic_bool stop;
     pthread_mutex_t lock; /* fds, jobs */
     struct loop_fd *fds;
@@ -51,6 +64,7 @@ struct loop *loop_new(struct err *err)
 {
     struct loop *loop = alloc_zero(sizeof(*loop));
     pthread_mutex_init(&loop->lock, NULL);
+    pthread_mutex_init(&loop->sched.lock, NULL);
     loop->jobs_end = &loop->jobs;
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     loop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -68,6 +82,12 @@ void loop_free(struct loop *loop)
     if (!loop) {
         return;
     }
+    co_sched_free(&loop->sched);
+    while (loop->polls) {
+        struct loop_poll *p = loop->polls;
+        loop->polls = p->next;
+        free(p);
+    }
     while (loop->jobs) {
         struct loop_job *job = loop->jobs;
         loop->jobs = job->next;
@@ -81,6 +101,7 @@ void loop_free(struct loop *loop)
     cleanup_close(&loop->epoll);
     cleanup_close(&loop->wake);
     pthread_mutex_destroy(&loop->lock);
+    pthread_mutex_destroy(&loop->sched.lock);
     free(loop);
 }
 
@@ -197,19 +218,74 @@ static unsigned loop_events_of(uint32_t got)
            (got & (EPOLLHUP | EPOLLERR) ? LOOP_HUP : 0);
 }
 
-void loop_run(struct loop *loop)
+static void loop_events(struct loop *loop, int timeout)
 {
     struct epoll_event got[16];
-    do { /* once in any case: whoever stops it all the time must not starve the rest */
-        int n = epoll_wait(loop->epoll, got, 16, -1);
-        for (int i = 0; i < n; i++) {
-            struct loop_fd *f = got[i].data.ptr;
-            if (!f->gone) {
-                f->fn(f->opaque, f->fd, loop_events_of(got[i].events));
-            }
+    int n = epoll_wait(loop->epoll, got, 16, timeout);
+    for (int i = 0; i < n; i++) {
+        struct loop_fd *f = got[i].data.ptr;
+        if (!f->gone) {
+            f->fn(f->opaque, f->fd, loop_events_of(got[i].events));
         }
-        loop_run_jobs(loop);
-        loop_drop_gone(loop);
+    }
+    loop_run_jobs(loop);
+    loop_drop_gone(loop);
+    loop->turns = 0;
+}
+
+static bool loop_poll(struct loop *loop)
+{
+    bool any = false;
+    for (struct loop_poll *p = loop->polls; p; p = p->next) {
+        any |= p->fn(p->opaque);
+    }
+    return any;
+}
+
+void loop_step(struct loop *loop, bool wait)
+{
+    bool any = co_run_ready(&loop->sched);
+    any |= loop_poll(loop);
+    if (any && ++loop->turns < TURNS) {
+        return;
+    }
+    loop_events(loop, any || !wait ? 0 : -1);
+}
+
+void loop_add_poll(struct loop *loop, bool (*fn)(void *), void *opaque)
+{
+    struct loop_poll *p = alloc_zero(sizeof(*p));
+    *p = (struct loop_poll){fn, opaque, loop->polls};
+    loop->polls = p;
+}
+
+void loop_remove_poll(struct loop *loop, void *opaque)
+{
+    struct loop_poll **at = &loop->polls;
+    while (*at && (*at)->opaque != opaque) {
+        at = &(*at)->next;
+    }
+    struct loop_poll *p = *at;
+    if (p) {
+        *at = p->next;
+        free(p);
+    }
+}
+
+struct co_sched *loop_sched(struct loop *loop)
+{
+    return &loop->sched;
+}
+
+void loop_nudge(struct loop *loop)
+{
+    loop_wake(loop);
+}
+
+void loop_run(struct loop *loop)
+{
+    do { /* once in any case: whoever stops it all the time must not starve the rest */
+        loop_step(loop, true);
     } while (!atomic_load(&loop->stop));
     atomic_store(&loop->stop, false);
 }

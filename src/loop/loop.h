@@ -33,6 +33,14 @@ int loop_add_clock(struct loop *loop, struct clock *clock);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* One turn: what is ready; with `wait` it sleeps until there was something. Not from handlers. */
+void loop_step(struct loop *loop, bool wait);
+
+/* Called in each turn before it sleeps: hands in and collects work in batches; true: there was
+ * some, do not sleep. The loop's thread. */
+void loop_add_poll(struct loop *loop, bool (*fn)(void *), void *opaque);
+void loop_remove_poll(struct loop *loop, void *opaque);
+
 /* For the loop's thread, which has little to do at a time, but at once: asks the host's scheduler
  * for short slices. Threads that it makes from then on inherit that. */
 void loop_prompt(void);

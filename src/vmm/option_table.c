@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/near.h"
+#include "block/block.h"
 #include "board/boards.h"
 #include "chardev/chardev.h"
 #include "core/device.h"
@@ -314,6 +315,34 @@ static int take_drive(struct options *o, const char *arg, struct err *err)
     return list_push(&o->drives, arg, NULL, "-drive", err);
 }
 
+static int take_blockdev(struct options *o, const char *arg, struct err *err)
+{
+    struct option_list *l = &o->blockdevs;
+    if (*arg != '{') {
+        return list_push(l, arg, "driver", "-blockdev", err);
+    }
+    l->items = alloc_resize(l->items, l->count + 1, sizeof(*l->items));
+    l->items[l->count] = (struct keyval){0};
+    int ret = block_opts_from_json(&l->items[l->count++], arg, err);
+    return ret ? err_prefix(err, ret, "-blockdev") : 0;
+}
+
+static int take_snapshot(struct options *o, const char *arg, struct err *err)
+{
+    o->snapshot = true;
+    return 0;
+}
+
+static int take_object(struct options *o, const char *arg, struct err *err)
+{
+    int ret = list_push(&o->secrets, arg, "qom-type", "-object", err);
+    const char *type = ret ? NULL : keyval_get(&o->secrets.items[o->secrets.count - 1], "qom-type");
+    return ret || (type && !strcmp(type, "secret"))
+               ? ret
+               : err_set(err, ENOTSUP, "-object: there is only 'secret', not '%s'",
+                         type ? type : "");
+}
+
 static int take_chardev(struct options *o, const char *arg, struct err *err)
 {
     if (asks_help(arg)) {
@@ -473,8 +502,14 @@ const struct option_row option_rows[] = {
     {"initrd", "FILE", take_initrd, "initial ramdisk for the kernel"},
     {"append", "TEXT", take_append, "command line for the kernel"},
     {"bios", "FILE", take_bios, NULL},
-    {"drive", "[file=FILE][,id=ID][,if=none|virtio][,format=raw][,readonly=on|off]", take_drive,
-     "a disk image"},
+    {"drive",
+     "[file=FILE][,id=ID][,if=none|virtio][,format=FORMAT][,readonly=on|off][,cache=MODE]"
+     "[,discard=unmap][,snapshot=on][,OPTION=VALUE...]",
+     take_drive, "a disk image"},
+    {"blockdev", "driver=DRIVER,node-name=NAME[,OPTION=VALUE...]", take_blockdev,
+     "a node of a disk image, or '{...}' in JSON"},
+    {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},
+    {"object", "secret,id=ID,file=FILE", take_object, "a password for an encrypted image"},
     {"device", "NAME[,OPTION=VALUE...]", take_device,
      "add a device; 'help' lists devices, 'NAME,help' its options"},
     {"chardev", "KIND,id=ID[,OPTION=VALUE...]", take_chardev,

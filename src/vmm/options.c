@@ -93,6 +93,8 @@ void options_free(struct options *o)
     keyval_free(&o->config.rtc_args);
     option_list_free(&o->chardevs);
     option_list_free(&o->drives);
+    option_list_free(&o->blockdevs);
+    option_list_free(&o->secrets);
     option_list_free(&o->devices);
     free(o->serials.items);
 }

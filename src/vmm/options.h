@@ -22,7 +22,9 @@ struct options {
     const char *program; /* how we were called */
     struct machine_config config;
     const char *accel;
-    struct option_list chardevs, drives, devices;
+    struct option_list chardevs, drives, blockdevs, devices;
+    struct option_list secrets; /* -object secret */
+    bool snapshot;              /* -snapshot: nothing is written to the images */
     struct text_list serials;
     bool nodefaults, nographic, display_none;
     bool paused;     /* -S */

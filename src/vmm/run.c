@@ -183,7 +183,7 @@ static int run_build(struct run *r, struct err *err)
     int ret = run_take_signals(r, err);
     ret = ret ? ret : run_add_chardevs(r, err);
     ret = ret ? ret : run_add_serials(r, err);
-    ret = ret ? ret : drives_add(r->m, &o->drives, err);
+    ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_devices(r, err);
     ret = ret ? ret : drives_add_devices(r->m, &o->drives, err);

@@ -18,6 +18,7 @@
 #include "loop/clock.h"
 #include "loop/loop.h"
 #include "tests/fuzz/fuzz.h"
+#include "vmm/drive_thread.h"
 
 #define RAM_SIZE 0x10000
 enum { DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x4000 };
@@ -62,22 +63,32 @@ static void add_device(struct machine *m, const struct dev_type *type, const cha
     keyval_free(&kv);
 }
 
+static void free_drive(void *b)
+{
+    block_close(b);
+}
+
 /* A drive of 64 KiB in memory. */
-static struct block *new_drive(int *fd)
+static void add_drive(struct machine *m, int *fd)
 {
     char path[32];
-    struct keyval kv = {0};
     struct err err;
     *fd = memfd_create("drive", MFD_CLOEXEC);
     if (*fd < 0 || ftruncate(*fd, 0x10000)) {
         abort();
     }
     snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
-    keyval_add(&kv, "file", path);
-    keyval_add(&kv, "format", "raw");
-    struct block *b = block_open(&kv, &err);
-    keyval_free(&kv);
-    return b;
+    struct drive_thread *t = drive_thread_new(m, &err);
+    struct block *b =
+        t ? block_open_name(drive_thread_graph(t), path, "raw", NULL, BLOCK_RDWR, &err) : NULL;
+    if (!b) {
+        fprintf(stderr, "%s\n", err.text);
+        abort();
+    }
+    machine_add_backend(m, "drive", "d", b, free_drive);
+    if (drive_thread_start(t, m, &err)) {
+        abort();
+    }
 }
 
 static struct machine *new_machine(struct loop *loop, struct clock *clock, unsigned which, int *fd)
@@ -87,7 +98,7 @@ static struct machine *new_machine(struct loop *loop, struct clock *clock, unsig
     struct machine *m = machine_new(&config, loop, clock, NULL);
     machine_build(m, &err);
     if (which == 0) {
-        machine_add_backend(m, "drive", "d", new_drive(fd), block_close);
+        add_drive(m, fd);
         add_device(m, &virtio_blk_type, "drive", "d");
     } else if (which == 1) {
         machine_add_backend(m, "chardev", "c", chardev_new_legacy(loop, "null", &err),

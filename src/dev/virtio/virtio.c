@@ -18,7 +18,8 @@ int virtio_init(struct virtio *v, struct dev *dev, const struct virtio_type *typ
     v->dev = dev;
     v->offered =
         features | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1);
-    for (unsigned i = 0; i < type->queues; i++) {
+    v->queues = v->queues ? v->queues : type->queues;
+    for (unsigned i = 0; i < v->queues; i++) {
         v->queue[i].mem = virtio_mmio_mem(dev->bus);
         v->queue[i].max = type->queue_size;
         vq_reset(&v->queue[i]);
@@ -40,7 +41,7 @@ static void virtio_reset_locked(struct virtio *v)
     if (v->type->reset) {
         v->type->reset(v);
     }
-    for (unsigned i = 0; i < v->type->queues; i++) {
+    for (unsigned i = 0; i < v->queues; i++) {
         vq_reset(&v->queue[i]);
     }
     v->accepted = 0;

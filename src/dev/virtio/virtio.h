@@ -11,7 +11,7 @@
 #include "core/device.h"
 #include "dev/virtio/virtqueue.h"
 
-#define VIRTIO_MAX_QUEUES 4
+#define VIRTIO_MAX_QUEUES 16
 
 enum {
     VIRTIO_F_INDIRECT_DESC = 28,
@@ -54,6 +54,7 @@ struct virtio {
     uint8_t isr;
     uint32_t config_generation;
     uint8_t config[64];
+    unsigned queues; /* type's, or fewer, set before virtio_init() */
     struct vq queue[VIRTIO_MAX_QUEUES];
     void (*changed)(struct virtio *v); /* transport: isr changed; `lock` held */
     void *transport;

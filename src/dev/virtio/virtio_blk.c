@@ -1,11 +1,11 @@
 /*
- * Block device: VIRTIO 1.2 section 5.2, one queue. A thread of its own does the host's reads and
- * writes, so that a vcpu never waits for a disk.
+ * Block device: VIRTIO 1.2 section 5.2, with one queue or several. Requests run as coroutines on
+ * the image's own loop, many at a time, so that a vcpu never waits for a disk.
  *
- * Does not do: several queues, secure erase, zoned devices, resizing while running.
+ * Does not do: secure erase, zoned devices, resizing while running.
  *
- * The worker takes requests under the device's lock and works on them without it; `busy` says
- * that one is in flight. A reset waits until it is not.
+ * The loop's thread takes requests under the device's lock and works on them without it; `flying`
+ * counts those in flight. A reset waits until there are none.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,12 +21,15 @@
 #include "core/machine.h"
 #include "dev/virtio/virtio.h"
 #include "dev/virtio/virtio_devices.h"
+#include "loop/co.h"
+#include "loop/loop.h"
 
 enum {
     F_SEG_MAX = 2,
     F_RO = 5,
     F_BLK_SIZE = 6,
     F_FLUSH = 9,
+    F_MQ = 12,
     F_DISCARD = 13,
     F_WRITE_ZEROES = 14,
     T_IN = 0,
@@ -44,67 +47,64 @@ enum {
     MAX_RANGES = 16,
     SEG_MAX = VQ_MAX_SEGS - 2,
     MAX_RANGE_SECTORS = 1 << 22,
+    MAX_FLYING = 64, /* requests at a time */
+    MAX_QUEUES = 16,
+    SIGNAL_EVERY = 8,
+};
+
+struct virtio_blk;
+
+struct blk_req {
+    struct virtio_blk *d;
+    struct vq *vq;
+    struct blk_req *next; /* free */
+    struct vq_elem elem;
 };
 
 struct virtio_blk {
     struct dev dev;
     struct virtio v;
     char *drive_id, *serial;
+    uint32_t queues;
     struct backend *backend;
     struct block *block;
-    pthread_t thread;
-    bool started;
-    bool stop, busy; /* by v.lock */
-    pthread_cond_t work, idle;
-    struct vq_elem elem; /* the request in flight */
+    struct loop *loop;
+    unsigned flying;        /* by v.lock, as all below */
+    bool posted, taking;    /* blk_run() will come; it is at work */
+    struct blk_req *spares; /* made when first needed */
+    unsigned unsignalled;
+    pthread_cond_t idle;
 };
 
 static const struct prop blk_props[] = {
     {"drive", PROP_TEXT, offsetof(struct virtio_blk, drive_id), NULL, "id of the -drive"},
     {"serial", PROP_TEXT, offsetof(struct virtio_blk, serial), NULL, "serial number"},
+    {"num-queues", PROP_U32, offsetof(struct virtio_blk, queues), "1",
+     "request queues, at most 16"},
     {0},
 };
 
-/* ---- Requests: on the worker's thread ---- */
-
-/* The vectors without their first `skip` and last `tail` bytes; returns how many are left. */
-static unsigned iov_cut(const struct iovec *iov, unsigned count, uint64_t skip, uint64_t len,
-                        struct iovec *out)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < count && len; i++) {
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        uint64_t piece = iov[i].iov_len - skip;
-        piece = piece < len ? piece : len;
-        out[n++] = (struct iovec){(char *)iov[i].iov_base + skip, piece};
-        len -= piece;
-        skip = 0;
-    }
-    return n;
-}
+/* ---- Requests: coroutines on the loop's thread ---- */
 
 static bool range_ok(const struct block *b, uint64_t sector, uint64_t bytes)
 {
-    return sector <= b->size / BLOCK_SECTOR && bytes <= b->size - sector * BLOCK_SECTOR &&
+    uint64_t size = block_size(b);
+    return sector <= size / BLOCK_SECTOR && bytes <= size - sector * BLOCK_SECTOR &&
            !(bytes % BLOCK_SECTOR);
 }
 
-static int blk_read_write(struct virtio_blk *d, uint32_t type, uint64_t sector, uint32_t *written)
+static int blk_read_write(struct virtio_blk *d, const struct vq_elem *e, uint32_t type,
+                          uint64_t sector, uint32_t *written)
 {
-    struct iovec iov[VQ_MAX_SEGS];
-    const struct vq_elem *e = &d->elem;
     bool in = type == T_IN;
     uint64_t bytes = in ? e->in_len - 1 : e->out_len - HEADER;
-    if (!range_ok(d->block, sector, bytes) || (!in && d->block->readonly)) {
+    if (!range_ok(d->block, sector, bytes) || (!in && block_readonly(d->block))) {
         return S_IOERR;
     }
-    unsigned n = in ? iov_cut(e->in, e->in_count, 0, bytes, iov)
-                    : iov_cut(e->out, e->out_count, HEADER, bytes, iov);
-    int ret = in ? block_preadv(d->block, sector * BLOCK_SECTOR, iov, n)
-                 : block_pwritev(d->block, sector * BLOCK_SECTOR, iov, n);
+    struct iovs all = in ? iovs_of(e->in, e->in_count) : iovs_of(e->out, e->out_count);
+    struct iovs q = iovs_part(&all, in ? 0 : HEADER, bytes);
+    int ret = in ? block_preadv(d->block, sector * BLOCK_SECTOR, &q)
+                 : block_pwritev(d->block, sector * BLOCK_SECTOR, &q, 0);
     *written += in && !ret ? (uint32_t)bytes : 0;
     return ret ? S_IOERR : S_OK;
 }
@@ -120,17 +120,18 @@ static int blk_one_range(struct virtio_blk *d, uint32_t type, const uint8_t *ran
     if (!range_ok(d->block, sector, bytes) || bytes / BLOCK_SECTOR > MAX_RANGE_SECTORS) {
         return S_IOERR;
     }
-    int ret = zeroes ? block_zero(d->block, sector * BLOCK_SECTOR, bytes, flags & 1)
-                     : block_discard(d->block, sector * BLOCK_SECTOR, bytes);
+    int ret =
+        zeroes ? block_zero(d->block, sector * BLOCK_SECTOR, bytes, flags & 1 ? BLOCK_MAY_UNMAP : 0)
+               : block_discard(d->block, sector * BLOCK_SECTOR, bytes);
     return ret ? S_IOERR : S_OK;
 }
 
-static int blk_ranges(struct virtio_blk *d, uint32_t type)
+static int blk_ranges(struct virtio_blk *d, const struct vq_elem *e, uint32_t type)
 {
-    const struct vq_elem *e = &d->elem;
     uint64_t bytes = e->out_len - HEADER;
     int status = S_OK;
-    if (d->block->readonly || !bytes || bytes % RANGE_BYTES || bytes / RANGE_BYTES > MAX_RANGES) {
+    if (block_readonly(d->block) || !bytes || bytes % RANGE_BYTES ||
+        bytes / RANGE_BYTES > MAX_RANGES) {
         return S_IOERR;
     }
     for (uint64_t at = 0; at < bytes && status == S_OK; at += RANGE_BYTES) {
@@ -141,108 +142,158 @@ static int blk_ranges(struct virtio_blk *d, uint32_t type)
     return status;
 }
 
-static int blk_get_id(struct virtio_blk *d, uint32_t *written)
+static int blk_get_id(struct virtio_blk *d, const struct vq_elem *e, uint32_t *written)
 {
     char id[ID_BYTES] = {0};
     const char *serial = d->serial ? d->serial : "";
     memcpy(id, serial, strnlen(serial, sizeof(id)));
-    uint64_t room = d->elem.in_len - 1;
-    *written += (uint32_t)iov_write(d->elem.in, d->elem.in_count, 0, id,
-                                    room < sizeof(id) ? room : sizeof(id));
+    uint64_t room = e->in_len - 1;
+    *written +=
+        (uint32_t)iov_write(e->in, e->in_count, 0, id, room < sizeof(id) ? room : sizeof(id));
     return S_OK;
 }
 
-static int blk_do(struct virtio_blk *d, uint32_t *written)
+static int blk_do(struct virtio_blk *d, const struct vq_elem *e, uint32_t *written)
 {
     uint8_t header[HEADER];
-    if (iov_read(d->elem.out, d->elem.out_count, 0, header, HEADER) < HEADER) {
+    if (iov_read(e->out, e->out_count, 0, header, HEADER) < HEADER) {
         return S_IOERR;
     }
     uint32_t type = load_le32(header);
     uint64_t sector = load_le64(header + 8);
     switch (type) {
     case T_IN:
-    case T_OUT: return blk_read_write(d, type, sector, written);
+    case T_OUT: return blk_read_write(d, e, type, sector, written);
     case T_FLUSH: return block_flush(d->block) ? S_IOERR : S_OK;
-    case T_GET_ID: return blk_get_id(d, written);
+    case T_GET_ID: return blk_get_id(d, e, written);
     case T_DISCARD:
-    case T_WRITE_ZEROES: return blk_ranges(d, type);
+    case T_WRITE_ZEROES: return blk_ranges(d, e, type);
     default: return S_UNSUPP;
     }
 }
 
 /* The status is the last byte that we may write; without it there is nowhere to complain. */
-static uint32_t blk_request(struct virtio_blk *d)
+static uint32_t blk_request(struct virtio_blk *d, const struct vq_elem *e)
 {
     uint32_t written = 0;
-    if (!d->elem.in_len || d->elem.in_len > UINT32_MAX) {
+    if (!e->in_len || e->in_len > UINT32_MAX) {
         return 0;
     }
-    uint8_t status = (uint8_t)blk_do(d, &written);
-    iov_write(d->elem.in, d->elem.in_count, d->elem.in_len - 1, &status, 1);
+    uint8_t status = (uint8_t)blk_do(d, e, &written);
+    iov_write(e->in, e->in_count, e->in_len - 1, &status, 1);
     /* The length covers all up to the status byte, so that it counts as written. */
-    return status == S_OK && written + 1 == d->elem.in_len ? written + 1 : (uint32_t)d->elem.in_len;
+    return status == S_OK && written + 1 == e->in_len ? written + 1 : (uint32_t)e->in_len;
 }
 
-/* ---- Worker ---- */
+/* ---- Taking requests and giving them back: on the loop's thread ---- */
 
-/* Takes and does requests until the queue is empty; lock held, released while working. */
-static void blk_work(struct virtio_blk *d)
+static void blk_post(struct virtio_blk *d);
+
+static void blk_signal(struct virtio_blk *d, struct vq *vq)
 {
-    struct vq *vq = &d->v.queue[0];
-    unsigned since_signal = 0;
-    vq_want_kick(vq, false);
-    while (!d->stop && virtio_running(&d->v) && vq_pop(vq, &d->elem)) {
-        d->busy = true;
-        pthread_mutex_unlock(&d->v.lock);
-        uint32_t len = blk_request(d);
-        pthread_mutex_lock(&d->v.lock);
-        d->busy = false;
-        if (!virtio_running(&d->v)) {
-            break; /* reset while it was in flight */
-        }
-        vq_push(vq, &d->elem, len);
-        if (++since_signal == 8 || vq_empty(vq)) {
-            virtio_signal(&d->v, vq);
-            since_signal = 0;
+    virtio_signal(&d->v, vq);
+    d->unsignalled = 0;
+}
+
+static void blk_req_start(void *opaque)
+{
+    struct blk_req *r = opaque;
+    struct virtio_blk *d = r->d;
+    uint32_t len = blk_request(d, &r->elem);
+    AUTO_LOCK(&d->v.lock);
+    if (virtio_running(&d->v)) { /* else it was reset meanwhile */
+        vq_push(r->vq, &r->elem, len);
+        if (++d->unsignalled >= SIGNAL_EVERY || !d->taking) {
+            blk_signal(d, r->vq);
         }
     }
+    r->next = d->spares;
+    d->spares = r;
+    if (d->flying-- == MAX_FLYING) {
+        blk_post(d);
+    }
+    if (!d->flying) {
+        pthread_cond_broadcast(&d->idle);
+    }
+}
+
+static struct blk_req *blk_take_req(struct virtio_blk *d, struct vq *vq)
+{
+    struct blk_req *r = d->spares;
+    if (!r) {
+        r = alloc_zero(sizeof(*r));
+        r->d = d;
+        r->next = NULL;
+        d->spares = r;
+    }
+    if (!vq_pop(vq, &r->elem)) {
+        return NULL;
+    }
+    d->spares = r->next;
+    r->vq = vq;
+    d->flying++;
+    return r;
+}
+
+/* Lock held, released while a request runs until it first waits. */
+static void blk_take(struct virtio_blk *d, struct vq *vq)
+{
+    struct blk_req *r;
+    vq_want_kick(vq, false);
+    while (d->flying < MAX_FLYING && virtio_running(&d->v) && (r = blk_take_req(d, vq))) {
+        pthread_mutex_unlock(&d->v.lock);
+        co_start(d->loop, blk_req_start, r);
+        pthread_mutex_lock(&d->v.lock);
+    }
     virtio_check_broken(&d->v, vq);
+    if (d->unsignalled && virtio_running(&d->v)) {
+        blk_signal(d, vq);
+    }
     vq_want_kick(vq, true);
 }
 
-static void *blk_thread(void *opaque)
+static void blk_run(void *opaque)
 {
     struct virtio_blk *d = opaque;
     AUTO_LOCK(&d->v.lock);
-    while (!d->stop) {
-        if (virtio_running(&d->v) && !vq_empty(&d->v.queue[0])) {
-            blk_work(d);
-        } else {
-            pthread_cond_broadcast(&d->idle);
-            pthread_cond_wait(&d->work, &d->v.lock);
+    d->posted = false;
+    d->taking = true;
+    for (unsigned i = 0; i < d->v.queues; i++) {
+        struct vq *vq = &d->v.queue[i];
+        while (d->flying < MAX_FLYING && virtio_running(&d->v) && !vq_empty(vq)) {
+            blk_take(d, vq); /* once more if there came some while kicks were not wanted */
         }
     }
-    return NULL;
+    d->taking = false;
+    if (!d->flying) {
+        pthread_cond_broadcast(&d->idle);
+    }
+}
+
+/* Lock held; any thread. */
+static void blk_post(struct virtio_blk *d)
+{
+    if (!d->posted && d->loop) {
+        d->posted = true;
+        loop_post(d->loop, blk_run, d);
+    }
 }
 
 static void blk_kick(struct virtio *v, unsigned queue)
 {
-    struct virtio_blk *d = container_of(v, struct virtio_blk, v);
     AUTO_LOCK(&v->lock);
-    pthread_cond_signal(&d->work);
+    blk_post(container_of(v, struct virtio_blk, v));
 }
 
 static void blk_ready(struct virtio *v)
 {
-    pthread_cond_signal(&container_of(v, struct virtio_blk, v)->work);
+    blk_post(container_of(v, struct virtio_blk, v));
 }
 
 static void blk_reset(struct virtio *v)
 {
     struct virtio_blk *d = container_of(v, struct virtio_blk, v);
-    while (d->busy) {
-        pthread_cond_signal(&d->work);
+    while (d->flying) {
         pthread_cond_wait(&d->idle, &v->lock);
     }
 }
@@ -250,7 +301,7 @@ static void blk_reset(struct virtio *v)
 /* ---- Life ---- */
 
 static const struct virtio_type blk_virtio = {.id = 2,
-                                              .queues = 1,
+                                              .queues = MAX_QUEUES,
                                               .queue_size = VQ_MAX_SIZE,
                                               .config_size = 60,
                                               .kick = blk_kick,
@@ -261,10 +312,10 @@ static const struct virtio_type blk_virtio = {.id = 2,
 static void blk_fill_config(struct virtio_blk *d)
 {
     uint8_t *c = d->v.config;
-    store_le64(c + 0, d->block->size / BLOCK_SECTOR);
+    store_le64(c + 0, block_size(d->block) / BLOCK_SECTOR);
     store_le32(c + 12, SEG_MAX);
     store_le32(c + 20, BLOCK_SECTOR);
-    store_le16(c + 34, 1);
+    store_le16(c + 34, (uint16_t)d->queues);
     store_le32(c + 36, MAX_RANGE_SECTORS);
     store_le32(c + 40, MAX_RANGES);
     store_le32(c + 44, 1);
@@ -279,6 +330,8 @@ static int blk_take_drive(struct virtio_blk *d, struct err *err)
         return err_set(err, EINVAL, "virtio-blk-device: needs drive=ID");
     }
     d->backend = machine_find_backend(d->dev.machine, "drive", d->drive_id);
+    d->backend =
+        d->backend ? d->backend : machine_find_backend(d->dev.machine, "blockdev", d->drive_id);
     if (!d->backend || d->backend->taken) {
         return err_set(err, ENOENT, "virtio-blk-device: drive '%s' %s", d->drive_id,
                        d->backend ? "is in use" : "does not exist");
@@ -295,27 +348,39 @@ static int blk_init(struct dev *dev, struct err *err)
     if (ret) {
         return ret;
     }
-    uint64_t features = BIT(F_SEG_MAX) | BIT(F_BLK_SIZE) | BIT(F_FLUSH) |
-                        (d->block->readonly ? BIT(F_RO) : BIT(F_DISCARD) | BIT(F_WRITE_ZEROES));
+    if (!d->queues || d->queues > MAX_QUEUES) {
+        return err_set(err, EINVAL, "virtio-blk-device: num-queues is 1 to %u, not %u", MAX_QUEUES,
+                       d->queues);
+    }
+    d->v.queues = d->queues;
+    uint64_t features =
+        (d->queues > 1 ? BIT(F_MQ) : 0) | BIT(F_SEG_MAX) | BIT(F_BLK_SIZE) | BIT(F_FLUSH) |
+        (block_readonly(d->block) ? BIT(F_RO) : BIT(F_DISCARD) | BIT(F_WRITE_ZEROES));
     ret = virtio_init(&d->v, dev, &blk_virtio, features, err);
     if (ret) {
         return ret;
     }
     blk_fill_config(d);
-    pthread_cond_init(&d->work, NULL);
     pthread_cond_init(&d->idle, NULL);
-    ret = pthread_create(&d->thread, NULL, blk_thread, d);
-    d->started = !ret;
-    return ret ? err_set(err, ret, "virtio-blk-device: cannot start a thread: %s", strerror(ret))
-               : 0;
+    d->loop = block_graph_loop(block_graph_of(d->block));
+    return 0;
+}
+
+static bool blk_busy(struct virtio_blk *d)
+{
+    bool busy = d->flying || d->posted || d->taking;
+    for (unsigned i = 0; virtio_running(&d->v) && i < d->v.queues; i++) {
+        busy |= !vq_empty(&d->v.queue[i]);
+    }
+    return busy;
 }
 
 static void blk_quiesce(struct dev *dev)
 {
     struct virtio_blk *d = container_of(dev, struct virtio_blk, dev);
     AUTO_LOCK(&d->v.lock);
-    while (d->busy || (virtio_running(&d->v) && !vq_empty(&d->v.queue[0]))) {
-        pthread_cond_signal(&d->work);
+    while (blk_busy(d)) {
+        blk_post(d);
         pthread_cond_wait(&d->idle, &d->v.lock);
     }
 }
@@ -323,14 +388,18 @@ static void blk_quiesce(struct dev *dev)
 static void blk_fini(struct dev *dev)
 {
     struct virtio_blk *d = container_of(dev, struct virtio_blk, dev);
-    if (d->started) {
+    if (d->loop) {
         pthread_mutex_lock(&d->v.lock);
-        d->stop = true;
-        pthread_cond_signal(&d->work);
+        while (d->flying || d->posted || d->taking) {
+            pthread_cond_wait(&d->idle, &d->v.lock);
+        }
         pthread_mutex_unlock(&d->v.lock);
-        pthread_join(d->thread, NULL);
-        pthread_cond_destroy(&d->work);
         pthread_cond_destroy(&d->idle);
+    }
+    while (d->spares) {
+        struct blk_req *r = d->spares;
+        d->spares = r->next;
+        free(r);
     }
     virtio_fini(&d->v);
 }

@@ -88,7 +88,7 @@ void virtio_mmio_reset(struct virtio_mmio *t)
 
 static struct vq *selected(struct virtio_mmio *t)
 {
-    return t->queue_sel < t->vdev->type->queues ? &t->vdev->queue[t->queue_sel] : NULL;
+    return t->queue_sel < t->vdev->queues ? &t->vdev->queue[t->queue_sel] : NULL;
 }
 
 static uint32_t half(uint64_t v, uint32_t sel)
@@ -214,7 +214,7 @@ static enum mem_result virtio_mmio_write(void *dev, uint64_t off, unsigned size,
         return MEM_OK;
     }
     if (off == REG_QUEUE_NOTIFY) {
-        if (val < t->vdev->type->queues) {
+        if (val < t->vdev->queues) {
             t->vdev->type->kick(t->vdev, (unsigned)val);
         }
         return MEM_OK;

@@ -1,0 +1,178 @@
+/* Graphs of nodes: names, references, secrets. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "block/aio.h"
+#include "block/core.h"
+
+struct block_graph *block_graph_new(struct loop *loop)
+{
+    struct block_graph *g = alloc_zero(sizeof(*g));
+    g->loop = loop;
+    g->aio = aio_new(loop);
+    return g;
+}
+
+void block_graph_free(struct block_graph *g)
+{
+    while (g->secrets) {
+        struct block_secret *s = g->secrets;
+        g->secrets = s->next;
+        explicit_bzero(s->bytes, s->len);
+        free(s->bytes);
+        free(s->id);
+        free(s);
+    }
+    aio_free(g->aio);
+    free(g);
+}
+
+struct loop *block_graph_loop(const struct block_graph *g)
+{
+    return g->loop;
+}
+
+void block_graph_refuse_backing(struct block_graph *g)
+{
+    g->refuse_backing = true;
+}
+
+struct block *block_find(struct block_graph *g, const char *node_name)
+{
+    struct block *b = g->nodes;
+    while (b && (!b->node_name || strcmp(b->node_name, node_name))) {
+        b = b->next;
+    }
+    return b;
+}
+
+struct block_graph *block_graph_of(const struct block *b)
+{
+    return b->graph;
+}
+
+struct block *block_ref(struct block *b)
+{
+    b->refs++;
+    return b;
+}
+
+/* ---- Secrets ---- */
+
+enum { MAX_SECRET = 64 << 10 };
+
+static int secret_read_file(const char *path, uint8_t **bytes, size_t *len, struct err *err)
+{
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *buf = alloc_zero(MAX_SECRET + 1);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, MAX_SECRET + 1);
+    if (n < 0 || n > MAX_SECRET) {
+        free(buf);
+        return err_set(err, n < 0 ? errno : EFBIG, "cannot read the secret in '%s': %s", path,
+                       strerror(n < 0 ? errno : EFBIG));
+    }
+    *bytes = buf;
+    *len = (size_t)n;
+    return 0;
+}
+
+static int base64_digit(uint8_t c)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = c ? strchr(digits, c) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+/* RFC 4648 section 4, in place; white space is skipped. */
+static int secret_from_base64(struct block_secret *s, struct err *err)
+{
+    uint32_t word = 0;
+    unsigned bits = 0;
+    size_t out = 0, i = 0;
+    for (; i < s->len && s->bytes[i] != '='; i++) {
+        int digit = base64_digit(s->bytes[i]);
+        if (digit < 0 && strchr(" \r\n\t", s->bytes[i])) {
+            continue;
+        }
+        if (digit < 0) {
+            return err_set(err, EINVAL, "secret '%s': its data is no base64", s->id);
+        }
+        word = word << 6 | (uint32_t)digit;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            s->bytes[out++] = (uint8_t)(word >> bits);
+        }
+    }
+    s->len = out;
+    return 0;
+}
+
+static int secret_bytes(struct block_secret *s, const struct keyval *opts, struct err *err)
+{
+    const char *data = keyval_get(opts, "data"), *file = keyval_get(opts, "file"),
+               *format = keyval_get(opts, "format");
+    if (!data == !file) {
+        return err_set(err, EINVAL, "secret '%s': give either 'data' or 'file'", s->id);
+    }
+    if (keyval_get(opts, "keyid")) {
+        return err_set(err, ENOTSUP, "secret '%s': encrypted secrets (keyid) are not supported",
+                       s->id);
+    }
+    int ret = 0;
+    if (file) {
+        ret = secret_read_file(file, &s->bytes, &s->len, err);
+    } else {
+        s->len = strlen(data);
+        s->bytes = alloc_zero(s->len + 1);
+        memcpy(s->bytes, data, s->len);
+    }
+    if (!ret && format && !strcmp(format, "base64")) {
+        ret = secret_from_base64(s, err);
+    } else if (!ret && format && strcmp(format, "raw")) {
+        ret = err_set(err, EINVAL, "secret '%s': format is raw or base64, not '%s'", s->id, format);
+    }
+    return ret;
+}
+
+int block_add_secret(struct block_graph *g, const struct keyval *opts, struct err *err)
+{
+    const char *id = keyval_get(opts, "id");
+    if (!id) {
+        return err_set(err, EINVAL, "a secret needs an id");
+    }
+    struct block_secret *s = alloc_zero(sizeof(*s));
+    s->id = alloc_text(id);
+    int ret = secret_bytes(s, opts, err);
+    if (ret) {
+        free(s->bytes);
+        free(s->id);
+        free(s);
+        return ret;
+    }
+    s->next = g->secrets;
+    g->secrets = s;
+    return 0;
+}
+
+int block_get_secret(struct block_graph *g, const char *id, uint8_t **bytes, size_t *len,
+                     struct err *err)
+{
+    for (struct block_secret *s = g->secrets; s; s = s->next) {
+        if (!strcmp(s->id, id)) {
+            *bytes = alloc_zero(s->len + 1);
+            memcpy(*bytes, s->bytes, s->len);
+            *len = s->len;
+            return 0;
+        }
+    }
+    return err_set(err, ENOENT, "No secret with id '%s' (add --object secret,id=%s,file=...)", id,
+                   id);
+}

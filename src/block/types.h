@@ -1,0 +1,9 @@
+/* All drivers. */
+#ifndef BLOCK_TYPES_H
+#define BLOCK_TYPES_H
+
+#include "block/driver.h"
+
+extern const struct block_type raw_type;
+
+#endif
