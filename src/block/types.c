@@ -9,6 +9,7 @@
 const struct block_type *const block_types[] = {
     &file_type,
     &host_device_type,
+    &nbd_type,
     &raw_type,
     NULL,
 };
