@@ -95,7 +95,9 @@ struct qcow2 {
 
     struct qcow2_snap *snaps;
     uint32_t snap_count;
-    bool viewing; /* l1 is a snapshot's: block_snapshot_view */
+    uint64_t snapshot_bytes; /* of the table on disk */
+    bool snapshots_bad;      /* for check: what snaps[] has is not all */
+    bool viewing;            /* l1 is a snapshot's: block_snapshot_view */
 
     struct block_bitmap *bitmaps; /* bitmaps.c */
     bool bitmaps_in_use;          /* marked so on disk */
@@ -365,6 +367,10 @@ int qcow2_truncate(struct block *b, uint64_t size, enum block_prealloc prealloc,
 int qcow2_info(struct block *b, struct block_info *info, struct err *err);
 int qcow2_set_backing(struct block *b, const char *name, const char *format, struct err *err);
 int qcow2_make_empty(struct block *b, struct err *err);
+
+/* ---- rw.c; offsets may lie behind the disk, where the machine's state is ---- */
+int qcow2_preadv(struct block *b, uint64_t off, const struct iovs *q);
+int qcow2_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags);
 
 /* ---- snapshot.c ---- */
 int qcow2_read_snapshots(struct qcow2 *s, bool for_check, struct err *err);
