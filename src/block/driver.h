@@ -111,6 +111,9 @@ struct block *block_open_child(struct block *parent, const struct keyval *opts, 
 int block_get_secret(struct block_graph *g, const char *id, uint8_t **bytes, size_t *len,
                      struct err *err);
 
+/* Options of another object (tls-creds-*), borrowed; NULL: none with that id. */
+const struct keyval *block_find_object(struct block_graph *g, const char *id);
+
 /* Reads from the backing file, zeros where there is none or it ends. */
 int block_read_backing(struct block *b, uint64_t off, const struct iovs *q);
 
