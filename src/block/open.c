@@ -213,11 +213,17 @@ static struct block *open_child(struct open_ctx *c, const char *prefix, const ch
     }
     struct keyval sub = {0};
     opts_part(&sub, &c->opts, prefix);
-    if (name && !keyval_get(&sub, "driver") && !keyval_get(&sub, "filename")) {
+    /* Without a driver a file below is a protocol's, never looked at for a format. */
+    AUTO_FREE char *own = alloc_text(keyval_get(&sub, "filename"));
+    name = own ? own : name;
+    if (name && !keyval_get(&sub, "driver") && strncmp(name, "json:", 5)) {
+        keyval_remove(&sub, "filename");
         if (name_to_opts(name, &sub, c->err)) {
             keyval_free(&sub);
             return NULL;
         }
+    } else if (name && !own && !keyval_get(&sub, "driver")) {
+        keyval_add(&sub, "filename", name);
     }
     return open_sub(c, &sub, flags);
 }

@@ -7,7 +7,7 @@
 #include "block/file.h"
 
 const struct block_type *const block_types[] = {
-    &file_type, &host_device_type, &nbd_type, &raw_type, NULL,
+    &file_type, &host_device_type, &luks_type, &nbd_type, &raw_type, NULL,
 };
 
 const struct block_type *block_type_find(const char *name)
