@@ -4,6 +4,6 @@
 
 #include "block/driver.h"
 
-extern const struct block_type raw_type;
+extern const struct block_type nbd_type, raw_type;
 
 #endif

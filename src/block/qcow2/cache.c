@@ -29,6 +29,7 @@ struct table_cache {
     uint64_t hash_mask;
     struct table **hash;
     struct table_list clean, dirty;
+    struct table *lent;
 };
 
 /* ---- Lists and hash ---- */
@@ -127,7 +128,33 @@ void qcow2_cache_free(struct table_cache *c)
 
 struct table *qcow2_cache_peek(struct table_cache *c, uint64_t off)
 {
-    return *cache_slot(c, off);
+    struct table *t = *cache_slot(c, off);
+    if (t && !t->dirty && t->newer) {
+        list_remove(&c->clean, t);
+        list_add(&c->clean, t);
+    }
+    return t;
+}
+
+void qcow2_cache_lend(struct table_cache *c, struct table *t)
+{
+    if (!t->lent++) {
+        t->lent_next = c->lent;
+        c->lent = t;
+    }
+}
+
+struct table *qcow2_cache_lent(struct table_cache *c, const void *data)
+{
+    struct table **p = &c->lent;
+    while ((*p)->data != data) {
+        p = &(*p)->lent_next;
+    }
+    struct table *t = *p;
+    if (!--t->lent) {
+        *p = t->lent_next;
+    }
+    return t;
 }
 
 static int cache_make_room(struct table_cache *c)
@@ -344,7 +371,8 @@ static void reftable_written(struct qcow2 *s)
     s->reftable_is_dirty = false;
 }
 
-int qcow2_write_refcounts(struct qcow2 *s)
+/* *synced: there was something to write, and so guest data is durable, too. */
+static int write_refcounts(struct qcow2 *s, bool *synced)
 {
     bool any = false;
     int ret = cache_write(s->ref_cache, &any);
@@ -357,8 +385,15 @@ int qcow2_write_refcounts(struct qcow2 *s)
     if (!ret && any) {
         cache_written(s->ref_cache);
         reftable_written(s);
+        *synced = true;
     }
     return ret;
+}
+
+int qcow2_write_refcounts(struct qcow2 *s)
+{
+    bool synced;
+    return write_refcounts(s, &synced);
 }
 
 static int write_mapping(struct qcow2 *s)
@@ -381,13 +416,10 @@ static int write_mapping(struct qcow2 *s)
 
 int qcow2_barrier(struct qcow2 *s)
 {
-    bool mapping = qcow2_cache_is_dirty(s->l2_cache) || s->l1_is_dirty;
-    int ret = 0;
-    if (!s->lazy_marked) {
-        ret = qcow2_write_refcounts(s); /* I3 */
-    }
+    bool mapping = qcow2_cache_is_dirty(s->l2_cache) || s->l1_is_dirty, synced = false;
+    int ret = s->lazy_marked ? 0 : write_refcounts(s, &synced); /* I3 */
     if (!ret && mapping) {
-        ret = qcow2_sync(s); /* I2: guest data; nothing to do where the last one covered it */
+        ret = synced ? 0 : qcow2_sync(s); /* I2: guest data */
         ret = ret ? ret : write_mapping(s);
     }
     if (!ret && s->ref_cache->safe) {

@@ -224,7 +224,8 @@ struct table {
     uint32_t down_lo, down_hi;   /* entries of `data` that differ from `safe` */
     uint64_t first;              /* refcount blocks: the first cluster they count */
     bool dirty;                  /* in the list of those */
-    struct table *hash_next, *older, *newer;
+    uint32_t lent;               /* to users of qcow2_l2_get */
+    struct table *hash_next, *older, *newer, *lent_next;
 };
 struct table_cache *qcow2_cache_new(struct qcow2 *s, uint64_t bytes);
 void qcow2_cache_free(struct table_cache *c);
@@ -232,6 +233,9 @@ void qcow2_cache_free(struct table_cache *c);
 int qcow2_cache_get(struct table_cache *c, uint64_t off, bool fresh, struct table **t);
 struct table *qcow2_cache_peek(struct table_cache *c, uint64_t off); /* NULL: not there */
 void qcow2_cache_put(struct table *t);
+/* Of which table is this the data? lend before, lent once for each. */
+void qcow2_cache_lend(struct table_cache *c, struct table *t);
+struct table *qcow2_cache_lent(struct table_cache *c, const void *data);
 void qcow2_cache_dirty(struct table_cache *c, struct table *t, uint32_t lo, uint32_t hi);
 void qcow2_cache_forget(struct table_cache *c, uint64_t off); /* it is freed */
 void qcow2_cache_forget_all(struct table_cache *c);           /* changed or not */
@@ -248,12 +252,121 @@ int qcow2_sync(struct qcow2 *s); /* image file and data file */
 void qcow2_wait_io(struct qcow2 *s);
 
 /* ---- cluster.c ---- */
-/* One table of one cluster, big-endian as on disk; valid until the next wait after qcow2_l2_put. */
+/* One table of one cluster, big-endian as on disk; pinned until qcow2_l2_put. */
 int qcow2_l2_get(struct qcow2 *s, uint64_t l2_off, void **table);
 void qcow2_l2_put(struct qcow2 *s, void *table, bool changed);
 /* Room for that many L1 entries, in a new place, switched over durably. */
 int qcow2_grow_l1(struct qcow2 *s, uint32_t entries);
+/* s->l1[index] was changed: the next barrier writes it. */
 int qcow2_write_l1_entry(struct qcow2 *s, uint32_t index);
+int qcow2_l1_init(struct qcow2 *s, struct err *err); /* reads the active L1 table */
+
+enum qcow2_kind {
+    QCOW2_NOTHING,  /* the backing file's */
+    QCOW2_ZEROS,    /* reads as zero */
+    QCOW2_DATA,     /* at `host` */
+    QCOW2_DEFLATED, /* compressed; `entry` says where */
+};
+struct qcow2_map {
+    enum qcow2_kind kind;
+    uint64_t len;  /* for which it holds, `host` going on in a row */
+    uint64_t host; /* of the first byte; DATA, and others where has_host */
+    bool has_host; /* there is a cluster behind it */
+    bool copied;   /* and it is ours alone */
+    uint64_t entry;
+};
+/* What is at `off`; at most one L2 table's worth. Takes the lock only if it must read. */
+int qcow2_lookup(struct qcow2 *s, uint64_t off, uint64_t len, struct qcow2_map *m);
+int qcow2_lookup_locked(struct qcow2 *s, uint64_t off, uint64_t len, struct qcow2_map *m);
+/* The L2 table for `off` to change entries in, pinned; makes or copies it if need be. `i`: of the
+ * entry. */
+int qcow2_l2_for_write(struct qcow2 *s, uint64_t off, struct table **t, uint32_t *i);
+static inline uint64_t qcow2_l2_covers(const struct qcow2 *s)
+{
+    return (uint64_t)s->l2_entries << s->cluster_bits;
+}
+uint64_t qcow2_entry_get(const struct qcow2 *s, const struct table *t, uint32_t i, uint64_t *bits);
+void qcow2_entry_set(struct qcow2 *s, struct table *t, uint32_t i, uint64_t entry, uint64_t bits);
+bool qcow2_entry_has_host(const struct qcow2 *s, uint64_t entry);
+/* It has a cluster that nobody else uses. */
+bool qcow2_entry_ours(const struct qcow2 *s, uint64_t entry);
+/* -EIO for entries that cannot be. */
+int qcow2_entry_check(struct qcow2 *s, uint64_t guest, uint64_t entry, uint64_t bits);
+
+/* Allocations in flight: guest ranges in whole clusters. The lock is held for all three. */
+struct qcow2_inflight {
+    uint64_t start, end;
+    struct qcow2_inflight *next;
+};
+void qcow2_inflight_wait(struct qcow2 *s, uint64_t start, uint64_t end); /* drops the lock */
+void qcow2_inflight_add(struct qcow2 *s, struct qcow2_inflight *f);
+void qcow2_inflight_remove(struct qcow2 *s, struct qcow2_inflight *f);
+
+/* ---- rw.c, zero.c: also for offsets behind the end of the disk (the machine's state) ---- */
+int qcow2_preadv(struct block *b, uint64_t off, const struct iovs *q);
+int qcow2_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags);
+int qcow2_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags);
+int qcow2_discard(struct block *b, uint64_t off, uint64_t len);
+/* Unallocates whole clusters, for cutting off and emptying: what is below shows. Lock held. */
+int qcow2_unmap(struct qcow2 *s, uint64_t off, uint64_t len);
+int qcow2_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e);
+/* Data of the range on the host, guest I/O on it is counted. */
+int qcow2_host_read(struct qcow2 *s, uint64_t host, const struct iovs *q);
+int qcow2_host_write(struct qcow2 *s, uint64_t host, const struct iovs *q);
+/* Around what uses host clusters that a look-up told of, with no wait in between; whoever has begun
+ * must not wait for the lock. */
+unsigned qcow2_io_begin(struct qcow2 *s);
+void qcow2_io_end(struct qcow2 *s, unsigned side);
+/* Host clusters for the guest range, which lies in one L2 table: data will read as zero. */
+int qcow2_preallocate(struct qcow2 *s, uint64_t off, uint64_t len);
+/* Before anything changes: -EIO if nothing may. Takes the lock if there are bitmaps to mark. */
+int qcow2_begin_change(struct qcow2 *s, uint64_t off, uint64_t len);
+
+/* Work in several coroutines at once; the first error is kept. */
+struct qcow2_jobs {
+    struct loop *loop;
+    unsigned running, max;
+    int ret;
+    struct co *waiter;
+};
+void qcow2_jobs_start(struct qcow2_jobs *j, co_fn *fn, void *job); /* fn calls jobs_end */
+void qcow2_jobs_end(struct qcow2_jobs *j, int ret);
+int qcow2_jobs_wait(struct qcow2_jobs *j);
+
+/* ---- compress.c, codec.c ---- */
+int qcow2_read_compressed(struct qcow2 *s, uint64_t entry, uint64_t off_in_cluster,
+                          const struct iovs *q);
+int qcow2_write_compressed(struct qcow2 *s, uint64_t off, const struct iovs *q);
+struct qcow2_codec *qcow2_codec_take(struct qcow2 *s);
+void qcow2_codec_give(struct qcow2 *s, struct qcow2_codec *c);
+void qcow2_codec_free_all(struct qcow2 *s);
+/* Any thread. Returns the bytes, 0: does not get smaller than `room`; -errno. */
+int qcow2_compress(struct qcow2_codec *c, unsigned type, const void *in, size_t len, void *out,
+                   size_t room);
+/* Exactly `len` bytes come out, or -EIO. */
+int qcow2_decompress(struct qcow2_codec *c, unsigned type, const void *in, size_t in_len, void *out,
+                     size_t len);
+
+/* ---- crypt.c ---- */
+int qcow2_crypt_open(struct qcow2 *s, const struct keyval *opts, struct err *err);
+int qcow2_crypt_create(struct qcow2 *s, const struct keyval *opts, struct err *err);
+/* In place; `guest` and `host` are where it is. On a worker thread if that is worth it. */
+int qcow2_encrypt(struct qcow2 *s, uint64_t guest, uint64_t host, void *buf, size_t len);
+int qcow2_decrypt(struct qcow2 *s, uint64_t guest, uint64_t host, void *buf, size_t len);
+/* Where the LUKS header is; `io` refers to s. */
+struct luks_io;
+void qcow2_luks_io(struct qcow2 *s, struct luks_io *io);
+
+/* ---- create.c, open.c, resize.c, info.c ---- */
+extern const struct block_opt qcow2_create_opts[], qcow2_open_opts[], qcow2_amend_opts[];
+int qcow2_create(const struct block_new *n, struct err *err);
+/* Also for create, on a node that is not in the graph. */
+int qcow2_open_image(struct qcow2 *s, struct block *b, const struct keyval *opts, struct err *err);
+int qcow2_close_image(struct qcow2 *s);
+int qcow2_truncate(struct block *b, uint64_t size, enum block_prealloc prealloc, struct err *err);
+int qcow2_info(struct block *b, struct block_info *info, struct err *err);
+int qcow2_set_backing(struct block *b, const char *name, const char *format, struct err *err);
+int qcow2_make_empty(struct block *b, struct err *err);
 
 /* ---- rw.c; offsets may lie behind the disk, where the machine's state is ---- */
 int qcow2_preadv(struct block *b, uint64_t off, const struct iovs *q);
