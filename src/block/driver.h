@@ -107,6 +107,9 @@ const struct block_type *block_type_find(const char *name);
 struct block *block_open_child(struct block *parent, const struct keyval *opts, const char *prefix,
                                const char *name, unsigned flags, struct err *err);
 
+/* A name found in an image: in the image's own folder, unless it says where. Freed by the caller. */
+char *block_resolve_name(const struct block *b, const char *name, struct err *err);
+
 /* Bytes of the secret with this id; freed by the caller. */
 int block_get_secret(struct block_graph *g, const char *id, uint8_t **bytes, size_t *len,
                      struct err *err);

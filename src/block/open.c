@@ -250,7 +250,7 @@ struct block *block_open_child(struct block *parent, const struct keyval *opts, 
 /* ---- Backing files ---- */
 
 /* In the image's own folder, unless it says where. */
-static char *backing_resolve(const struct block *b, const char *name, struct err *err)
+char *block_resolve_name(const struct block *b, const char *name, struct err *err)
 {
     const struct block *f = b;
     while (f->file && !strncmp(f->filename, "json:", 5)) {
@@ -270,7 +270,7 @@ static char *backing_resolve(const struct block *b, const char *name, struct err
 
 char *block_backing_path(const struct block *b, struct err *err)
 {
-    return b->backing_name ? backing_resolve(b, b->backing_name, err) : NULL;
+    return b->backing_name ? block_resolve_name(b, b->backing_name, err) : NULL;
 }
 
 static int open_backing(struct open_ctx *c, struct block *b)
@@ -295,7 +295,7 @@ static int open_backing(struct open_ctx *c, struct block *b)
     }
     struct keyval sub = {0};
     opts_part(&sub, &c->opts, "backing");
-    AUTO_FREE char *path = b->backing_name ? backing_resolve(b, b->backing_name, c->err) : NULL;
+    AUTO_FREE char *path = b->backing_name ? block_resolve_name(b, b->backing_name, c->err) : NULL;
     if (!opts_has_part(&sub, "file") && !keyval_get(&sub, "filename") && path) {
         keyval_add(&sub, "filename", path);
     }

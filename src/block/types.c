@@ -5,9 +5,16 @@
 
 #include "base/alloc.h"
 #include "block/file.h"
+#include "block/qcow2/qcow2.h"
 
 const struct block_type *const block_types[] = {
-    &file_type, &host_device_type, &luks_type, &nbd_type, &raw_type, NULL,
+    &file_type,
+    &host_device_type,
+    &luks_type,
+    &nbd_type,
+    &qcow2_type,
+    &raw_type,
+    NULL,
 };
 
 const struct block_type *block_type_find(const char *name)
