@@ -16,6 +16,8 @@ struct block_secret {
 
 struct block_object {
     struct keyval opts;
+    void *state;
+    void (*free)(void *);
     struct block_object *next;
 };
 

@@ -35,6 +35,9 @@ void block_graph_free(struct block_graph *g)
         struct block_object *o = g->objects;
         g->objects = o->next;
         keyval_free(&o->opts);
+        if (o->state) {
+            o->free(o->state);
+        }
         free(o);
     }
     aio_free(g->aio);
@@ -190,14 +193,33 @@ int block_add_object(struct block_graph *g, const struct keyval *opts, struct er
     return 0;
 }
 
+static struct block_object *object_find(struct block_graph *g, const char *id)
+{
+    struct block_object *o = g->objects;
+    while (o && strcmp(keyval_get(&o->opts, "id"), id)) {
+        o = o->next;
+    }
+    return o;
+}
+
 const struct keyval *block_find_object(struct block_graph *g, const char *id)
 {
-    for (struct block_object *o = g->objects; o; o = o->next) {
-        if (!strcmp(keyval_get(&o->opts, "id"), id)) {
-            return &o->opts;
-        }
-    }
-    return NULL;
+    struct block_object *o = object_find(g, id);
+    return o ? &o->opts : NULL;
+}
+
+void *block_object_state(struct block_graph *g, const char *type, const char *id)
+{
+    struct block_object *o = object_find(g, id);
+    return o && !strcmp(keyval_get(&o->opts, "qom-type"), type) ? o->state : NULL;
+}
+
+void block_object_set_state(struct block_graph *g, const char *id, void *state,
+                            void (*free_fn)(void *))
+{
+    struct block_object *o = object_find(g, id);
+    o->state = state;
+    o->free = free_fn;
 }
 
 int block_get_secret(struct block_graph *g, const char *id, uint8_t **bytes, size_t *len,

@@ -5,5 +5,6 @@
 #include "block/driver.h"
 
 extern const struct block_type luks_type, nbd_type, raw_type;
+extern const struct block_type copy_on_read_type, fault_type, log_writes_type, throttle_type;
 
 #endif

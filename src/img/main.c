@@ -93,7 +93,7 @@ static int take_common(struct img *img, struct err *err)
         }
         struct keyval kv = {NULL};
         int ret = keyval_parse(&kv, img->args.given[i].value, "qom-type", err);
-        ret = ret ? ret : block_add_secret(img->graph, &kv, err);
+        ret = ret ? ret : block_add_object(img->graph, &kv, err);
         keyval_free(&kv);
         if (ret) {
             return err_prefix(err, ret, "--object");
