@@ -192,7 +192,7 @@ int qcow2_measure(const struct keyval *opts, struct block *from, struct block_me
                   struct err *err)
 {
     struct plan p = {0};
-    uint64_t metadata, data = 0;
+    uint64_t metadata = 0, data = 0;
     int ret = make_plan(&p, opts, from, err);
     ret = ret < 0 ? ret : metadata_clusters(&p, &metadata, err);
     if (ret < 0) {
