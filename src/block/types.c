@@ -5,11 +5,13 @@
 
 #include "base/alloc.h"
 #include "block/file.h"
+#include "block/qcow2/qcow2.h"
 
 const struct block_type *const block_types[] = {
     &file_type,
     &host_device_type,
     &nbd_type,
+    &qcow2_type,
     &raw_type,
     NULL,
 };

@@ -152,7 +152,7 @@ int qcow2_begin_change(struct qcow2 *s, uint64_t off, uint64_t len)
             return ret;
         }
     }
-    if (off < s->b->size) {
+    if (len && off < s->b->size) {
         qcow2_bitmaps_mark(s, off, len < s->b->size - off ? len : s->b->size - off);
     }
     return 0;

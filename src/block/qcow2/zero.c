@@ -51,7 +51,7 @@ static int given_up_add(struct qcow2 *s, struct given_up *g, uint64_t entry)
 static void change_cluster(const struct qcow2 *s, enum change how, uint64_t *entry, uint64_t *bits,
                            bool *drop)
 {
-    bool below = s->b->backing || s->b->flags & BLOCK_NO_BACKING;
+    bool below = s->b->backing || s->b->backing_name;
     bool data = *entry & QCOW2_COMPRESSED || qcow2_entry_has_host(s, *entry);
     bool zero = how != CHANGE_UNMAP && (how != CHANGE_DISCARD || below);
     bool is_zero = s->subclusters > 1 ? *bits >> 32 == mask_low(32)
@@ -96,7 +96,7 @@ static int change_subclusters(struct qcow2 *s, uint64_t off, uint64_t len)
 static int change_table(struct qcow2 *s, enum change how, uint64_t off, uint64_t n)
 {
     bool must = how == CHANGE_ZERO || how == CHANGE_ZERO_UNMAP ||
-                (how == CHANGE_DISCARD && s->b->backing && s->version >= 3);
+                (how == CHANGE_DISCARD && (s->b->backing || s->b->backing_name) && s->version >= 3);
     uint64_t l1_index = off / qcow2_l2_covers(s);
     if (l1_index >= s->l1_size || (!must && !(s->l1[l1_index] & QCOW2_OFFSET_MASK))) {
         return 0;
@@ -234,8 +234,9 @@ int qcow2_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags)
     uint64_t unit = s->cluster_size, end = off + len;
     uint64_t first = round_up(off, unit),
              last = end == b->size ? round_up(end, unit) : end & ~(unit - 1);
-    if (s->version < 3 && b->backing) {
-        return -ENOTSUP; /* there is no way to say it */
+    bool below = b->backing || b->backing_name;
+    if ((s->version < 3 && below) || (s->crypt && (off | len) & (BLOCK_SECTOR - 1))) {
+        return -ENOTSUP; /* there is no way to say it, or less than a sector to encrypt */
     }
     int ret = qcow2_begin_change(s, off, len);
     if (ret) {
@@ -261,7 +262,8 @@ int qcow2_discard(struct block *b, uint64_t off, uint64_t len)
     uint64_t unit = s->cluster_size, end = off + len;
     uint64_t first = round_up(off, unit),
              last = end == b->size ? round_up(end, unit) : end & ~(unit - 1);
-    if ((s->version < 3 && b->backing) || s->autoclear & QCOW2_DATA_FILE_RAW || first >= last) {
+    bool below = b->backing || b->backing_name;
+    if ((s->version < 3 && below) || s->autoclear & QCOW2_DATA_FILE_RAW || first >= last) {
         return 0; /* data may stay */
     }
     int ret = qcow2_begin_change(s, first, last - first);

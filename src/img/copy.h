@@ -1,0 +1,56 @@
+/*
+ * Copying the data of images into another: the heart of convert. Several coroutines take one piece
+ * of the source after the other; ranges known to be zero are never read, and not written where the
+ * target is zero already.
+ */
+#ifndef IMG_COPY_H
+#define IMG_COPY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/block.h"
+#include "loop/co.h"
+
+struct img;
+
+#define COPY_BUFFER (2u << 20)
+#define COPY_WORKERS_MAX 16
+
+struct copy_source {
+    struct block *b;
+    uint64_t at, len; /* where in the target; a multiple of a sector */
+};
+
+enum copy_kind { COPY_DATA, COPY_ZERO, COPY_SKIP };
+
+struct copy {
+    struct img *img;
+    const struct copy_source *sources;
+    size_t source_count;
+    struct block *target;
+    uint64_t total;
+    uint64_t rate;     /* bytes a second; 0: no limit */
+    uint32_t min_zero; /* zeros found in data that are worth leaving out; 0: write everything */
+    unsigned workers;
+    bool target_zero;  /* reads as zero all over */
+    bool skip_backing; /* what the source's top layer does not have is in the target's backing */
+    uint64_t skip_end; /* and that ends here */
+    bool compressed, out_of_order, salvage;
+
+    /* internal */
+    uint32_t unit, step, piece;
+    uint64_t pos, extent_start, extent_end, done, sequence, turn;
+    enum copy_kind extent_kind;
+    struct co_lock map_lock;
+    struct co_queue turns, ended;
+    unsigned running;
+    long long start_ns;
+    int ret;
+    struct err *err;
+};
+
+int copy_run(struct copy *c, struct err *err);
+
+#endif
