@@ -215,7 +215,8 @@ static uint64_t copy_same(const struct copy *c, const struct piece *p, const uin
 
 static int copy_write_zero(struct copy *c, uint64_t off, uint64_t len)
 {
-    int ret = c->target_zero ? 0 : block_zero(c->target, off, len, BLOCK_MAY_UNMAP);
+    bool done = c->target_zero || (c->zero_behind && off >= c->skip_end);
+    int ret = done ? 0 : block_zero(c->target, off, len, BLOCK_MAY_UNMAP);
     return ret ? copy_fail(c, ret, "writing zeros", off) : 0;
 }
 
