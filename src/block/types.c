@@ -12,7 +12,8 @@ const struct block_type *const block_types[] = {
     &file_type,  &host_device_type, BLOCK_HTTP_TYPES &luks_type,
     &nbd_type,   &qcow2_type,       &qed_type,
     &raw_type,   &throttle_type,    &vdi_type,
-    &vmdk_type,  &vpc_type,         NULL,
+    &vhdx_type,  &vmdk_type,        &vpc_type,
+    NULL,
 };
 
 const struct block_type *block_type_find(const char *name)
