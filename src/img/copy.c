@@ -266,13 +266,15 @@ static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
 
 static void copy_limit_rate(struct copy *c)
 {
-    if (!c->rate) {
-        return;
-    }
-    double due = (double)c->pos / (double)c->rate * 1e9;
-    long long wait = c->start_ns + (long long)due - copy_now();
-    if (wait > 0) {
-        co_sleep_ns(wait);
+    const long long slice = 100000000; /* signals want an answer meanwhile */
+    while (c->rate && !c->ret && !img_stopped()) {
+        double due = (double)c->pos / (double)c->rate * 1e9;
+        long long wait = c->start_ns + (long long)due - copy_now();
+        if (wait <= 0) {
+            break;
+        }
+        co_sleep_ns(wait < slice ? wait : slice);
+        progress_set(&c->img->progress, c->done, c->total);
     }
 }
 
