@@ -67,7 +67,7 @@ def commit_base():
 def commit_keep():
     chain()
     def own():
-        return [e for e in json.loads(ref('map', '--output=json', 'top.qcow2')) if e['depth'] == 0]
+        return [e for e in json.loads(ref('map', '--output=json', 'top.qcow2')) if e['depth'] == 0 and e['present']]
     before = own()
     img('commit', '-d', 'top.qcow2')
     same('mid.qcow2', 'want.raw')
