@@ -96,6 +96,7 @@ struct block_info {
     uint32_t cluster_size;    /* 0: has none */
     uint32_t subcluster_size; /* the unit in which it can tell data from none; or 0 */
     bool encrypted, compressed, dirty, corrupt;
+    bool needs_compressed;   /* it is only written in compressed units */
     struct json_t *specific; /* {"type": ..., "data": {...}} as published, or NULL; owned */
 };
 int block_get_info(struct block *b, struct block_info *info, struct err *err);

@@ -65,6 +65,7 @@ struct block_type {
     /* Files: tells other processes of the use, by b->flags; called when the parent is known. */
     int (*claim)(struct block *b, struct err *err);
     int (*close)(struct block *b); /* writes what is left; everything is freed in any case */
+    /* NULL: the core reads what extent() says: DATA at host_off of host, ZERO, else backing. */
     int (*preadv)(struct block *b, uint64_t off, const struct iovs *q);
     int (*pwritev)(struct block *b, uint64_t off, const struct iovs *q, unsigned flags);
     int (*flush)(struct block *b); /* own caches; the core flushes file and data afterwards */

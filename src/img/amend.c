@@ -36,7 +36,12 @@ static int amend_image(struct img *img, struct block *b, const struct keyval *op
     }
     int ret = img_check_options(opts, list, block_format(b), err);
     if (ret) {
-        return ret;
+        struct err other;
+        bool create = !img_check_options(opts, block_create_opts(block_format(b)), "", &other);
+        return create ? err_set(err, EINVAL,
+                                "an option in -o is only supported for image "
+                                "creation; -o help lists those that can be amended")
+                      : ret;
     }
     progress_start(&img->progress, args_has(&img->args, "progress") && !img->quiet, 1.0);
     ret = block_amend(b, opts, args_has(&img->args, "force"), amend_progress, &img->progress, err);

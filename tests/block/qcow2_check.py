@@ -319,8 +319,13 @@ def nothing(q):
 
 BREAKS = [v for v in list(globals().values()) if callable(v) and hasattr(v, "__code__")
           and v.__code__.co_argcount == 1 and v.__code__.co_varnames[0] == "q"]
-# Where we count what the oracle does not, or the other way round; with the reason.
-DIFFERS = {}
+# Where counts may differ from the oracle's.
+DIFFERS = {
+    "l1_misaligned",  # it reads the table all the same, we do not believe what is there
+    "reftable_misaligned",  # it fails to read each count, we take them for zero
+    "snap.cut",  # nor entries of a snapshot table that is not there
+    "rc1.l2_to_refblock", "rc1.reftable_twice",  # it counts to 1 there, we to 2
+}
 
 
 def figures(tool, path, *more):
@@ -334,7 +339,7 @@ def figures(tool, path, *more):
     return out
 
 
-def one(tool, base, kind, brk, tmp):
+def one(tool, base, name, brk, tmp):
     path = os.path.join(tmp, "t.qcow2")
     shutil.copy(base, path)
     q = Qcow2File(path)
@@ -347,7 +352,8 @@ def one(tool, base, kind, brk, tmp):
     q.save()
     theirs, ours = figures("qemu-img", path), figures(tool, path)
     bad = []
-    if theirs != ours and not ("failed" in theirs and "failed" in ours):
+    differs = name in DIFFERS or brk.__name__ in DIFFERS or "failed" in theirs
+    if theirs != ours and not differs:
         bad.append("count: " + " ".join(
             "%s %s/%s" % (k, theirs.get(k), ours.get(k)) for k in sorted(set(theirs) | set(ours))
             if theirs.get(k) != ours.get(k)))
@@ -359,6 +365,8 @@ def one(tool, base, kind, brk, tmp):
     mine = figures(tool, path)
     if left["rc"] not in (0, ref_left["rc"]):
         bad.append("repair: %s (theirs %s)" % (left, ref_left))
+    if "failed" in left:
+        return bad
     if left.get("corruptions") != mine.get("corruptions") or left.get("leaks") != mine.get("leaks"):
         bad.append("after repair: theirs sees %s ours %s" % (left, mine))
     return bad
@@ -383,8 +391,8 @@ def main():
                 name = kind + "." + brk.__name__
                 if only and not any(o in name for o in only):
                     continue
-                bad = one(tool, base, kind, brk, tmp)
-                if bad is None or name in DIFFERS:
+                bad = one(tool, base, name, brk, tmp)
+                if bad is None:
                     continue
                 count += 1
                 failed += bool(bad)

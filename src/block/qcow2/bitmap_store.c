@@ -197,6 +197,20 @@ static int switch_dir(struct qcow2 *s, uint64_t off, uint64_t len, uint32_t coun
     return ret;
 }
 
+int qcow2_bitmaps_shrink_dir(struct qcow2 *s)
+{
+    AUTO_FREE uint8_t *dir = NULL;
+    uint64_t len;
+    uint32_t count;
+    int ret = build_dir(s, false, &dir, &len, &count);
+    s->autoclear &= ~(uint64_t)QCOW2_BITMAPS;
+    ret = ret < 0 ? ret : write_header(s);
+    if (ret == 0 && count) {
+        ret = block_pwrite(s->b->file, s->bitmaps_dir_off, dir, len, 0);
+    }
+    return ret < 0 ? ret : switch_dir(s, count ? s->bitmaps_dir_off : 0, len, count);
+}
+
 static int store_dir(struct qcow2 *s, bool in_use)
 {
     AUTO_FREE uint8_t *dir = NULL;

@@ -32,6 +32,7 @@ struct qcow2_bitmap {
     uint8_t *extra;
     uint32_t extra_len;
     bool changed; /* the bits are not those on disk */
+    bool broken;  /* for check */
 };
 
 static inline struct qcow2_bitmap *qcow2_bitmap_first(struct qcow2 *s)
@@ -60,5 +61,7 @@ void qcow2_bitmap_free(struct qcow2_bitmap *m);
 int qcow2_bitmaps_write(struct qcow2 *s, bool in_use, const struct qcow2_bitmap *gone);
 /* The flags alone, in place: all in use. */
 int qcow2_bitmaps_mark_in_use(struct qcow2 *s);
+/* For repairing: the directory without some, in its place; nothing is allocated or freed. */
+int qcow2_bitmaps_shrink_dir(struct qcow2 *s);
 
 #endif

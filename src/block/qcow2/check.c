@@ -84,48 +84,101 @@ static int check_region(struct check *c, uint64_t off, uint64_t len, const char 
 
 /* ---- Bitmaps ---- */
 
-static int check_bitmap_data(struct check *c, uint64_t entry, const char *name)
-{
-    uint64_t off = entry & QCOW2_OFFSET_MASK;
-    if ((entry & ~(QCOW2_OFFSET_MASK | BITMAP_ALL_ONES)) || (off && (entry & BITMAP_ALL_ONES))) {
-        check_found(c, false, 1, "ERROR an entry (%#llx) of the table of bitmap '%s' is invalid",
-                    (ull)entry, name);
-        return 0;
-    }
-    return off ? check_region(c, off, c->s->cluster_size, "the data of a bitmap") : 0;
-}
-
-static int check_bitmap(struct check *c, const struct qcow2_bitmap *m)
+/* Its table in host order, or NULL if it cannot be used. */
+static int read_bitmap_table(struct check *c, const struct qcow2_bitmap *m, uint64_t **table)
 {
     uint64_t bytes = (uint64_t)m->table_size * 8;
-    AUTO_FREE uint64_t *table = NULL;
-    int ret = check_region(c, m->table_off, bytes, "the table of a bitmap");
-    if (ret < 0 || bytes == 0 || !qcow2_aligned(c->s, m->table_off) ||
+    *table = NULL;
+    if (m->table_off == 0 || bytes == 0 || !qcow2_aligned(c->s, m->table_off) ||
         !check_in_file(c, m->table_off, bytes)) {
-        return ret;
+        return 0;
     }
-    ret = qcow2_read_table(c->s, m->table_off, m->table_size, &table);
-    for (uint32_t i = 0; i < m->table_size && ret == 0; i++) {
-        ret = table[i] ? check_bitmap_data(c, table[i], m->bm.name) : 0;
+    return qcow2_read_table(c->s, m->table_off, m->table_size, table);
+}
+
+static bool bitmap_entry_sane(struct check *c, uint64_t entry)
+{
+    uint64_t off = entry & QCOW2_OFFSET_MASK;
+    return !(entry & ~(QCOW2_OFFSET_MASK | BITMAP_ALL_ONES)) &&
+           !(off && (entry & BITMAP_ALL_ONES)) && qcow2_aligned(c->s, off) &&
+           (off == 0 || check_in_file(c, off, c->s->cluster_size));
+}
+
+/* Looks at the table first: one that is to be dropped must not be counted. */
+static int look_at_bitmap(struct check *c, struct qcow2_bitmap *m)
+{
+    AUTO_FREE uint64_t *table = NULL;
+    int ret = read_bitmap_table(c, m, &table);
+    bool empty = m->table_size == 0 && m->table_off == 0;
+    uint64_t bad = table || empty ? 0 : 1;
+    for (uint32_t i = 0; table && i < m->table_size; i++) {
+        bad += !bitmap_entry_sane(c, table[i]);
+    }
+    m->broken = bad;
+    if (bad) {
+        check_found(c, check_fixing(c), bad,
+                    "ERROR the table of the dirty bitmap '%s' is damaged%s", m->bm.name,
+                    check_fixing(c) ? "; the bitmap is dropped" : "");
     }
     return ret;
+}
+
+static int count_bitmap(struct check *c, const struct qcow2_bitmap *m)
+{
+    AUTO_FREE uint64_t *table = NULL;
+    int ret = read_bitmap_table(c, m, &table);
+    if (ret == 0 && table) {
+        ret = check_count(c, m->table_off, (uint64_t)m->table_size * 8, 1);
+    }
+    for (uint32_t i = 0; table && i < m->table_size && ret == 0; i++) {
+        if ((table[i] & QCOW2_OFFSET_MASK) && bitmap_entry_sane(c, table[i])) {
+            ret = check_count(c, table[i] & QCOW2_OFFSET_MASK, c->s->cluster_size, 1);
+        }
+    }
+    return ret;
+}
+
+/* Takes broken ones off the list, and off the directory on disk. */
+static int drop_broken_bitmaps(struct check *c)
+{
+    bool any = false;
+    for (struct block_bitmap **at = &c->s->bitmaps; *at;) {
+        struct qcow2_bitmap *m = (struct qcow2_bitmap *)*at;
+        if (m->broken) {
+            *at = m->bm.next;
+            qcow2_bitmap_free(m);
+            any = true;
+        } else {
+            at = &m->bm.next;
+        }
+    }
+    return any || !c->s->bitmaps ? qcow2_bitmaps_shrink_dir(c->s) : 0;
 }
 
 static int check_bitmaps(struct check *c)
 {
     struct qcow2 *s = c->s;
+    int ret = 0;
     if (s->bitmaps_count == 0) {
         return 0;
     }
-    int ret = check_region(c, s->bitmaps_dir_off, s->bitmaps_dir_len, "the bitmap directory");
-    if (ret == 0 && !s->bitmaps) {
-        check_found(c, false, 1, "ERROR the bitmap directory cannot be used");
-        c->unseen = true;
+    if (!s->bitmaps) {
+        check_found(c, check_fixing(c), 1, "ERROR the directory of dirty bitmaps cannot be used%s",
+                    check_fixing(c) ? "; all are dropped" : "");
+        c->unseen = c->unseen || !check_fixing(c);
     }
     for (struct qcow2_bitmap *m = qcow2_bitmap_first(s); m && ret == 0; m = qcow2_bitmap_next(m)) {
-        ret = check_bitmap(c, m);
+        ret = look_at_bitmap(c, m);
     }
-    return ret;
+    if (ret == 0 && check_fixing(c)) {
+        ret = drop_broken_bitmaps(c);
+    }
+    for (struct qcow2_bitmap *m = qcow2_bitmap_first(s); m && ret == 0; m = qcow2_bitmap_next(m)) {
+        ret = count_bitmap(c, m);
+    }
+    return ret < 0 || s->bitmaps_count == 0
+               ? ret
+               : check_region(c, s->bitmaps_dir_off, s->bitmaps_dir_len, "the bitmap directory");
 }
 
 /* ---- All ---- */
@@ -134,7 +187,7 @@ static int check_snapshot_table(struct check *c)
 {
     struct qcow2 *s = c->s;
     if (s->snapshots_bad) {
-        check_found(c, check_fixing(c) && s->snap_count == 0 ? false : check_fixing(c), 1,
+        check_found(c, check_fixing(c), 1,
                     "ERROR the snapshot table is damaged; %u snapshots in it can be used",
                     s->snap_count);
         c->unseen = c->unseen || !check_fixing(c);

@@ -9,6 +9,10 @@
 
 #include "base/bits.h"
 
+/* In the copy of the table: readable, but with reserved bits, so that nothing is said to refer to
+ * the block. */
+enum { UNCOUNTED = 1 };
+
 /* ---- The table ---- */
 
 /* True if the entry can be used; if not, it is taken out. */
@@ -19,11 +23,13 @@ static bool entry_usable(struct check *c, uint64_t i)
     bool reserved = entry & 0x1ff, aligned = qcow2_aligned(s, off);
     bool inside = !aligned || check_in_file(c, off, s->cluster_size);
     c->refs.table[i] = aligned && inside ? off : 0;
-    if (reserved) {
+    if (reserved && c->refs.table[i]) {
         check_found(c, check_fixing(c), 1,
                     "ERROR refcount table entry %llu (%#llx) has reserved bits set",
                     (unsigned long long)i, (unsigned long long)entry);
         c->rebuild = true;
+        c->refs.table[i] |= UNCOUNTED;
+        return false;
     }
     if (!aligned || !inside) {
         check_found(c, check_fixing(c), 1, "ERROR refcount block %llu at %#llx %s",
@@ -83,7 +89,7 @@ int check_refs_uncount(struct check *c)
 {
     int ret = c->table_bad ? 0 : check_count(c, c->s->reftable_off, table_bytes(c->s), -1);
     for (uint64_t i = 0; i < c->refs.size && ret == 0; i++) {
-        if (c->refs.table[i]) {
+        if (c->refs.table[i] && !(c->refs.table[i] & UNCOUNTED)) {
             ret = check_count(c, c->refs.table[i], c->s->cluster_size, -1);
         }
     }
@@ -104,7 +110,8 @@ int check_refs_get(struct check *c, uint64_t cluster, uint64_t *count)
         return 0;
     }
     if (!c->refs.loaded || c->refs.index != i) {
-        int ret = qcow2_file_read(c->s, c->refs.table[i], c->refs.block, c->s->cluster_size);
+        int ret = qcow2_file_read(c->s, c->refs.table[i] & ~(uint64_t)UNCOUNTED, c->refs.block,
+                                  c->s->cluster_size);
         c->refs.loaded = ret == 0;
         c->refs.index = i;
         if (ret < 0) {

@@ -172,7 +172,7 @@ struct l2_walk {
     struct check *c;
     uint8_t *table;
     uint64_t l2_off, refs;
-    uint64_t *next; /* where the disk's next cluster would not be fragmented; NULL: not the disk */
+    uint64_t *next; /* where the next cluster would not be fragmented; NULL: not of the disk */
     bool changed;
 };
 
@@ -217,14 +217,14 @@ static int check_compressed(struct l2_walk *w, uint8_t *at, uint64_t entry)
         return 0;
     }
     qcow2_compressed_range(c->s, entry & ~QCOW2_COPIED, &off, &len);
-    if (off == 0 || !check_in_file(c, off, len)) {
-        bad_entry(w, at, entry, "is outside of the image file");
-        return 0;
-    }
     if (w->next) {
         c->r->allocated++;
         c->r->compressed++;
         c->r->fragmented++; /* by nature */
+    }
+    if (off == 0 || !check_in_file(c, off, len)) {
+        bad_entry(w, at, entry, "is outside of the image file");
+        return 0;
     }
     return check_count(c, off, len, (int64_t)w->refs);
 }
@@ -299,22 +299,23 @@ static int check_entry(struct l2_walk *w, uint32_t index)
     if (off == 0) {
         return 0;
     }
-    if (!qcow2_aligned(s, off)) {
-        bad_entry(w, at, entry, "is not cluster aligned");
-        return 0;
-    }
-    if (!check_in_file(c, off, s->cluster_size)) {
-        bad_entry(w, at, entry, "is outside of the image file");
-        return 0;
-    }
     count_guest(w, off);
+    bool aligned = qcow2_aligned(s, off), inside = check_in_file(c, off, s->cluster_size);
+    if (!aligned || !inside) {
+        bad_entry(w, at, entry,
+                  aligned ? "is outside of the image file" : "is not cluster aligned");
+    }
+    if (!inside || (!aligned && check_fixing(c))) {
+        return 0;
+    }
     return check_count(c, off, s->cluster_size, (int64_t)w->refs);
 }
 
-static int walk_l2(struct check *c, struct check_l2 *t, uint64_t *next)
+static int walk_l2(struct check *c, struct check_l2 *t, bool of_disk)
 {
     AUTO_FREE uint8_t *table = malloc(c->s->cluster_size);
-    struct l2_walk w = {c, table, t->off, t->refs, next, false};
+    uint64_t next = 0;
+    struct l2_walk w = {c, table, t->off, t->refs, of_disk ? &next : NULL, false};
     if (!table) {
         return -ENOMEM;
     }
@@ -337,16 +338,15 @@ static int walk_l2(struct check *c, struct check_l2 *t, uint64_t *next)
 static int walk_all(struct check *c)
 {
     struct qcow2 *s = c->s;
-    uint64_t next = 0;
     int ret = 0;
     for (uint32_t i = 0; i < s->l1_size && ret == 0; i++) {
         struct check_l2 *t = find_l2(c, s->l1[i] & QCOW2_OFFSET_MASK);
         if (t && !t->walked) {
-            ret = walk_l2(c, t, &next);
+            ret = walk_l2(c, t, true);
         }
     }
     for (size_t i = 0; i < c->l2_count && ret == 0; i++) {
-        ret = c->l2[i].walked ? 0 : walk_l2(c, &c->l2[i], NULL);
+        ret = c->l2[i].walked ? 0 : walk_l2(c, &c->l2[i], false);
     }
     return ret;
 }
@@ -399,11 +399,7 @@ static int check_l2_flags(struct check *c, uint64_t l2_off)
     for (uint32_t i = 0; i < s->l2_entries && ret == 0; i++) {
         uint8_t *at = table + (size_t)i * s->l2_entry_bytes;
         uint64_t entry = load_be64(at), off = entry & QCOW2_OFFSET_MASK;
-        if ((entry & QCOW2_COMPRESSED) || off == 0 || !qcow2_aligned(s, off) ||
-            !check_in_file(c, off, s->cluster_size)) {
-            continue;
-        }
-        if (check_flag(c, &entry, "L2")) {
+        if (!(entry & QCOW2_COMPRESSED) && off && check_flag(c, &entry, "L2")) {
             store_be64(at, entry);
             changed = true;
         }
@@ -422,14 +418,11 @@ int check_flags(struct check *c)
     for (uint32_t i = 0; i < s->l1_size && ret == 0; i++) {
         uint64_t entry = s->l1[i];
         struct check_l2 *t = find_l2(c, entry & QCOW2_OFFSET_MASK);
-        if (!t) {
-            continue;
-        }
-        if (check_flag(c, &entry, "L1") && check_fixing(c)) {
+        if ((entry & QCOW2_OFFSET_MASK) && check_flag(c, &entry, "L1") && check_fixing(c)) {
             s->l1[i] = entry;
             changed = true;
         }
-        if (!t->flags_done && !(s->incompatible & QCOW2_DATA_FILE)) {
+        if (t && !t->flags_done && !(s->incompatible & QCOW2_DATA_FILE)) {
             t->flags_done = true;
             ret = check_l2_flags(c, t->off);
         }

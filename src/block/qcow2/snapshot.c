@@ -121,6 +121,7 @@ static int share_active(struct qcow2 *s, struct qcow2_snap *n)
     uint64_t bytes = round_up((uint64_t)s->l1_size * 8, s->cluster_size);
     uint64_t clusters = bytes >> s->cluster_bits;
     ret = qcow2_tree_flags(s, s->l1, s->l1_size, true);
+    qcow2_wait_io(s); /* nobody writes in place any more */
     if (ret == 0 && clusters) {
         ret = qcow2_alloc(s, clusters, &n->l1_off);
     }
@@ -231,6 +232,7 @@ int qcow2_snapshot_create(struct block *b, const struct block_snapshot *snap, st
     int ret = may_change(s, "creating", err);
     if (ret == 0) {
         co_lock(&s->lock);
+        qcow2_inflight_wait(s, 0, UINT64_MAX);
         ret = create_locked(s, snap, err);
         if (ret == 0 && snap->vm_state_size) {
             drop_vmstate(s);
@@ -357,6 +359,8 @@ int qcow2_snapshot_apply(struct block *b, const char *which, struct err *err)
                        block_filename(b));
     }
     co_lock(&s->lock);
+    qcow2_inflight_wait(s, 0, UINT64_MAX);
+    qcow2_wait_io(s);
     ret = apply_locked(s, which, err);
     co_unlock(&s->lock);
     return ret;
@@ -406,7 +410,9 @@ int qcow2_snapshot_delete(struct block *b, const char *which, struct err *err)
     int ret = may_change(s, "deleting", err);
     if (ret == 0) {
         co_lock(&s->lock);
+        s->freeing = QCOW2_DISCARD_SNAPSHOT;
         ret = delete_locked(s, which, err);
+        s->freeing = QCOW2_DISCARD_OTHER;
         co_unlock(&s->lock);
     }
     return ret;

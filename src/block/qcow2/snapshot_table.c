@@ -113,7 +113,8 @@ static int read_entry(struct table_reader *r, struct qcow2_snap *n)
 {
     uint8_t h[ENTRY_BYTES];
     r->off = r->start + round_up(r->off - r->start, 8);
-    int ret = reader_take(r, h, sizeof(h));
+    bool behind = r->for_check && r->off >= block_size(r->s->b->file);
+    int ret = behind ? -EINVAL : reader_take(r, h, sizeof(h));
     if (ret < 0) {
         return ret;
     }
