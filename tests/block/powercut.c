@@ -243,7 +243,11 @@ static void snapshot_create(struct work *w)
     for (uint64_t i = 0; i < w->sectors; i++) {
         s->ids[i] = version_now(w, i);
     }
-    if (block_snapshot_create(w->b, &bs, &err)) {
+    int ret = block_snapshot_create(w->b, &bs, &err);
+    if (ret == -ERANGE) { /* narrow refcounts */
+        free(s->ids);
+        w->snaps--;
+    } else if (ret) {
         die(w, err.text);
     }
 }
@@ -474,6 +478,21 @@ static bool sector_ok(const struct sector *s, uint64_t cut, uint64_t id)
     return false;
 }
 
+static void print_log(struct cutter *c, uint64_t cut)
+{
+    for (uint64_t i = 0; i < cut; i++) {
+        const struct entry *e = &c->log.e[i];
+        fprintf(
+            stderr, "  %4llu %s %8llx+%llx %s %llu\n", (unsigned long long)i,
+            e->flags & LOG_FLUSH     ? "flush"
+            : e->flags & LOG_MARK    ? "mark "
+            : e->flags & LOG_DISCARD ? "zero "
+                                     : "write",
+            (unsigned long long)e->off, (unsigned long long)e->len, e->durable ? "durable" : "",
+            (unsigned long long)(e->flags & (LOG_FLUSH | LOG_DISCARD) ? 0 : load_le64(e->data)));
+    }
+}
+
 static void save_failed(struct cutter *c)
 {
     FILE *f = fopen("powercut-failed.qcow2", "w");
@@ -507,6 +526,9 @@ static void check_data(struct cutter *c, struct block *b, uint64_t cut)
                         (unsigned long long)v->id, (long long)v->start, (long long)v->stable);
             }
             save_failed(c);
+            if (getenv("POWERCUT_LOG")) {
+                print_log(c, cut);
+            }
             exit(1);
         }
     }

@@ -43,30 +43,32 @@ static int log_super(struct log *l)
     return block_pwrite(l->to, 0, s, l->sector, 0);
 }
 
-/* In order: the log says what came first. */
-static int log_entry(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
-                     const struct iovs *q, uint64_t *number)
+static int log_append(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
+                      const struct iovs *q)
 {
     AUTO_FREE uint8_t *head = alloc_zero(l->sector);
     store_le64(head, off / l->sector);
     store_le64(head + 8, len / l->sector);
     store_le64(head + 16, flags);
     store_le64(head + 24, q ? q->len : 0);
-    co_lock(&l->order);
-    if (number && l->flying_count == MAX_FLYING) {
-        co_unlock(&l->order);
-        return -EBUSY;
-    }
     int ret = block_pwrite(l->to, l->next, head, l->sector, 0);
     ret = !ret && q ? block_pwritev(l->to, l->next + l->sector, q, 0) : ret;
     if (!ret) {
         l->next += l->sector + (q ? round_up(q->len, l->sector) : 0);
-        if (number) {
-            *number = l->entries;
-            l->flying[l->flying_count++] = l->entries;
-        }
         l->entries++;
-        ret = flags & LOG_FLUSH ? log_super(l) : 0;
+    }
+    return ret;
+}
+
+/* A write or zero, in order: the log says what came first. */
+static int log_change(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
+                      const struct iovs *q, uint64_t *number)
+{
+    co_lock(&l->order);
+    int ret = l->flying_count == MAX_FLYING ? -EBUSY : log_append(l, off, len, flags, q);
+    if (!ret) {
+        *number = l->entries - 1;
+        l->flying[l->flying_count++] = *number;
     }
     co_unlock(&l->order);
     return ret;
@@ -121,7 +123,7 @@ uint64_t block_log_entries(struct block *b)
 static int log_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags)
 {
     uint64_t n;
-    int ret = log_entry(b->state, off, q->len, flags & BLOCK_FUA ? LOG_FUA : 0, q, &n);
+    int ret = log_change(b->state, off, q->len, flags & BLOCK_FUA ? LOG_FUA : 0, q, &n);
     if (!ret) {
         ret = filter_pwritev(b, off, q, flags);
         log_landed(b->state, n);
@@ -133,7 +135,7 @@ static int log_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsi
 static int log_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags)
 {
     uint64_t n;
-    int ret = log_entry(b->state, off, len, LOG_DISCARD, NULL, &n);
+    int ret = log_change(b->state, off, len, LOG_DISCARD, NULL, &n);
     if (!ret) {
         ret = filter_zero(b, off, len, flags);
         log_landed(b->state, n);
@@ -145,7 +147,7 @@ static int log_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags)
 static int log_discard(struct block *b, uint64_t off, uint64_t len)
 {
     uint64_t n;
-    int ret = log_entry(b->state, off, len, LOG_DISCARD, NULL, &n);
+    int ret = log_change(b->state, off, len, LOG_DISCARD, NULL, &n);
     if (!ret) {
         ret = filter_discard(b, off, len);
         log_landed(b->state, n);
@@ -165,8 +167,12 @@ static int log_flush(struct block *b)
         store_le64(mark + 8 + 8 * (size_t)i, l->flying[i]);
     }
     int ret = block_flush(b->file);
-    ret = ret ? ret : log_entry(l, 0, 0, LOG_MARK, &q, NULL);
-    return ret ? ret : log_entry(l, 0, 0, LOG_FLUSH, NULL, NULL);
+    co_lock(&l->order);
+    ret = ret ? ret : log_append(l, 0, 0, LOG_MARK, &q);
+    ret = ret ? ret : log_append(l, 0, 0, LOG_FLUSH, NULL);
+    ret = ret ? ret : log_super(l);
+    co_unlock(&l->order);
+    return ret;
 }
 
 static const struct block_opt log_opts[] = {
