@@ -149,6 +149,7 @@ static int convert_prepare_target(struct convert *v, struct err *err)
     c->base = v->count == 1 ? block_backing(v->sources[0].b) : NULL;
     c->skip_end = backing ? block_size(backing) : 0;
     if (c->skip) {
+        c->zero_behind = v->made;
         c->target_zero = false;
     }
     return 0;

@@ -215,7 +215,8 @@ static uint64_t copy_same(const struct copy *c, const struct piece *p, const uin
 
 static int copy_write_zero(struct copy *c, uint64_t off, uint64_t len)
 {
-    int ret = c->target_zero ? 0 : block_zero(c->target, off, len, BLOCK_MAY_UNMAP);
+    bool done = c->target_zero || (c->zero_behind && off >= c->skip_end);
+    int ret = done ? 0 : block_zero(c->target, off, len, BLOCK_MAY_UNMAP);
     return ret ? copy_fail(c, ret, "writing zeros", off) : 0;
 }
 
@@ -265,13 +266,15 @@ static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
 
 static void copy_limit_rate(struct copy *c)
 {
-    if (!c->rate) {
-        return;
-    }
-    double due = (double)c->pos / (double)c->rate * 1e9;
-    long long wait = c->start_ns + (long long)due - copy_now();
-    if (wait > 0) {
-        co_sleep_ns(wait);
+    const long long slice = 100000000; /* signals want an answer meanwhile */
+    while (c->rate && !c->ret && !img_stopped()) {
+        double due = (double)c->pos / (double)c->rate * 1e9;
+        long long wait = c->start_ns + (long long)due - copy_now();
+        if (wait <= 0) {
+            break;
+        }
+        co_sleep_ns(wait < slice ? wait : slice);
+        progress_set(&c->img->progress, c->done, c->total);
     }
 }
 

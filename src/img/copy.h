@@ -40,6 +40,7 @@ struct copy {
     bool skip;
     struct block *base;
     uint64_t skip_end;
+    bool zero_behind; /* there the target reads as zero */
     bool compressed, out_of_order, salvage;
 
     /* internal */
