@@ -36,6 +36,8 @@ struct loop *block_graph_loop(const struct block_graph *g);
 void block_graph_refuse_backing(struct block_graph *g);
 /* Passwords and keys, as --object secret,id=,data=|file=,format=raw|base64. */
 int block_add_secret(struct block_graph *g, const struct keyval *opts, struct err *err);
+/* --object: "qom-type" is secret, or tls-creds-x509, -psk, -anon. */
+int block_add_object(struct block_graph *g, const struct keyval *opts, struct err *err);
 
 /* ---- Opening ---- */
 
@@ -94,6 +96,7 @@ struct block_info {
     uint32_t cluster_size;    /* 0: has none */
     uint32_t subcluster_size; /* the unit in which it can tell data from none; or 0 */
     bool encrypted, compressed, dirty, corrupt;
+    bool needs_compressed;   /* it is only written in compressed units */
     struct json_t *specific; /* {"type": ..., "data": {...}} as published, or NULL; owned */
 };
 int block_get_info(struct block *b, struct block_info *info, struct err *err);
@@ -167,6 +170,8 @@ int block_measure(const char *format, const struct keyval *opts, struct block *f
                   struct block_measure *m, struct err *err);
 /* Writes into the image what its backing file is; NULL: none. */
 int block_set_backing(struct block *b, const char *name, const char *format, struct err *err);
+/* A qcow2 image without a name on top of `base` (referenced), which takes all writes; in TMPDIR. */
+struct block *block_temporary_overlay(struct block *base, struct err *err);
 /* What is below `b` is another node from now on (takes a reference) or nothing. */
 void block_swap_backing(struct block *b, struct block *backing);
 /* Drops all its data at once, as after a commit; -ENOTSUP. */

@@ -14,11 +14,19 @@ struct block_secret {
     struct block_secret *next;
 };
 
+struct block_object {
+    struct keyval opts;
+    void *state;
+    void (*free)(void *);
+    struct block_object *next;
+};
+
 struct block_graph {
     struct loop *loop;
     struct aio *aio;
     struct block *nodes;
     struct block_secret *secrets;
+    struct block_object *objects;
     bool refuse_backing;
     unsigned made; /* for names of nodes that were given none */
 };

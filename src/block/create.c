@@ -103,3 +103,29 @@ int block_measure(const char *format, const struct keyval *opts, struct block *f
     keyval_free(&all);
     return ret;
 }
+
+struct block *block_temporary_overlay(struct block *base, struct err *err)
+{
+    const char *dir = getenv("TMPDIR");
+    AUTO_FREE char *path = alloc_printf("%s/lodge-XXXXXX", dir ? dir : "/var/tmp"),
+                   *size = alloc_printf("%llu", (unsigned long long)base->size);
+    struct keyval opts = {0};
+    int fd = mkstemp(path);
+    if (fd < 0) {
+        err_set(err, errno, "cannot make a temporary image '%s': %s", path, strerror(errno));
+        return NULL;
+    }
+    close(fd);
+    keyval_add(&opts, "size", size);
+    struct block *b = NULL;
+    if (!block_create(base->graph, "qcow2", path, &opts, err)) {
+        unsigned flags = BLOCK_RDWR | BLOCK_NO_FLUSH | BLOCK_UNMAP;
+        b = block_open_name(base->graph, path, "qcow2", NULL, flags, err);
+    }
+    unlink(path);
+    keyval_free(&opts);
+    if (b) {
+        block_swap_backing(b, base);
+    }
+    return b;
+}

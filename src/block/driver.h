@@ -65,6 +65,7 @@ struct block_type {
     /* Files: tells other processes of the use, by b->flags; called when the parent is known. */
     int (*claim)(struct block *b, struct err *err);
     int (*close)(struct block *b); /* writes what is left; everything is freed in any case */
+    /* NULL: the core reads what extent() says: DATA at host_off of host, ZERO, else backing. */
     int (*preadv)(struct block *b, uint64_t off, const struct iovs *q);
     int (*pwritev)(struct block *b, uint64_t off, const struct iovs *q, unsigned flags);
     int (*flush)(struct block *b); /* own caches; the core flushes file and data afterwards */
@@ -107,12 +108,20 @@ const struct block_type *block_type_find(const char *name);
 struct block *block_open_child(struct block *parent, const struct keyval *opts, const char *prefix,
                                const char *name, unsigned flags, struct err *err);
 
-/* A name found in an image: in the image's own folder, unless it says where. Freed by the caller. */
+/* A name found in an image: in the image's own folder, unless it says where. Freed by the caller.
+ */
 char *block_resolve_name(const struct block *b, const char *name, struct err *err);
 
 /* Bytes of the secret with this id; freed by the caller. */
 int block_get_secret(struct block_graph *g, const char *id, uint8_t **bytes, size_t *len,
                      struct err *err);
+
+/* Options of another object (tls-creds-*), borrowed; NULL: none with that id. */
+const struct keyval *block_find_object(struct block_graph *g, const char *id);
+/* What a driver keeps with an object, freed with the graph; NULL: nothing yet, or another type. */
+void *block_object_state(struct block_graph *g, const char *type, const char *id);
+void block_object_set_state(struct block_graph *g, const char *id, void *state,
+                            void (*free_fn)(void *));
 
 /* Reads from the backing file, zeros where there is none or it ends. */
 int block_read_backing(struct block *b, uint64_t off, const struct iovs *q);

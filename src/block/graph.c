@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "block/aio.h"
 #include "block/core.h"
+#include "block/opts.h"
 
 struct block_graph *block_graph_new(struct loop *loop)
 {
@@ -29,6 +30,15 @@ void block_graph_free(struct block_graph *g)
         free(s->bytes);
         free(s->id);
         free(s);
+    }
+    while (g->objects) {
+        struct block_object *o = g->objects;
+        g->objects = o->next;
+        keyval_free(&o->opts);
+        if (o->state) {
+            o->free(o->state);
+        }
+        free(o);
     }
     aio_free(g->aio);
     free(g);
@@ -160,6 +170,56 @@ int block_add_secret(struct block_graph *g, const struct keyval *opts, struct er
     s->next = g->secrets;
     g->secrets = s;
     return 0;
+}
+
+int block_add_object(struct block_graph *g, const struct keyval *opts, struct err *err)
+{
+    const char *type = keyval_get(opts, "qom-type"), *id = keyval_get(opts, "id");
+    type = type ? type : "";
+    if (!strcmp(type, "secret")) {
+        return block_add_secret(g, opts, err);
+    }
+    if (strncmp(type, "tls-creds-", 10) || !id) {
+        return err_set(err, EINVAL,
+                       id ? "there are no objects '%s': secret, tls-creds-x509, -psk, "
+                            "-anon"
+                          : "an object '%s' needs an id",
+                       type);
+    }
+    struct block_object *o = alloc_zero(sizeof(*o));
+    opts_copy(&o->opts, opts);
+    o->next = g->objects;
+    g->objects = o;
+    return 0;
+}
+
+static struct block_object *object_find(struct block_graph *g, const char *id)
+{
+    struct block_object *o = g->objects;
+    while (o && strcmp(keyval_get(&o->opts, "id"), id)) {
+        o = o->next;
+    }
+    return o;
+}
+
+const struct keyval *block_find_object(struct block_graph *g, const char *id)
+{
+    struct block_object *o = object_find(g, id);
+    return o ? &o->opts : NULL;
+}
+
+void *block_object_state(struct block_graph *g, const char *type, const char *id)
+{
+    struct block_object *o = object_find(g, id);
+    return o && !strcmp(keyval_get(&o->opts, "qom-type"), type) ? o->state : NULL;
+}
+
+void block_object_set_state(struct block_graph *g, const char *id, void *state,
+                            void (*free_fn)(void *))
+{
+    struct block_object *o = object_find(g, id);
+    o->state = state;
+    o->free = free_fn;
 }
 
 int block_get_secret(struct block_graph *g, const char *id, uint8_t **bytes, size_t *len,

@@ -213,11 +213,17 @@ static struct block *open_child(struct open_ctx *c, const char *prefix, const ch
     }
     struct keyval sub = {0};
     opts_part(&sub, &c->opts, prefix);
-    if (name && !keyval_get(&sub, "driver") && !keyval_get(&sub, "filename")) {
+    /* Without a driver a file below is a protocol's, never looked at for a format. */
+    AUTO_FREE char *own = alloc_text(keyval_get(&sub, "filename"));
+    name = own ? own : name;
+    if (name && !keyval_get(&sub, "driver") && strncmp(name, "json:", 5)) {
+        keyval_remove(&sub, "filename");
         if (name_to_opts(name, &sub, c->err)) {
             keyval_free(&sub);
             return NULL;
         }
+    } else if (name && !own && !keyval_get(&sub, "driver")) {
+        keyval_add(&sub, "filename", name);
     }
     return open_sub(c, &sub, flags);
 }
@@ -437,6 +443,24 @@ static int take_json_name(struct open_ctx *c)
     return ret;
 }
 
+/* blkdebug's published name for the node below is "image". */
+static void take_image_alias(struct open_ctx *c)
+{
+    struct keyval part = {0};
+    opts_part(&part, &c->opts, "image");
+    for (size_t i = 0; i < part.count; i++) {
+        AUTO_FREE char *from = alloc_printf("image.%s", part.pairs[i].key),
+                       *to = alloc_printf("file.%s", part.pairs[i].key);
+        keyval_remove(&c->opts, from);
+        keyval_add(&c->opts, to, part.pairs[i].value);
+    }
+    keyval_free(&part);
+    if (keyval_get(&c->opts, "image")) {
+        keyval_add(&c->opts, "file", keyval_get(&c->opts, "image"));
+        keyval_remove(&c->opts, "image");
+    }
+}
+
 static struct block *open_by_driver(struct open_ctx *c)
 {
     const char *driver = keyval_get(&c->opts, "driver");
@@ -450,6 +474,9 @@ static struct block *open_by_driver(struct open_ctx *c)
         err_set(c->err, EINVAL, "Unknown driver '%s'; the nearest is '%s'", driver,
                 near_pick(driver, names, n));
         return NULL;
+    }
+    if (type && type->filter) {
+        take_image_alias(c);
     }
     return type && type->protocol ? open_protocol(c, type) : open_format(c, type);
 }

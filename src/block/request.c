@@ -73,6 +73,34 @@ static int request_check_probed(const struct block *b, uint64_t off, const struc
 
 /* ---- Reading ---- */
 
+/* A driver that only says where data lies. */
+static int read_by_extents(struct block *b, uint64_t off, const struct iovs *q)
+{
+    int ret = 0;
+    for (uint64_t done = 0; !ret && done < q->len;) {
+        struct block_extent e = {.len = q->len - done};
+        ret = b->type->extent(b, off + done, e.len, &e);
+        if (ret) {
+            return ret;
+        }
+        struct iovs part = iovs_part(q, done, e.len);
+        if (e.flags & EXTENT_ZERO) {
+            iovs_zero(&part, 0, part.len);
+        } else if (e.flags & EXTENT_DATA) {
+            ret = block_preadv(e.host, e.host_off, &part);
+        } else {
+            ret = block_read_backing(b, off + done, &part);
+        }
+        done += e.len;
+    }
+    return ret;
+}
+
+static int driver_read(struct block *b, uint64_t off, const struct iovs *q)
+{
+    return b->type->preadv ? b->type->preadv(b, off, q) : read_by_extents(b, off, q);
+}
+
 static int read_unaligned(struct block *b, uint64_t off, const struct iovs *q)
 {
     uint64_t from = round_down(off, b->align), to = round_up(off + q->len, b->align);
@@ -82,7 +110,7 @@ static int read_unaligned(struct block *b, uint64_t off, const struct iovs *q)
         return -ENOMEM;
     }
     struct iovs all = iovs_buf(&v, buf, to - from);
-    int ret = b->type->preadv(b, from, &all);
+    int ret = driver_read(b, from, &all);
     if (!ret) {
         iovs_put(q, 0, buf + (off - from), q->len);
     }
@@ -97,7 +125,7 @@ static int read_in(struct block *b, uint64_t off, const struct iovs *q)
         iovs_zero(q, 0, q->len);
         return 0;
     }
-    return aligned ? b->type->preadv(b, off, q) : read_unaligned(b, off, q);
+    return aligned ? driver_read(b, off, q) : read_unaligned(b, off, q);
 }
 
 /* ---- Writing ---- */

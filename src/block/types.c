@@ -8,11 +8,11 @@
 #include "block/qcow2/qcow2.h"
 
 const struct block_type *const block_types[] = {
-    &file_type,
-    &host_device_type,
-    &nbd_type,
-    &qcow2_type,
-    &raw_type,
+    &fault_type, &log_writes_type,  &copy_on_read_type,
+    &file_type,  &host_device_type, BLOCK_HTTP_TYPES &luks_type,
+    &nbd_type,   &qcow2_type,       &qed_type,
+    &raw_type,   &throttle_type,    &vdi_type,
+    &vhdx_type,  &vmdk_type,        &vpc_type,
     NULL,
 };
 

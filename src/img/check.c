@@ -163,7 +163,7 @@ static int check_run(struct img *img, struct err *err)
     }
     img_hold(NULL);
     ret = check_image(&c, err);
-    int closed = ret >= 0 && c.repair ? block_sync_close(c.b, err) : (block_close(c.b), 0);
+    int closed = img_close(c.b, ret < 0 ? ret : 0, err);
     img_release(false);
     return closed ? closed : ret;
 }

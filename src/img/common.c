@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -200,6 +201,21 @@ struct block *img_open(struct img *img, const char *name, const char *format, co
         warn_guessed(img, b, flags, format);
     }
     return b;
+}
+
+int img_close(struct block *b, int ret, struct err *err)
+{
+    if (ret) {
+        block_close(b);
+        return ret;
+    }
+    return block_sync_close(b, err);
+}
+
+bool img_made_zero(const char *name)
+{
+    struct stat st;
+    return stat(name, &st) ? errno == ENOENT : S_ISREG(st.st_mode);
 }
 
 int img_check_format(const char *format, struct err *err)

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -85,9 +84,7 @@ static int convert_create(struct convert *v, struct err *err)
         .quiet = true,
         .size = keyval_get(&v->opts, "size") ? UINT64_MAX : v->copy.total,
     };
-    struct stat st;
-    bool was_there = !stat(c.name, &st);
-    v->made = !was_there || S_ISREG(st.st_mode);
+    v->made = img_made_zero(c.name);
     img_hold(v->made ? c.name : NULL);
     int ret = img_create(v->img, &c, &v->opts, err);
     if (ret) {
@@ -148,9 +145,11 @@ static int convert_prepare_target(struct convert *v, struct err *err)
     }
     struct block *backing = block_backing(c->target);
     c->target_zero = args_has(&v->img->args, "target-is-zero") || convert_target_is_zero(v);
-    c->skip_backing = backing && keyval_get(&v->opts, "backing_file");
+    c->skip = backing && keyval_get(&v->opts, "backing_file");
+    c->base = v->count == 1 ? block_backing(v->sources[0].b) : NULL;
     c->skip_end = backing ? block_size(backing) : 0;
-    if (c->skip_backing) {
+    if (c->skip) {
+        c->zero_behind = v->made;
         c->target_zero = false;
     }
     return 0;
@@ -294,11 +293,7 @@ static int convert_all(struct convert *v, struct err *err)
     ret = ret ? ret : convert_check_bitmaps(v, err);
     ret = ret ? ret : convert_prepare_target(v, err);
     ret = ret ? ret : convert_copy(v, err);
-    if (v->copy.target && !ret) {
-        ret = block_sync_close(v->copy.target, err);
-    } else {
-        block_close(v->copy.target);
-    }
+    ret = v->copy.target ? img_close(v->copy.target, ret, err) : ret;
     img_release(ret && v->made);
     for (size_t i = 0; v->sources && i < v->count; i++) {
         block_close(v->sources[i].b);

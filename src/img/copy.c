@@ -53,21 +53,20 @@ static const struct copy_source *copy_source_at(const struct copy *c, uint64_t o
 static int copy_load_extent(struct copy *c, uint64_t off)
 {
     const struct copy_source *s = copy_source_at(c, off);
-    uint64_t local = off - s->at, size = block_size(s->b);
+    uint64_t local = s->from + off - s->at, size = block_size(s->b);
     c->extent_start = off;
     if (local >= size) { /* the rest of its last sector */
         c->extent_kind = COPY_ZERO;
         c->extent_end = s->at + s->len;
         return 0;
     }
-    bool skip = c->skip_backing && off < c->skip_end;
-    uint64_t len = size - local;
+    bool skip = c->skip && off < c->skip_end;
+    uint64_t rest = s->at + s->len - off, len = size - local < rest ? size - local : rest;
     if (skip && len > c->skip_end - off) {
         len = c->skip_end - off;
     }
     struct block_extent e;
-    int ret =
-        skip ? block_extent(s->b, local, len, &e) : block_extent_chain(s->b, NULL, local, len, &e);
+    int ret = block_extent_chain(s->b, skip ? c->base : NULL, local, len, &e);
     if (ret) {
         return copy_fail(c, ret, "looking for data", off);
     }
@@ -148,7 +147,7 @@ static int copy_read_source(struct copy *c, const struct copy_source *s, uint64_
         memset(buf, 0, len);
         if (!c->img->quiet) {
             img_warn(c->img, "error while reading offset %llu: %s",
-                     (unsigned long long)(s->at + local), strerror(-ret));
+                     (unsigned long long)(s->at + local - s->from), strerror(-ret));
         }
         return 0;
     }
@@ -164,7 +163,7 @@ static int copy_read(struct copy *c, const struct piece *p, uint8_t *buf)
     while (done < p->len) {
         uint64_t local = p->off + done - s->at;
         uint64_t n = s->len - local < p->len - done ? s->len - local : p->len - done;
-        int ret = n ? copy_read_source(c, s, local, buf + done, n) : 0;
+        int ret = n ? copy_read_source(c, s, s->from + local, buf + done, n) : 0;
         if (ret) {
             return copy_fail(c, ret, "reading", p->off + done);
         }
@@ -216,7 +215,8 @@ static uint64_t copy_same(const struct copy *c, const struct piece *p, const uin
 
 static int copy_write_zero(struct copy *c, uint64_t off, uint64_t len)
 {
-    int ret = c->target_zero ? 0 : block_zero(c->target, off, len, BLOCK_MAY_UNMAP);
+    bool done = c->target_zero || (c->zero_behind && off >= c->skip_end);
+    int ret = done ? 0 : block_zero(c->target, off, len, BLOCK_MAY_UNMAP);
     return ret ? copy_fail(c, ret, "writing zeros", off) : 0;
 }
 

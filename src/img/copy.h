@@ -20,6 +20,7 @@ struct img;
 
 struct copy_source {
     struct block *b;
+    uint64_t from;    /* its first byte that is copied */
     uint64_t at, len; /* where in the target; a multiple of a sector */
 };
 
@@ -34,9 +35,12 @@ struct copy {
     uint64_t rate;     /* bytes a second; 0: no limit */
     uint32_t min_zero; /* zeros found in data that are worth leaving out; 0: write everything */
     unsigned workers;
-    bool target_zero;  /* reads as zero all over */
-    bool skip_backing; /* what the source's top layer does not have is in the target's backing */
-    uint64_t skip_end; /* and that ends here */
+    bool target_zero; /* reads as zero all over */
+    /* What no layer of the source above `base` has, is not copied, up to skip_end. */
+    bool skip;
+    struct block *base;
+    uint64_t skip_end;
+    bool zero_behind; /* there the target reads as zero */
     bool compressed, out_of_order, salvage;
 
     /* internal */

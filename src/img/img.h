@@ -116,6 +116,10 @@ struct block *img_open(struct img *img, const char *name, const char *format, co
                        unsigned flags, struct err *err);
 struct block *img_open_opts(struct img *img, const char *opts, const char *cache, unsigned flags,
                             struct err *err);
+/* Closes what was written: writing out what is left may fail, too. `ret` wins. */
+int img_close(struct block *b, int ret, struct err *err);
+/* A new image of this name reads as zero: it is a regular file, or none yet. */
+bool img_made_zero(const char *name);
 int img_check_format(const char *format, struct err *err);
 /* A name that is relative to the folder of `image`; freed by the caller. */
 char *img_path_beside(const char *image, const char *name);

@@ -83,7 +83,7 @@ static void snapshot_line(struct strbuf *sb, const struct block_snapshot *s)
              (unsigned)(secs / 60 % 60), (unsigned)(secs % 60),
              (unsigned)(s->vm_clock_nsec / 1000000 % 1000));
     img_human_size(&size, s->vm_state_size);
-    strbuf_add(sb, "%-9s %-16s %8s %20s %13s ", s->id, s->name, strbuf_text(&size), date, clock);
+    strbuf_add(sb, "%-9s %-16s %8s %19s %12s ", s->id, s->name, strbuf_text(&size), date, clock);
     if (s->icount != UINT64_MAX) {
         strbuf_add(sb, "%10llu", (unsigned long long)s->icount);
     } else {
@@ -106,7 +106,7 @@ int img_snapshot_list(struct block *b, struct strbuf *sb, bool titled, struct er
                        strerror(-ret));
     }
     if (count) {
-        strbuf_add(sb, "Snapshot list:\n%-9s %-16s %8s %20s %13s %10s\n", "ID", "TAG", "VM SIZE",
+        strbuf_add(sb, "Snapshot list:\n%-9s %-16s %8s %19s %12s %10s\n", "ID", "TAG", "VM SIZE",
                    "DATE", "VM CLOCK", "ICOUNT");
     }
     for (size_t i = 0; i < count; i++) {

@@ -173,7 +173,7 @@ static int io_secrets(struct io *io, struct err *err)
             continue;
         }
         int ret = keyval_parse(&kv, a->given[i].value, "qom-type", err);
-        ret = ret ? ret : block_add_secret(io->img.graph, &kv, err);
+        ret = ret ? ret : block_add_object(io->img.graph, &kv, err);
         keyval_free(&kv);
         if (ret) {
             return err_prefix(err, ret, "--object");

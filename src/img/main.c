@@ -17,7 +17,9 @@
 #define EXIT_STOPPED 130
 
 const struct img_command *const img_commands[] = {
-    &cmd_check, &cmd_compare, &cmd_convert, &cmd_create, &cmd_info, &cmd_map, NULL,
+    &cmd_amend,   &cmd_bench,  &cmd_bitmap,   &cmd_check, &cmd_commit, &cmd_compare,
+    &cmd_convert, &cmd_create, &cmd_dd,       &cmd_info,  &cmd_map,    &cmd_measure,
+    &cmd_rebase,  &cmd_resize, &cmd_snapshot, NULL,
 };
 
 static const struct arg_row main_rows[] = {
@@ -91,7 +93,7 @@ static int take_common(struct img *img, struct err *err)
         }
         struct keyval kv = {NULL};
         int ret = keyval_parse(&kv, img->args.given[i].value, "qom-type", err);
-        ret = ret ? ret : block_add_secret(img->graph, &kv, err);
+        ret = ret ? ret : block_add_object(img->graph, &kv, err);
         keyval_free(&kv);
         if (ret) {
             return err_prefix(err, ret, "--object");

@@ -11,6 +11,9 @@
 #include "base/alloc.h"
 #include "img/img.h"
 
+/* So long may closing take; then the program ends as at a second signal. */
+#define CLOSE_SECONDS 10
+
 static volatile sig_atomic_t signal_held, signal_came, signal_report;
 static char *volatile signal_remove;
 
@@ -18,6 +21,7 @@ static void signal_end(int sig)
 {
     if (signal_held && !signal_came) {
         signal_came = sig;
+        alarm(CLOSE_SECONDS);
         return;
     }
     if (signal_remove) {
@@ -39,6 +43,7 @@ void img_signals_init(void)
     sigaction(SIGINT, &end, NULL);
     sigaction(SIGTERM, &end, NULL);
     sigaction(SIGHUP, &end, NULL);
+    sigaction(SIGALRM, &end, NULL);
     sigaction(SIGUSR1, &note, NULL);
     signal(SIGPIPE, SIG_IGN);
 }

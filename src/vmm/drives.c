@@ -10,9 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -152,32 +150,6 @@ static void warn_probed(const struct keyval *kv, struct block *b)
     }
 }
 
-/* -snapshot, snapshot=on: a qcow2 file without a name takes the writes. */
-static struct block *drive_overlay(struct block_graph *g, struct block *base, struct err *err)
-{
-    const char *dir = getenv("TMPDIR");
-    AUTO_FREE char *path = alloc_printf("%s/lodge-XXXXXX", dir ? dir : "/var/tmp"),
-                   *size = alloc_printf("%llu", (unsigned long long)block_size(base));
-    struct keyval opts = {0};
-    int fd = mkstemp(path);
-    if (fd < 0) {
-        err_set(err, errno, "cannot make a temporary image '%s': %s", path, strerror(errno));
-        return NULL;
-    }
-    close(fd);
-    keyval_add(&opts, "size", size);
-    struct block *b = NULL;
-    if (!block_create(g, "qcow2", path, &opts, err)) {
-        b = block_open_name(g, path, "qcow2", NULL, BLOCK_RDWR | BLOCK_NO_FLUSH | BLOCK_UNMAP, err);
-    }
-    unlink(path);
-    keyval_free(&opts);
-    if (b) {
-        block_swap_backing(b, base);
-    }
-    return b;
-}
-
 static struct block *drive_open(struct block_graph *g, const struct options *o,
                                 const struct keyval *kv, struct err *err)
 {
@@ -200,7 +172,7 @@ static struct block *drive_open(struct block_graph *g, const struct options *o,
     }
     keyval_free(&opts);
     if (b && snapshot) {
-        struct block *over = drive_overlay(g, b, err);
+        struct block *over = block_temporary_overlay(b, err);
         block_close(b);
         return over;
     }
@@ -268,7 +240,7 @@ int drives_add(struct machine *m, const struct options *o, struct err *err)
     struct block_graph *g = drive_thread_graph(t);
     int ret = 0;
     for (size_t i = 0; !ret && i < o->secrets.count; i++) {
-        ret = block_add_secret(g, &o->secrets.items[i], err);
+        ret = block_add_object(g, &o->secrets.items[i], err);
     }
     for (size_t i = 0; !ret && i < o->blockdevs.count; i++) {
         ret = blockdev_add(m, g, &o->blockdevs.items[i], err);

@@ -5,6 +5,7 @@
  * compression would save.
  */
 #include "block/qcow2/internal.h"
+#include "block/qcow2/qcow2.h"
 
 #include <errno.h>
 #include <string.h>
@@ -188,6 +189,13 @@ static uint64_t bitmap_bytes(const struct plan *p, struct block *from)
     return (clusters + clusters_of(p, directory)) << p->cluster_bits;
 }
 
+/* Images of version 2 have none. */
+static bool can_bitmaps(const struct block *from)
+{
+    const struct qcow2 *s = from->state;
+    return block_can_bitmaps(from) && (from->type != &qcow2_type || s->version >= 3);
+}
+
 int qcow2_measure(const struct keyval *opts, struct block *from, struct block_measure *m,
                   struct err *err)
 {
@@ -208,7 +216,7 @@ int qcow2_measure(const struct keyval *opts, struct block *from, struct block_me
     }
     m->required = (metadata + data) << p.cluster_bits;
     m->fully_allocated = (metadata + clusters_of(&p, p.size)) << p.cluster_bits;
-    m->has_bitmaps = from && p.version >= 3 && block_can_bitmaps(from);
+    m->has_bitmaps = from && p.version >= 3 && can_bitmaps(from);
     m->bitmaps = m->has_bitmaps ? bitmap_bytes(&p, from) : 0;
     return 0;
 }

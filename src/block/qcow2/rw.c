@@ -145,9 +145,7 @@ int qcow2_begin_change(struct qcow2 *s, uint64_t off, uint64_t len)
         return 0;
     }
     if (!s->bitmaps_in_use) {
-        co_lock(&s->lock);
-        int ret = s->bitmaps_in_use ? 0 : qcow2_bitmaps_begin(s);
-        co_unlock(&s->lock);
+        int ret = qcow2_bitmaps_begin(s); /* takes the lock itself */
         if (ret) {
             return ret;
         }

@@ -1,0 +1,149 @@
+/*
+ * Filter "blklogwrites": every write, zero, discard and flush also goes into a log, in the format
+ * of Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst; struct
+ * log_write_super and log_write_entry): so a power cut at any point can be played afterwards.
+ *
+ * A flush is logged when it has succeeded. The entry is in the log before the write is done, as a
+ * write may reach the disk from then on. Changes of the size are not in the log.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/err.h"
+#include "block/filter/log_writes.h"
+#include "block/filter/pass.h"
+#include "block/opts.h"
+#include "loop/co.h"
+
+struct log {
+    struct block *to;
+    uint64_t entries, next; /* where the next entry goes */
+    uint64_t sector;        /* bytes */
+    struct co_lock order;
+};
+
+static int log_super(struct log *l)
+{
+    AUTO_FREE uint8_t *s = alloc_zero(l->sector);
+    store_le64(s, LOG_MAGIC);
+    store_le64(s + 8, 1);
+    store_le64(s + 16, l->entries);
+    store_le32(s + 24, (uint32_t)l->sector);
+    return block_pwrite(l->to, 0, s, l->sector, 0);
+}
+
+/* In order: the log says what came first. */
+static int log_entry(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
+                     const struct iovs *q)
+{
+    AUTO_FREE uint8_t *head = alloc_zero(l->sector);
+    store_le64(head, off / l->sector);
+    store_le64(head + 8, len / l->sector);
+    store_le64(head + 16, flags);
+    store_le64(head + 24, q ? q->len : 0);
+    co_lock(&l->order);
+    int ret = block_pwrite(l->to, l->next, head, l->sector, 0);
+    ret = !ret && q ? block_pwritev(l->to, l->next + l->sector, q, 0) : ret;
+    if (!ret) {
+        l->next += l->sector + (q ? round_up(q->len, l->sector) : 0);
+        l->entries++;
+        ret = flags & LOG_FLUSH ? log_super(l) : 0;
+    }
+    co_unlock(&l->order);
+    return ret;
+}
+
+static int log_open(struct block *b, const struct keyval *opts, struct err *err)
+{
+    struct log *l = b->state;
+    l->sector = BLOCK_SECTOR;
+    int ret = block_opt_size(opts, "log-sector-size", &l->sector, err);
+    if (ret || l->sector < 512 || l->sector > 65536 || l->sector & (l->sector - 1)) {
+        return ret ? ret : err_set(err, EINVAL, "log-sector-size is a power of two from 512");
+    }
+    l->to =
+        block_open_child(b, opts, "log", NULL, BLOCK_RDWR | BLOCK_RESIZE | BLOCK_SHARE_WRITE, err);
+    if (!l->to) {
+        return -EINVAL;
+    }
+    l->next = l->sector;
+    filter_open(b);
+    b->align = (uint32_t)l->sector;
+    ret = log_super(l);
+    if (ret) {
+        block_close(l->to);
+        return err_set(err, -ret, "cannot write the log: %s", strerror(-ret));
+    }
+    return 0;
+}
+
+static int log_close(struct block *b)
+{
+    struct log *l = b->state;
+    int ret = log_super(l);
+    block_close(l->to);
+    return ret;
+}
+
+uint64_t block_log_entries(struct block *b)
+{
+    return ((struct log *)b->state)->entries;
+}
+
+static int log_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags)
+{
+    int ret = log_entry(b->state, off, q->len, flags & BLOCK_FUA ? LOG_FUA : 0, q);
+    ret = ret ? ret : filter_pwritev(b, off, q, flags);
+    b->size = block_size(b->file);
+    return ret;
+}
+
+static int log_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags)
+{
+    int ret = log_entry(b->state, off, len, LOG_DISCARD, NULL);
+    ret = ret ? ret : filter_zero(b, off, len, flags);
+    b->size = block_size(b->file);
+    return ret;
+}
+
+static int log_discard(struct block *b, uint64_t off, uint64_t len)
+{
+    int ret = log_entry(b->state, off, len, LOG_DISCARD, NULL);
+    return ret ? ret : filter_discard(b, off, len);
+}
+
+static int log_flush(struct block *b)
+{
+    int ret = block_flush(b->file);
+    return ret ? ret : log_entry(b->state, 0, 0, LOG_FLUSH, NULL);
+}
+
+static const struct block_opt log_opts[] = {
+    {"log", "node", "the node that the log is written to", NULL},
+    {"log-sector-size", "size", "unit of the log", "512"},
+    {0},
+};
+
+const struct block_type log_writes_type = {
+    .name = "blklogwrites",
+    .summary = "logs writes, for tests of power cuts",
+    .spec = "dm-log-writes",
+    .size = sizeof(struct log),
+    .filter = true,
+    .grows = true,
+    .open_opts = log_opts,
+    .open = log_open,
+    .close = log_close,
+    .preadv = filter_preadv,
+    .pwritev = log_pwritev,
+    .flush = log_flush,
+    .zero = log_zero,
+    .discard = log_discard,
+    .extent = filter_extent,
+    .truncate = filter_truncate,
+};
