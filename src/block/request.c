@@ -281,6 +281,7 @@ static int flush_in(struct block *b)
     }
     uint64_t covers = r->writes;
     if (r->flushed == covers) {
+        co_queue_next(&r->flush_waiting); /* those behind would wait for nobody */
         return 0;
     }
     r->flushing = true;

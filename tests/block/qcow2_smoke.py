@@ -153,7 +153,7 @@ class Image:
         self.compare()
 
     def resize(self):
-        ours = self.rng.random() < 0.7
+        ours = self.rng.random() < 0.7 or (self.backing and not self.v3)
         new = max(65536, self.size + self.rng.choice([-1, 1]) * self.rng.randrange(1, 3000) * SECTOR)
         mode = "off"
         if new > self.size and not self.backing and self.rng.random() < 0.4:

@@ -3,8 +3,10 @@
  * of Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst; struct
  * log_write_super and log_write_entry): so a power cut at any point can be played afterwards.
  *
- * A flush is logged when it has succeeded. The entry is in the log before the write is done, as a
- * write may reach the disk from then on. Changes of the size are not in the log.
+ * The entry is in the log before the write is done, as a write may reach the disk from then on. A
+ * flush is logged when it has succeeded, after a mark that says what it covers: how many entries
+ * there were when it began, then the numbers of those that were still being written (64 bits each).
+ * Changes of the size are not in the log.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,8 +22,12 @@
 #include "block/opts.h"
 #include "loop/co.h"
 
+enum { MAX_FLYING = 4096 };
+
 struct log {
     struct block *to;
+    uint64_t flying[MAX_FLYING]; /* entries whose write is not done */
+    unsigned flying_count;
     uint64_t entries, next; /* where the next entry goes */
     uint64_t sector;        /* bytes */
     struct co_lock order;
@@ -37,25 +43,44 @@ static int log_super(struct log *l)
     return block_pwrite(l->to, 0, s, l->sector, 0);
 }
 
-/* In order: the log says what came first. */
-static int log_entry(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
-                     const struct iovs *q)
+static int log_append(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
+                      const struct iovs *q)
 {
     AUTO_FREE uint8_t *head = alloc_zero(l->sector);
     store_le64(head, off / l->sector);
     store_le64(head + 8, len / l->sector);
     store_le64(head + 16, flags);
     store_le64(head + 24, q ? q->len : 0);
-    co_lock(&l->order);
     int ret = block_pwrite(l->to, l->next, head, l->sector, 0);
     ret = !ret && q ? block_pwritev(l->to, l->next + l->sector, q, 0) : ret;
     if (!ret) {
         l->next += l->sector + (q ? round_up(q->len, l->sector) : 0);
         l->entries++;
-        ret = flags & LOG_FLUSH ? log_super(l) : 0;
+    }
+    return ret;
+}
+
+/* A write or zero, in order: the log says what came first. */
+static int log_change(struct log *l, uint64_t off, uint64_t len, uint64_t flags,
+                      const struct iovs *q, uint64_t *number)
+{
+    co_lock(&l->order);
+    int ret = l->flying_count == MAX_FLYING ? -EBUSY : log_append(l, off, len, flags, q);
+    if (!ret) {
+        *number = l->entries - 1;
+        l->flying[l->flying_count++] = *number;
     }
     co_unlock(&l->order);
     return ret;
+}
+
+static void log_landed(struct log *l, uint64_t number)
+{
+    unsigned i = 0;
+    while (l->flying[i] != number) {
+        i++;
+    }
+    l->flying[i] = l->flying[--l->flying_count];
 }
 
 static int log_open(struct block *b, const struct keyval *opts, struct err *err)
@@ -97,30 +122,57 @@ uint64_t block_log_entries(struct block *b)
 
 static int log_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags)
 {
-    int ret = log_entry(b->state, off, q->len, flags & BLOCK_FUA ? LOG_FUA : 0, q);
-    ret = ret ? ret : filter_pwritev(b, off, q, flags);
+    uint64_t n;
+    int ret = log_change(b->state, off, q->len, flags & BLOCK_FUA ? LOG_FUA : 0, q, &n);
+    if (!ret) {
+        ret = filter_pwritev(b, off, q, flags);
+        log_landed(b->state, n);
+    }
     b->size = block_size(b->file);
     return ret;
 }
 
 static int log_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags)
 {
-    int ret = log_entry(b->state, off, len, LOG_DISCARD, NULL);
-    ret = ret ? ret : filter_zero(b, off, len, flags);
+    uint64_t n;
+    int ret = log_change(b->state, off, len, LOG_DISCARD, NULL, &n);
+    if (!ret) {
+        ret = filter_zero(b, off, len, flags);
+        log_landed(b->state, n);
+    }
     b->size = block_size(b->file);
     return ret;
 }
 
 static int log_discard(struct block *b, uint64_t off, uint64_t len)
 {
-    int ret = log_entry(b->state, off, len, LOG_DISCARD, NULL);
-    return ret ? ret : filter_discard(b, off, len);
+    uint64_t n;
+    int ret = log_change(b->state, off, len, LOG_DISCARD, NULL, &n);
+    if (!ret) {
+        ret = filter_discard(b, off, len);
+        log_landed(b->state, n);
+    }
+    return ret;
 }
 
 static int log_flush(struct block *b)
 {
+    struct log *l = b->state;
+    unsigned count = l->flying_count;
+    AUTO_FREE uint8_t *mark = alloc_zero(8 * ((size_t)count + 1));
+    struct iovec v;
+    struct iovs q = iovs_buf(&v, mark, 8 * ((size_t)count + 1));
+    store_le64(mark, l->entries);
+    for (unsigned i = 0; i < count; i++) {
+        store_le64(mark + 8 + 8 * (size_t)i, l->flying[i]);
+    }
     int ret = block_flush(b->file);
-    return ret ? ret : log_entry(b->state, 0, 0, LOG_FLUSH, NULL);
+    co_lock(&l->order);
+    ret = ret ? ret : log_append(l, 0, 0, LOG_MARK, &q);
+    ret = ret ? ret : log_append(l, 0, 0, LOG_FLUSH, NULL);
+    ret = ret ? ret : log_super(l);
+    co_unlock(&l->order);
+    return ret;
 }
 
 static const struct block_opt log_opts[] = {

@@ -376,11 +376,20 @@ static int flag_count(struct check *c, uint64_t off, uint64_t *count)
     return check_refs_get(c, cluster, count);
 }
 
+/* A count too high is a leak, and COPIED that fits the one reference there is does no harm: so an
+ * interrupted snapshot leaves it. */
+static bool part_of_leak(struct check *c, uint64_t entry, uint64_t count)
+{
+    uint64_t cluster = (entry & QCOW2_OFFSET_MASK) >> c->s->cluster_bits;
+    return entry & QCOW2_COPIED && count > 1 && counts_get(&c->counts, cluster) == 1;
+}
+
 /* True: *entry was wrong and has changed. */
 static bool check_flag(struct check *c, uint64_t *entry, const char *what)
 {
     uint64_t off = *entry & QCOW2_OFFSET_MASK, count;
-    if (flag_count(c, off, &count) < 0 || (count == 1) == !!(*entry & QCOW2_COPIED)) {
+    if (flag_count(c, off, &count) < 0 || (count == 1) == !!(*entry & QCOW2_COPIED) ||
+        part_of_leak(c, *entry, count)) {
         return false;
     }
     check_found(c, check_fixing(c), 1,

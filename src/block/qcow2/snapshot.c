@@ -298,8 +298,10 @@ static int drop_tree(struct qcow2 *s, const uint64_t *l1, uint32_t l1_size, uint
 {
     int ret = qcow2_tree_refs(s, l1, l1_size, -1);
     int own = l1_size ? qcow2_free(s, l1_off, (uint64_t)l1_size * 8) : 0;
-    int flush = qcow2_barrier(s); /* refcounts first, what they allow afterwards */
+    /* COPIED before the counts go down on disk: it fits the references then, as counts too high do.
+     */
     int flags = qcow2_tree_flags(s, s->l1, s->l1_size, true);
+    int flush = qcow2_barrier(s);
     int again = qcow2_barrier(s);
     return ret < 0 ? ret : own < 0 ? own : flush < 0 ? flush : flags < 0 ? flags : again;
 }

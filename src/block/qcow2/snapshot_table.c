@@ -28,7 +28,7 @@ void qcow2_snap_free(struct qcow2_snap *snap)
 
 void qcow2_free_snapshots(struct qcow2 *s)
 {
-    for (uint32_t i = 0; i < s->snap_count; i++) {
+    for (uint32_t i = 0; s->snaps && i < s->snap_count; i++) {
         qcow2_snap_free(&s->snaps[i]);
     }
     free(s->snaps);

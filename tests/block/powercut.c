@@ -1,0 +1,678 @@
+/*
+ * Power cuts. A random workload runs on an image whose writes are logged; then the log is cut,
+ * again and again, between any two writes: what a flush covers is there, of everything after it a
+ * random part, torn at sectors. The image must open, check must find nothing wrong (unused clusters
+ * are allowed: they are what an interruption costs), and every sector must hold what it held at the
+ * last flush or something written since.
+ *
+ *   powercut SEED WORKLOADS CUTS       CUTS of each workload
+ *
+ * Options of the image follow from the seed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/err.h"
+#include "base/keyval.h"
+#include "block/block.h"
+#include "block/filter/log_writes.h"
+#include "loop/co.h"
+#include "loop/loop.h"
+
+enum { WORKERS = 4, MAX_SECTORS = 16384, OPS = 300, SECTOR = 512 };
+#define NEVER UINT64_MAX
+
+/* ---- Random numbers ---- */
+
+static uint64_t rnd(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return *s;
+}
+
+static uint64_t below(uint64_t *s, uint64_t n)
+{
+    return rnd(s) % n;
+}
+
+/* ---- What each sector has held ---- */
+
+struct version {
+    uint64_t id;           /* what its bytes say; 0: zeros */
+    uint64_t start;        /* entries in the log when it was begun */
+    uint64_t done, stable; /* number of the operation's end; entries when a flush had covered it */
+};
+
+struct sector {
+    struct version *v;
+    unsigned n;
+};
+
+struct snapshot {
+    char name[16];
+    uint64_t *ids;
+};
+
+struct work {
+    struct loop *loop;
+    struct block_graph *graph;
+    struct block *b, *log;
+    uint64_t seed, sectors, cluster, next_id, ended;
+    struct sector sector[MAX_SECTORS];
+    unsigned running, left;
+    struct snapshot snap[8];
+    unsigned snaps;
+    uint64_t next_snap;
+    bool lazy;
+    char dir[64], image[96], log_name[96];
+};
+
+static void die(struct work *w, const char *what)
+{
+    fprintf(stderr, "powercut: seed %llu: %s\n", (unsigned long long)w->seed, what);
+    exit(1);
+}
+
+static struct version *version_add(struct work *w, uint64_t sector, uint64_t id)
+{
+    struct sector *s = &w->sector[sector];
+    s->v = alloc_resize(s->v, s->n + 1, sizeof(*s->v));
+    s->v[s->n] = (struct version){id, block_log_entries(w->log), NEVER, NEVER};
+    return &s->v[s->n++];
+}
+
+static uint64_t version_now(struct work *w, uint64_t sector)
+{
+    struct sector *s = &w->sector[sector];
+    return s->n ? s->v[s->n - 1].id : 0;
+}
+
+static void range_begin(struct work *w, uint64_t from, uint64_t n, uint64_t id)
+{
+    for (uint64_t i = from; i < from + n; i++) {
+        version_add(w, i, id);
+    }
+}
+
+static void range_end(struct work *w, uint64_t from, uint64_t n)
+{
+    for (uint64_t i = from; i < from + n; i++) {
+        w->sector[i].v[w->sector[i].n - 1].done = w->ended;
+    }
+    w->ended++;
+}
+
+/* Everything that had ended before the flush began. */
+static void flushed(struct work *w, uint64_t covers)
+{
+    for (uint64_t i = 0; i < w->sectors; i++) {
+        struct sector *s = &w->sector[i];
+        for (unsigned k = 0; k < s->n; k++) {
+            if (s->v[k].done < covers && s->v[k].stable == NEVER) {
+                s->v[k].stable = block_log_entries(w->log);
+            }
+        }
+    }
+}
+
+/* ---- The workload ---- */
+
+static void fill(uint8_t *buf, uint64_t sectors, uint64_t id)
+{
+    for (uint64_t i = 0; i < sectors * SECTOR; i += 8) {
+        store_le64(buf + i, id);
+    }
+}
+
+static void do_write(struct work *w, uint64_t from, uint64_t n)
+{
+    AUTO_FREE uint8_t *buf = malloc(n * SECTOR);
+    uint64_t id = w->next_id++;
+    fill(buf, n, id);
+    range_begin(w, from, n, id);
+    if (block_pwrite(w->b, from * SECTOR, buf, n * SECTOR, 0)) {
+        die(w, "a write failed");
+    }
+    range_end(w, from, n);
+}
+
+static void do_zero(struct work *w, uint64_t from, uint64_t n, unsigned flags)
+{
+    range_begin(w, from, n, 0);
+    if (block_zero(w->b, from * SECTOR, n * SECTOR, flags)) {
+        die(w, "a zero request failed");
+    }
+    range_end(w, from, n);
+}
+
+/* A discard is a hint: before or after it, the old contents or zeros. */
+static void do_discard(struct work *w, uint64_t from, uint64_t n)
+{
+    AUTO_FREE uint8_t *buf = malloc(n * SECTOR);
+    range_begin(w, from, n, 0);
+    if (block_discard(w->b, from * SECTOR, n * SECTOR) ||
+        block_pread(w->b, from * SECTOR, buf, n * SECTOR)) {
+        die(w, "a discard failed");
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        struct sector *s = &w->sector[from + i];
+        uint64_t id = load_le64(buf + i * SECTOR), old = s->n > 1 ? s->v[s->n - 2].id : 0;
+        if (id && id != old) {
+            die(w, "a discard changed data into something else");
+        }
+        if (id) {
+            version_add(w, from + i, id)->start = s->v[s->n - 2].start;
+        }
+    }
+    range_end(w, from, n);
+    for (uint64_t i = 0; i < n; i++) { /* the version before the last ended with it */
+        struct sector *s = &w->sector[from + i];
+        if (s->n > 1 && s->v[s->n - 2].done == NEVER) {
+            s->v[s->n - 2].done = w->ended - 1;
+        }
+    }
+}
+
+static void do_flush(struct work *w)
+{
+    uint64_t covers = w->ended;
+    if (block_flush(w->b)) {
+        die(w, "a flush failed");
+    }
+    flushed(w, covers);
+}
+
+static void worker(void *opaque)
+{
+    struct work *w = opaque;
+    unsigned me = w->running++;
+    uint64_t each = w->sectors / WORKERS, base = me * each, s = w->seed * 77 + me * 1001 + 1;
+    uint64_t most = 3 * w->cluster / SECTOR;
+    while (w->left) {
+        w->left--;
+        uint64_t n = 1 + below(&s, below(&s, 4) ? most : 4), from = below(&s, each - 1);
+        n = n < each - from ? n : each - from;
+        if (!below(&s, 3)) { /* whole clusters */
+            from = round_down(from, w->cluster / SECTOR);
+            n = round_up(n, w->cluster / SECTOR);
+            n = n < each - from ? n : each - from;
+        }
+        switch (below(&s, 12)) {
+        case 0: do_zero(w, base + from, n, BLOCK_MAY_UNMAP); break;
+        case 1: do_zero(w, base + from, n, 0); break;
+        case 2: do_discard(w, base + from, n); break;
+        case 3:
+        case 4: do_flush(w); break;
+        default: do_write(w, base + from, n);
+        }
+    }
+    w->running--;
+}
+
+static void run_workers(struct work *w, unsigned ops)
+{
+    w->left = ops;
+    w->running = 0;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        co_start(w->loop, worker, w);
+    }
+    while (w->running) {
+        loop_step(w->loop, true);
+    }
+}
+
+static void snapshot_create(struct work *w)
+{
+    struct err err;
+    struct snapshot *s = &w->snap[w->snaps++];
+    snprintf(s->name, sizeof(s->name), "s%llu", (unsigned long long)w->next_snap++);
+    struct block_snapshot bs = {
+        .name = s->name, .icount = UINT64_MAX, .disk_size = w->sectors * SECTOR};
+    s->ids = alloc_array(w->sectors, sizeof(*s->ids));
+    for (uint64_t i = 0; i < w->sectors; i++) {
+        s->ids[i] = version_now(w, i);
+    }
+    int ret = block_snapshot_create(w->b, &bs, &err);
+    if (ret == -ERANGE) { /* narrow refcounts */
+        free(s->ids);
+        w->snaps--;
+    } else if (ret) {
+        die(w, err.text);
+    }
+}
+
+static void snapshot_delete(struct work *w, unsigned i)
+{
+    struct err err;
+    if (block_snapshot_delete(w->b, w->snap[i].name, &err)) {
+        die(w, err.text);
+    }
+    free(w->snap[i].ids);
+    w->snap[i] = w->snap[--w->snaps];
+}
+
+static void snapshot_apply(struct work *w, unsigned i)
+{
+    struct err err;
+    for (uint64_t k = 0; k < w->sectors; k++) {
+        version_add(w, k, w->snap[i].ids[k]);
+    }
+    if (block_snapshot_apply(w->b, w->snap[i].name, &err)) {
+        die(w, err.text);
+    }
+    range_end(w, 0, w->sectors);
+}
+
+static void between(struct work *w, uint64_t *s)
+{
+    switch (below(s, 4)) {
+    case 0:
+        if (w->snaps < ARRAY_LEN(w->snap)) {
+            snapshot_create(w);
+        }
+        break;
+    case 1:
+        if (w->snaps) {
+            snapshot_delete(w, (unsigned)below(s, w->snaps));
+        }
+        break;
+    case 2:
+        if (w->snaps) {
+            snapshot_apply(w, (unsigned)below(s, w->snaps));
+        }
+        break;
+    default: break;
+    }
+}
+
+/* ---- Opening ---- */
+
+static void add(struct keyval *kv, const char *key, const char *val)
+{
+    keyval_add(kv, key, val);
+}
+
+static void create(struct work *w)
+{
+    static const char *const clusters[] = {"512", "4096", "16384", "65536"}, *const widths[] = {
+                                                                                 "1",  "2",  "8",
+                                                                                 "16", "32", "64"};
+    uint64_t s = w->seed * 31 + 7;
+    struct keyval o = {0};
+    struct err err;
+    const char *cluster = clusters[below(&s, 4)], *width = widths[below(&s, 6)];
+    bool v3 = below(&s, 8), ext = v3 && below(&s, 4) == 0 && atoi(cluster) >= 16384;
+    w->cluster = (uint64_t)atoi(cluster);
+    w->lazy = v3 && below(&s, 4) == 0;
+    w->sectors = round_up(2048 + below(&s, 4096), 8);
+    AUTO_FREE char *size = alloc_printf("%llu", (unsigned long long)w->sectors * SECTOR);
+    add(&o, "size", size);
+    add(&o, "cluster_size", cluster);
+    add(&o, "compat", v3 ? "1.1" : "0.10");
+    if (v3) {
+        add(&o, "refcount_bits", width);
+        add(&o, "lazy_refcounts", w->lazy ? "on" : "off");
+        add(&o, "extended_l2", ext ? "on" : "off");
+    }
+    if (block_create(w->graph, "qcow2", w->image, &o, &err)) {
+        die(w, err.text);
+    }
+    keyval_free(&o);
+}
+
+static void open_logged(struct work *w)
+{
+    struct keyval o = {0};
+    struct err err;
+    close(open(w->log_name, O_CREAT | O_TRUNC | O_WRONLY, 0600));
+    add(&o, "driver", "qcow2");
+    add(&o, "file.driver", "blklogwrites");
+    add(&o, "file.file.filename", w->image);
+    add(&o, "file.log.filename", w->log_name);
+    w->b = block_open(w->graph, &o, BLOCK_RDWR | BLOCK_UNMAP, &err);
+    keyval_free(&o);
+    if (!w->b) {
+        die(w, err.text);
+    }
+    w->log = block_file(w->b);
+}
+
+/* ---- The log ---- */
+
+struct entry {
+    uint64_t off, len, flags;
+    const uint8_t *data;
+    bool durable; /* by a flush before the cut */
+};
+
+struct log {
+    const uint8_t *map;
+    size_t bytes;
+    struct entry *e;
+    uint64_t n;
+};
+
+static void log_load(struct work *w, struct log *l, uint64_t entries)
+{
+    int fd = open(w->log_name, O_RDONLY);
+    off_t size = lseek(fd, 0, SEEK_END);
+    l->bytes = (size_t)size;
+    l->map = mmap(NULL, l->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (l->map == MAP_FAILED || load_le64(l->map) != LOG_MAGIC) {
+        die(w, "the log cannot be read");
+    }
+    l->e = alloc_array(entries + 1, sizeof(*l->e));
+    size_t at = SECTOR;
+    for (l->n = 0; l->n < entries; l->n++) {
+        const uint8_t *h = l->map + at;
+        uint64_t data = load_le64(h + 24);
+        l->e[l->n] = (struct entry){load_le64(h) * SECTOR, load_le64(h + 8) * SECTOR,
+                                    load_le64(h + 16), h + SECTOR, false};
+        l->e[l->n].len = l->e[l->n].flags & LOG_MARK ? data : l->e[l->n].len;
+        at += SECTOR + round_up(data, SECTOR);
+    }
+}
+
+/* What flushes before the cut cover; returns the number of entries up to which that is all. */
+static uint64_t mark_durable(struct log *l, uint64_t cut)
+{
+    for (uint64_t i = 0; i < cut; i++) {
+        l->e[i].durable = false;
+    }
+    for (uint64_t i = 0; i < cut; i++) {
+        const struct entry *m = &l->e[i];
+        if (!(m->flags & LOG_MARK) || i + 1 >= cut || !(l->e[i + 1].flags & LOG_FLUSH)) {
+            continue;
+        }
+        uint64_t covers = load_le64(m->data);
+        for (uint64_t k = 0; k < covers; k++) {
+            bool flying = false;
+            for (uint64_t f = 1; f < m->len / 8; f++) {
+                flying |= load_le64(m->data + 8 * f) == k;
+            }
+            l->e[k].durable |= !flying;
+        }
+    }
+    uint64_t all = 0;
+    while (all < cut && l->e[all].durable) {
+        all++;
+    }
+    return all;
+}
+
+static void apply(uint8_t *disk, size_t room, const struct entry *e, uint64_t sector)
+{
+    uint64_t at = e->off + sector * SECTOR;
+    if (e->flags & (LOG_FLUSH | LOG_MARK) || at + SECTOR > room) {
+        return;
+    }
+    if (e->flags & LOG_DISCARD) {
+        memset(disk + at, 0, SECTOR);
+    } else {
+        memcpy(disk + at, e->data + sector * SECTOR, SECTOR);
+    }
+}
+
+static void apply_all(uint8_t *disk, size_t room, const struct entry *e)
+{
+    for (uint64_t k = 0; !(e->flags & (LOG_FLUSH | LOG_MARK)) && k < e->len / SECTOR; k++) {
+        apply(disk, room, e, k);
+    }
+}
+
+/* Whole, not at all, or torn. */
+static void apply_some(uint8_t *disk, size_t room, const struct entry *e, uint64_t *s)
+{
+    unsigned how = (unsigned)below(s, 3);
+    for (uint64_t k = 0; !(e->flags & (LOG_FLUSH | LOG_MARK)) && how && k < e->len / SECTOR; k++) {
+        if (how == 1 || below(s, 2)) {
+            apply(disk, room, e, k);
+        }
+    }
+}
+
+/* ---- Cutting ---- */
+
+struct cutter {
+    struct work *w;
+    struct log log;
+    uint8_t *base, *disk; /* all durable up to `based`; the image of this cut, shared with fd */
+    size_t room;
+    uint64_t based;
+    int fd;
+};
+
+static void say(void *opaque, const char *text)
+{
+    fprintf(stderr, "  %s\n", text);
+}
+
+static bool sector_ok(const struct sector *s, uint64_t cut, uint64_t id)
+{
+    unsigned from = 0;
+    bool any = false;
+    for (unsigned k = 0; k < s->n; k++) {
+        from = s->v[k].stable <= cut ? k : from;
+        any |= s->v[k].stable <= cut;
+    }
+    if (!any && !id) {
+        return true; /* what it was at first */
+    }
+    for (unsigned k = from; k < s->n; k++) {
+        if (s->v[k].start <= cut && s->v[k].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void print_log(struct cutter *c, uint64_t cut)
+{
+    for (uint64_t i = 0; i < cut; i++) {
+        const struct entry *e = &c->log.e[i];
+        fprintf(
+            stderr, "  %4llu %s %8llx+%llx %s %llu\n", (unsigned long long)i,
+            e->flags & LOG_FLUSH     ? "flush"
+            : e->flags & LOG_MARK    ? "mark "
+            : e->flags & LOG_DISCARD ? "zero "
+                                     : "write",
+            (unsigned long long)e->off, (unsigned long long)e->len, e->durable ? "durable" : "",
+            (unsigned long long)(e->flags & (LOG_FLUSH | LOG_DISCARD) ? 0 : load_le64(e->data)));
+    }
+}
+
+static void save_failed(struct cutter *c)
+{
+    FILE *f = fopen("powercut-failed.qcow2", "w");
+    if (f) {
+        fwrite(c->disk, 1, c->room, f);
+        fclose(f);
+    }
+}
+
+static void check_data(struct cutter *c, struct block *b, uint64_t cut)
+{
+    struct work *w = c->w;
+    AUTO_FREE uint8_t *buf = malloc(w->sectors * SECTOR);
+    if (block_pread(b, 0, buf, w->sectors * SECTOR)) {
+        save_failed(c);
+        die(w, "the image cannot be read after the cut");
+    }
+    for (uint64_t i = 0; i < w->sectors; i++) {
+        uint64_t id = load_le64(buf + i * SECTOR);
+        bool whole = true;
+        for (unsigned k = 8; k < SECTOR; k += 8) {
+            whole &= load_le64(buf + i * SECTOR + k) == id;
+        }
+        if (!whole || !sector_ok(&w->sector[i], cut, id)) {
+            fprintf(stderr, "powercut: seed %llu: cut %llu: sector %llu holds %llu\n",
+                    (unsigned long long)w->seed, (unsigned long long)cut, (unsigned long long)i,
+                    (unsigned long long)id);
+            for (unsigned k = 0; k < w->sector[i].n; k++) {
+                struct version *v = &w->sector[i].v[k];
+                fprintf(stderr, "  version %llu begun at %lld, stable at %lld\n",
+                        (unsigned long long)v->id, (long long)v->start, (long long)v->stable);
+            }
+            save_failed(c);
+            if (getenv("POWERCUT_LOG")) {
+                print_log(c, cut);
+            }
+            exit(1);
+        }
+    }
+}
+
+static void check_cut(struct cutter *c, uint64_t cut)
+{
+    struct work *w = c->w;
+    char path[48];
+    struct err err;
+    struct check_report r = {.say = NULL};
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", c->fd);
+    struct block *b =
+        block_open_name(w->graph, path, "qcow2", NULL, w->lazy ? BLOCK_RDWR : 0, &err);
+    if (!b) {
+        save_failed(c);
+        die(w, err.text);
+    }
+    int ret = block_check(b, 0, &r, &err);
+    if (ret || r.corruptions || r.check_errors) {
+        fprintf(stderr, "powercut: seed %llu: cut %llu of %llu: check: %llu errors\n",
+                (unsigned long long)w->seed, (unsigned long long)cut, (unsigned long long)c->log.n,
+                (unsigned long long)r.corruptions);
+        r = (struct check_report){.say = say};
+        block_check(b, 0, &r, &err);
+        save_failed(c);
+        exit(1);
+    }
+    check_data(c, b, cut);
+    block_close(b);
+}
+
+static void cut_at(struct cutter *c, uint64_t cut, uint64_t *s)
+{
+    uint64_t all = mark_durable(&c->log, cut);
+    for (; c->based < all; c->based++) {
+        apply_all(c->base, c->room, &c->log.e[c->based]);
+    }
+    memcpy(c->disk, c->base, c->room);
+    for (uint64_t i = c->based; i < cut; i++) {
+        if (c->log.e[i].durable) {
+            apply_all(c->disk, c->room, &c->log.e[i]);
+        } else {
+            apply_some(c->disk, c->room, &c->log.e[i], s);
+        }
+    }
+    check_cut(c, cut);
+}
+
+static void cut_all(struct work *w, const uint8_t *first, size_t first_bytes, uint64_t entries,
+                    uint64_t cuts)
+{
+    struct cutter c = {.w = w};
+    uint64_t s = w->seed * 13 + 5;
+    log_load(w, &c.log, entries);
+    c.room = first_bytes;
+    for (uint64_t i = 0; i < c.log.n; i++) {
+        const struct entry *e = &c.log.e[i];
+        uint64_t end = e->flags & (LOG_FLUSH | LOG_MARK) ? 0 : e->off + e->len;
+        c.room = end > c.room && !(e->flags & LOG_DISCARD) ? end : c.room;
+    }
+    c.fd = memfd_create("cut", MFD_CLOEXEC);
+    if (c.fd < 0 || ftruncate(c.fd, (off_t)c.room)) {
+        die(w, "no memory for the image");
+    }
+    c.disk = mmap(NULL, c.room, PROT_READ | PROT_WRITE, MAP_SHARED, c.fd, 0);
+    c.base = calloc(1, c.room);
+    memcpy(c.base, first, first_bytes);
+    for (uint64_t i = 1; i <= cuts; i++) { /* ascending, so that the durable part only grows */
+        uint64_t from = (i - 1) * c.log.n / cuts, to = i * c.log.n / cuts;
+        cut_at(&c, from + below(&s, to - from + 1), &s);
+    }
+    munmap(c.disk, c.room);
+    munmap((void *)c.log.map, c.log.bytes);
+    close(c.fd);
+    free(c.base);
+    free(c.log.e);
+}
+
+/* ---- */
+
+static uint8_t *slurp(struct work *w, size_t *bytes)
+{
+    int fd = open(w->image, O_RDONLY);
+    off_t size = lseek(fd, 0, SEEK_END);
+    uint8_t *at = malloc((size_t)size + 1);
+    *bytes = (size_t)size;
+    if (fd < 0 || pread(fd, at, *bytes, 0) != size) {
+        die(w, "the image cannot be read");
+    }
+    close(fd);
+    return at;
+}
+
+static void workload(struct loop *loop, struct block_graph *g, const char *dir, uint64_t seed,
+                     uint64_t cuts)
+{
+    struct work *w = alloc_zero(sizeof(*w));
+    uint64_t s = seed * 3 + 1;
+    size_t bytes;
+    *w = (struct work){.loop = loop, .graph = g, .seed = seed, .next_id = 1};
+    snprintf(w->image, sizeof(w->image), "%s/image", dir);
+    snprintf(w->log_name, sizeof(w->log_name), "%s/log", dir);
+    create(w);
+    AUTO_FREE uint8_t *first = slurp(w, &bytes);
+    open_logged(w);
+    for (unsigned round = 0; round < 6; round++) {
+        run_workers(w, OPS / 6);
+        between(w, &s);
+    }
+    do_flush(w);
+    uint64_t entries = block_log_entries(w->log);
+    block_close(w->b);
+    cut_all(w, first, bytes, entries, cuts);
+    for (uint64_t i = 0; i < w->sectors; i++) {
+        free(w->sector[i].v);
+    }
+    while (w->snaps) {
+        free(w->snap[--w->snaps].ids);
+    }
+    unlink(w->image);
+    unlink(w->log_name);
+    free(w);
+}
+
+int main(int argc, char **argv)
+{
+    struct err err;
+    char dir[] = "/dev/shm/powercut-XXXXXX";
+    if (argc != 4 || !mkdtemp(dir)) {
+        fprintf(stderr, "usage: powercut SEED WORKLOADS CUTS\n");
+        return 2;
+    }
+    uint64_t seed = strtoull(argv[1], NULL, 0), n = strtoull(argv[2], NULL, 0),
+             cuts = strtoull(argv[3], NULL, 0);
+    struct loop *loop = loop_new(&err);
+    struct block_graph *g = block_graph_new(loop);
+    for (uint64_t i = 0; i < n; i++) {
+        workload(loop, g, dir, seed + i, cuts);
+    }
+    block_graph_free(g);
+    loop_free(loop);
+    rmdir(dir);
+    printf("%llu cuts of %llu workloads: all opened, checked and had what was flushed\n",
+           (unsigned long long)(n * cuts), (unsigned long long)n);
+    return 0;
+}
