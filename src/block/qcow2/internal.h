@@ -319,7 +319,7 @@ unsigned qcow2_io_begin(struct qcow2 *s);
 void qcow2_io_end(struct qcow2 *s, unsigned side);
 /* Host clusters for the guest range, which lies in one L2 table: data will read as zero. */
 int qcow2_preallocate(struct qcow2 *s, uint64_t off, uint64_t len);
-/* Before anything changes: -EIO if nothing may. Takes the lock if there are bitmaps to mark. */
+/* Before anything changes: -EIO if nothing may. Takes the lock if there are bitmaps. */
 int qcow2_begin_change(struct qcow2 *s, uint64_t off, uint64_t len);
 
 /* Work in several coroutines at once; the first error is kept. */

@@ -249,7 +249,6 @@ int qcow2_open_image(struct qcow2 *s, struct block *b, const struct keyval *opts
 /* The dirty bit goes last: until then the refcounts are not believed. */
 static int close_write(struct qcow2 *s)
 {
-    int ret = s->bitmaps ? qcow2_bitmaps_store(s) : 0;
     int stored = qcow2_barrier(s);
     stored = stored ? stored : qcow2_write_refcounts(s);
     if (!stored && s->lazy_marked) {
@@ -259,7 +258,7 @@ static int close_write(struct qcow2 *s)
         stored = stored ? stored : block_flush(s->b->file);
         s->lazy_marked = false;
     }
-    return ret ? ret : stored;
+    return stored;
 }
 
 int qcow2_close_image(struct qcow2 *s)
@@ -267,9 +266,11 @@ int qcow2_close_image(struct qcow2 *s)
     bool writes = s->b->flags & BLOCK_RDWR && !s->is_corrupt && !s->viewing;
     int ret = 0;
     if (writes) {
+        ret = s->bitmaps ? qcow2_bitmaps_store(s) : 0; /* takes the lock itself */
         co_lock(&s->lock);
-        ret = close_write(s);
+        int stored = close_write(s);
         co_unlock(&s->lock);
+        ret = ret ? ret : stored;
     }
     if (ret) {
         log_put(LOG_ALWAYS, "qcow2: cannot write metadata of '%s' when closing it: %s\n",

@@ -144,11 +144,9 @@ int qcow2_begin_change(struct qcow2 *s, uint64_t off, uint64_t len)
     if (!s->bitmaps) {
         return 0;
     }
-    if (!s->bitmaps_in_use) {
-        int ret = qcow2_bitmaps_begin(s); /* takes the lock itself */
-        if (ret) {
-            return ret;
-        }
+    int ret = s->bitmaps_in_use ? 0 : qcow2_bitmaps_begin(s); /* takes the lock itself */
+    if (ret) {
+        return ret;
     }
     if (len && off < s->b->size) {
         qcow2_bitmaps_mark(s, off, len < s->b->size - off ? len : s->b->size - off);
