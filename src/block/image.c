@@ -141,7 +141,6 @@ static int image_truncate(struct image_call *c)
                              "Image format driver does not support resize ('%s' is %s)",
                              b->filename, b->type->name);
     }
-    b->requests->writes++;
     return b->type->truncate(b, c->len, c->num, c->err);
 }
 
@@ -202,7 +201,6 @@ static int image_do_rw(struct image_call *c)
     if (ret) {
         return ret;
     }
-    c->b->requests->writes++;
     switch (c->op) {
     case IMAGE_AMEND:
         return t->amend ? t->amend(c->b, c->in, c->flag, c->progress, c->opaque, c->err)
@@ -248,8 +246,7 @@ static int image_do(struct image_call *c)
     case VMSTATE_READ:
         return t->vmstate_read ? t->vmstate_read(c->b, c->off, c->out, c->len) : -ENOTSUP;
     case VMSTATE_WRITE:
-        c->b->requests->writes++;
-        return t->vmstate_write ? t->vmstate_write(c->b, c->off, c->in, c->len) : -ENOTSUP;
+            return t->vmstate_write ? t->vmstate_write(c->b, c->off, c->in, c->len) : -ENOTSUP;
     default: return image_do_rw(c);
     }
 }
@@ -257,7 +254,12 @@ static int image_do(struct image_call *c)
 static void image_called(void *opaque)
 {
     struct image_call *c = opaque;
+    bool looks = c->op == IMAGE_INFO || c->op == IMAGE_EXTENT || c->op == IMAGE_EXTENT_CHAIN ||
+                 c->op == SNAPSHOT_LIST || c->op == SNAPSHOT_VIEW || c->op == VMSTATE_READ;
     c->ret = image_do(c);
+    if (!looks) { /* afterwards: a flush meanwhile does not cover it */
+        c->b->requests->writes++;
+    }
 }
 
 static int image_call(struct image_call c)

@@ -259,8 +259,7 @@ static int discard_in(struct block *b, uint64_t off, uint64_t len)
     if (!(b->flags & BLOCK_UNMAP) || !b->type->discard || from >= to) {
         return 0;
     }
-    b->requests->writes++;
-    return b->type->discard(b, from, to - from);
+    return write_done(b, b->type->discard(b, from, to - from), false);
 }
 
 /* ---- Flush ---- */
