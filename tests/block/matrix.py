@@ -20,7 +20,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import matrix_cases  # noqa: E402
 import matrix_ops  # noqa: E402
-from matrix_image import Bench, Program, Wrong  # noqa: E402
+from matrix_image import READ_ONLY, Bench, Program, Wrong  # noqa: E402
 from matrix_io import Batch  # noqa: E402
 
 BATCHES = 5
@@ -29,7 +29,7 @@ BATCHES = 5
 def batch(bench, image):
     b = Batch(bench, image)
     b.draw(bench.rnd.randrange(8, 26))
-    b.run(bench.theirs if image.fmt in matrix_cases.READ_ONLY else bench.either())
+    b.run(bench.theirs if image.fmt in READ_ONLY else bench.either())
 
 
 def sequence(ours, theirs, group, seed, keep):

@@ -1,5 +1,5 @@
 """Images that a seed draws: every format, and for qcow2 the options both programs have."""
-from matrix_image import SECRET, Image
+from matrix_image import READ_ONLY, SECRET, Image
 from matrix_model import Model
 
 KB, MB = 1 << 10, 1 << 20
@@ -150,7 +150,6 @@ OTHERS = (
     ("vhdx", ({}, {"subformat": "fixed"}, {"block_size": 1 << 20})),
     ("qed", ({}, {"cluster_size": 16384, "table_size": 4})),
 )
-READ_ONLY = ("vhdx", "qed")  # we read them, the other program writes
 
 
 def other(bench):

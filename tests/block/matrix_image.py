@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+READ_ONLY = ("vhdx", "qed")  # we read them, the other program makes, writes and checks them
 SECRET = "secret,id=s0,data=open-sesame"
 
 
@@ -102,7 +103,8 @@ class Bench:
             wrong = image.model.settle(self.contents(program, image))
             if wrong:
                 raise Wrong("%s reads: %s" % (program.name, wrong))
-        self.same(image, "check", statuses=(0, 63))
+        if image.fmt not in READ_ONLY:
+            self.same(image, "check", statuses=(0, 63))
         self.same(image, "info")
         self.same(image, "map")
         if image.snaps:
@@ -112,7 +114,10 @@ class Bench:
         self.verify_names(image)
 
     def verify_snapshot(self, image, name):
-        wrong = image.snaps[name].settle(self.contents(self.either(), image, "-l", "snapshot.name=" + name))
+        program = self.either()
+        if image.snaps[name].size != image.model.size:
+            program = self.ours  # the other program shows it in the size that the image has now
+        wrong = image.snaps[name].settle(self.contents(program, image, "-l", "snapshot.name=" + name))
         if wrong:
             raise Wrong("snapshot %s: %s" % (name, wrong))
 
@@ -148,6 +153,8 @@ class Bench:
                 said[-1][1].pop("filename", None)  # the other program shows the options in it
         if said[0][0] != said[1][0]:
             raise Wrong("%s: status %d, theirs %d" % (command, said[1][0], said[0][0]))
+        if command == "map":
+            said = [(status, plain_map(m, image.fmt != "vhdx")) for status, m in said]
         where = differs(said[0][1], said[1][1])
         if where:
             raise Wrong("%s: theirs and ours: %s" % (command, where))
@@ -164,6 +171,8 @@ class Bench:
         self.count += 1
         if p.returncode == 0:
             return True
+        if program is self.theirs and image.fmt == "qcow2":  # it leaks what it had begun
+            self.run(program.img, "check", "-q", "-r", "leaks", *image.spec())
         copy = self.path("refused.img")
         shutil.copy(image.path, copy)
         second = self.other(program)
@@ -174,6 +183,20 @@ class Bench:
         return False
 
 
+def plain_map(entries, places):
+    """Runs of what both mean: holes in the file under allocated data do not count, nor where zeros lie."""
+    out = []
+    for e in entries:
+        data = e["data"]
+        off = e["offset"] - e["start"] if places and data and "offset" in e else None
+        kind = (e["depth"] if e["present"] else None, data, data or e["zero"], off)
+        if out and out[-1][2] == kind and out[-1][0] + out[-1][1] == e["start"]:
+            out[-1][1] += e["length"]
+        else:
+            out.append([e["start"], e["length"], kind])
+    return out
+
+
 def differs(a, b, at=""):
     """Where two JSON values that both publish differ, or None."""
     if isinstance(a, dict) and isinstance(b, dict):
@@ -182,7 +205,7 @@ def differs(a, b, at=""):
             if where:
                 return where
         return None
-    if isinstance(a, list) and isinstance(b, list):
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         for i, (x, y) in enumerate(zip(a, b)):
             where = differs(x, y, "%s/%d" % (at, i))
             if where:
