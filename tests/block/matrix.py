@@ -27,9 +27,9 @@ BATCHES = 5
 
 
 def batch(bench, image):
-    b = Batch(bench, image)
+    b = Batch(bench, image, bench.theirs if image.fmt in READ_ONLY else bench.either())
     b.draw(bench.rnd.randrange(8, 26))
-    b.run(bench.theirs if image.fmt in READ_ONLY else bench.either())
+    b.run()
 
 
 def sequence(ours, theirs, group, seed, keep):

@@ -9,6 +9,10 @@ READ_ONLY = ("vhdx", "qed")  # we read them, the other program makes, writes and
 SECRET = "secret,id=s0,data=open-sesame"
 
 
+# What only the other program refuses: zeros where version 2 cannot say so without writing them.
+ONLY_THEIRS = ("Failed to zero out new clusters",)
+
+
 class Wrong(Exception):
     """The programs or the model disagree."""
 
@@ -177,7 +181,7 @@ class Bench:
         shutil.copy(image.path, copy)
         second = self.other(program)
         q = self.run(second.img, command, *args, *self.spec(image, command, copy), *after)
-        if q.returncode == 0:
+        if q.returncode == 0 and not (program is self.theirs and any(t in p.stdout for t in ONLY_THEIRS)):
             raise Wrong("%s refuses, %s does not: %s %s: %s" % (
                 program.name, second.name, command, " ".join((*args, *after)), p.stdout.strip()[-300:]))
         return False

@@ -1,12 +1,12 @@
 """One call of lodge-io or qemu-io with many commands, and what they do to the model."""
-from matrix_image import Wrong
+from matrix_image import READ_ONLY, Wrong
 
 KB, MB = 1 << 10, 1 << 20
 
 
 class Batch:
-    def __init__(self, bench, image):
-        self.bench, self.image, self.rnd = bench, image, bench.rnd
+    def __init__(self, bench, image, program):
+        self.bench, self.image, self.rnd, self.program = bench, image, bench.rnd, program
         self.commands, self.compressed = [], []  # compressed: (place in commands, off, len, pattern)
         self.model = image.model
         self.cluster = image.opts.get("cluster_size", 64 * KB)
@@ -86,7 +86,7 @@ class Batch:
         image = self.image
         if image.fmt not in ("qcow2", "raw") or image.snaps or image.maps or image.raw_data:
             return self.write()
-        size = new_size(self.rnd, image)
+        size = new_size(self.bench, image, self.program)
         self.add("truncate", size)
         self.model.resize(size)
         return None
@@ -96,28 +96,32 @@ class Batch:
     def draw(self, n):
         kinds = [self.write] * 9 + [self.zero] * 3 + [self.discard] * 3 + [self.compress] * 2 + [self.flush]
         kinds += [self.together] * 2 + [self.resize]
+        if self.image.fmt in READ_ONLY:  # the other program's zeros in qed end in an assertion
+            kinds = [self.write, self.flush]
         while len(self.commands) < n and not self.compressed:
             self.rnd.choice(kinds)()
 
-    def run(self, program):
+    def run(self):
         """Compressed writes end a batch: only then it is known what the others worked on."""
         args = ["-d", "unmap"]
         for c in self.commands:
             args += ["-c", c]
         spec = self.image.spec()
-        said = self.bench.run(program.io, *args, *spec)
+        said = self.bench.run(self.program.io, *args, *spec)
         lines = [l for l in said.stdout.splitlines() if l and " ops; " not in l]
         done = [l for l in lines if l.startswith("wrote")]
         refused = [l for l in lines if l.startswith("write failed")] if self.compressed else []
         if len(done) + len(refused) != len(self.compressed) or len(lines) != len(self.compressed):
-            raise Wrong("%s says: %s" % (program.io, "; ".join(lines)[:500]))
+            raise Wrong("%s says: %s" % (self.program.io, "; ".join(lines)[:500]))
         for off, length, p, _ in self.compressed if done else []:
             self.model.write(off, bytes([p]) * length)
 
 
-def new_size(rnd, image):
-    size = image.model.size
+def new_size(bench, image, program):
+    """Where to; the other program leaves what it cuts off in the last cluster, and shows it when it grows again."""
+    rnd, size, cluster = bench.rnd, image.model.size, image.opts.get("cluster_size", 65536)
     if rnd.random() < 0.4 and size > 128 * KB:
-        return rnd.randrange(size // 2, size) // 512 * 512
-    most = 8 * MB if image.opts.get("cluster_size", 65536) > 4096 else 4 * MB
+        unit = cluster if program is bench.theirs and image.fmt == "qcow2" else 512
+        return max(512, min(size, (rnd.randrange(size // 2, size) + unit - 1) // unit * unit))
+    most = 8 * MB if cluster > 4096 else 4 * MB
     return max(size, min(most, size + rnd.randrange(1, 1024) * 512))

@@ -26,14 +26,14 @@ def snapshot(bench, image):
 
 
 def resize(bench, image):
-    size = new_size(bench.rnd, image)
+    program = bench.either()
+    size = new_size(bench, image, program)
     shrink = ["--shrink"] if size < image.model.size else []
     mode = bench.rnd.choice(("off", "off", "metadata", "falloc", "full")) if not shrink else "off"
     if image.fmt not in ("qcow2", "raw", "luks"):
         mode = "off"
     if image.fmt in ("raw", "luks") and mode == "metadata":
         mode = "off"
-    program = bench.either()
     if image.fmt == "qcow2" and mode != "off":
         # The other program takes freed clusters with their old contents, and allows it with a backing file.
         mode, program = ("off" if image.below else mode), bench.ours
@@ -155,9 +155,10 @@ def convert(bench, image):
 
 
 def repair(bench, image):
-    """Nothing is broken, nothing may change."""
+    """Nothing is broken, nothing may change. (The other program loses all snapshots when there are bitmaps.)"""
     bench.count += 1
-    bench.must(bench.either().img, "check", "-q", "-r", "all", *image.spec())
+    program = bench.ours if image.snaps and image.maps else bench.either()
+    bench.must(program.img, "check", "-q", "-r", "all", *image.spec())
 
 
 QCOW2 = [snapshot] * 4 + [resize] * 3 + [bitmap] * 4 + [amend] * 2 + [rebase] * 2 + [commit] * 2 + [repair, convert]
