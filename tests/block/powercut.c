@@ -81,7 +81,9 @@ struct work {
 
 static void die(struct work *w, const char *what)
 {
-    fprintf(stderr, "powercut: seed %llu: %s\n", (unsigned long long)w->seed, what);
+    fprintf(stderr, "powercut: seed %llu (cluster %llu%s%s%s%s): %s\n", (unsigned long long)w->seed,
+            (unsigned long long)w->cluster, w->lazy ? ", lazy" : "", w->first ? ", backing" : "",
+            w->failing ? ", writes fail" : "", w->compress ? ", compressed" : "", what);
     exit(1);
 }
 
@@ -641,7 +643,7 @@ static void check_data(struct cutter *c, struct block *b, uint64_t cut)
             if (getenv("POWERCUT_LOG")) {
                 print_log(c, cut);
             }
-            exit(1);
+            die(w, "a sector has what it must not have");
         }
     }
 }
