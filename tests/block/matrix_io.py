@@ -48,6 +48,7 @@ class Batch:
             return self.write()
         off, length = self.range()
         off = off // 512 * 512
+        length = min((length + 511) // 512 * 512, self.model.size - off)
         self.add("discard -q", off, length)
         self.model.discard(off, length, self.image.below and self.image.below.model.data)
         return None
@@ -85,6 +86,8 @@ class Batch:
     def resize(self):
         image = self.image
         if image.fmt not in ("qcow2", "raw") or image.snaps or image.maps or image.raw_data:
+            return self.write()
+        if image.below and self.program is self.bench.theirs:  # it cannot zero in version 2
             return self.write()
         size = new_size(self.bench, image, self.program)
         self.add("truncate", size)
