@@ -55,6 +55,23 @@ static int rebase_known_zero(struct block *b, uint64_t off, uint64_t *len, bool 
     return ret;
 }
 
+/* Zeros that hide what lies below. Version 2 of qcow2 takes zeroing for done where nothing is
+ * allocated and nothing lies below yet: there they are written. `zeros` has as many. */
+static int rebase_zero(struct rebase *r, uint64_t off, uint64_t len, const void *zeros)
+{
+    int ret = block_zero(r->top, off, len, 0);
+    for (uint64_t at = off, end = off + len; !ret && at < end;) {
+        struct block_extent e;
+        ret = block_extent(r->top, at, end - at, &e);
+        uint64_t n = ret || e.len > end - at ? end - at : e.len;
+        if (!ret && !(e.flags & EXTENT_ALLOCATED)) {
+            ret = block_pwrite(r->top, at, zeros, n, 0);
+        }
+        at += n;
+    }
+    return ret;
+}
+
 /* Writes the units of a range whose old and new contents differ. */
 static int rebase_write(struct rebase *r, uint64_t off, uint64_t len)
 {
@@ -76,7 +93,7 @@ static int rebase_write(struct rebase *r, uint64_t off, uint64_t len)
             continue;
         }
         int ret = mem_is_zero(r->old_buf + start, at - start)
-                      ? block_zero(r->top, off + start, at - start, 0)
+                      ? rebase_zero(r, off + start, at - start, r->old_buf + start)
                       : block_pwrite(r->top, off + start, r->old_buf + start, at - start, 0);
         if (ret) {
             return rebase_fail(r, "writing the image", off + start, ret);

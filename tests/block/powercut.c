@@ -350,7 +350,8 @@ static void between(struct work *w, uint64_t *s)
         }
         break;
     case 2:
-        if (w->snaps && !w->failing) { /* what a snapshot holds is not known after failures */
+        /* What one holds is not known after failures, and bitmaps prevent it. */
+        if (w->snaps && !w->failing && !block_bitmaps(w->b)) {
             snapshot_apply(w, (unsigned)below(s, w->snaps));
         }
         break;

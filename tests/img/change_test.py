@@ -131,6 +131,25 @@ def amend():
     run(IMG, 'amend', 'mid.qcow2', status=1)
 
 
+def rebase_version2():
+    """Zeros that version 2 cannot mark are written: what lies below must not show."""
+    ref('create', '-q', '-f', 'raw', 'below', '1M')
+    ref_io('-f', 'raw', '-c', 'write -q -P 7 0 1M', 'below')
+    ref('create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', 'top', '1M')
+    img('rebase', '-b', 'below', '-F', 'raw', '-f', 'qcow2', 'top')
+    assert 'failed' not in ref_io('-f', 'qcow2', '-c', 'read -q -P 0 0 1M', 'top')
+    sound('top')
+
+
+def grown_after_others():
+    """What another program left behind the end of a shrunk image does not show when it grows."""
+    ref('create', '-q', '-f', 'qcow2', 'shrunk', '1M')
+    ref_io('-f', 'qcow2', '-c', 'write -q -P 9 0 1M', '-c', 'truncate 520192', 'shrunk')
+    img('resize', '-q', 'shrunk', '1M')
+    assert 'failed' not in ref_io('-f', 'qcow2', '-c', 'read -q -P 0 520192 1k', 'shrunk')
+    sound('shrunk')
+
+
 def refused():
     chain()
     err = run(IMG, 'convert', '--no-backing', 'top.qcow2', 'x.raw', status=1).stderr
@@ -138,4 +157,4 @@ def refused():
     img('info', '--no-backing', 'base.qcow2')
 
 
-main(create, resize, commit, commit_base, commit_keep, rebase, snapshots, bitmaps, amend, refused)
+main(create, resize, commit, commit_base, commit_keep, rebase, snapshots, bitmaps, amend, rebase_version2, grown_after_others, refused)
