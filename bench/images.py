@@ -112,7 +112,7 @@ def measure(commands, out):
 
 
 def peak_kib(commands, out):
-    """Once more for each, below GNU time: a child of ours would begin with our own memory as its peak."""
+    """Peak memory, and disk space of what was written. Once more for each, below GNU time: a child of ours would begin with our own memory as its peak."""
     peak = 0
     for command in commands:
         if os.path.exists(out):
@@ -120,16 +120,21 @@ def peak_kib(commands, out):
         r = subprocess.run(["/usr/bin/time", "-f", "%M", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                            text=True, check=True)
         peak = max(peak, int(r.stderr.split()[-1]))
-    return peak
+    return peak, os.stat(out).st_blocks * 512 if os.path.exists(out) else 0
 
 
 def medians(runs):
     return [statistics.median(r[i] for r in runs) for i in range(2)]
 
 
+def sizes(ours, theirs):
+    """Of the image that was written, and how much smaller it is."""
+    return f"{theirs / ours:.2f}" if ours and theirs else ""
+
+
 def row(title, ours, theirs):
     return (f"| {title} | {ours[0] * 1e3:.0f} | {theirs[0] * 1e3:.0f} | **{theirs[0] / ours[0]:.2f}** | "
-            f"{theirs[1] / max(ours[1], 1e-6):.2f} | {ours[2] / 1024:.1f} | {theirs[2] / 1024:.1f} |")
+            f"{theirs[1] / max(ours[1], 1e-6):.2f} | {ours[2] / 1024:.1f} | {theirs[2] / 1024:.1f} | {sizes(ours[3], theirs[3])} |")
 
 
 def main():
@@ -143,8 +148,8 @@ def main():
     p.add_argument("--json")
     a = p.parse_args()
     lodge, qemu = f"{a.build}/lodge-img", "/usr/bin/qemu-img"
-    lines = ["| what | lodge-img ms | qemu-img ms | wall: times as fast | processor time: times as little | MiB | MiB |",
-             "|---|---|---|---|---|---|---|"]
+    lines = ["| what | lodge-img ms | qemu-img ms | wall: times as fast | processor time: times as little | MiB | MiB | size: times as small |",
+             "|---|---|---|---|---|---|---|---|"]
     results = {}
     with tempfile.TemporaryDirectory(dir=a.work) as work:
         cases = Cases(work, a.size)
@@ -156,7 +161,7 @@ def main():
             for i in range(a.rounds):
                 for program in ((lodge, qemu) if i % 2 else (qemu, lodge)):
                     runs[program].append(measure(cases.commands(program, name), f"{work}/out"))
-            ours, theirs = ([*medians(runs[p]), peak_kib(cases.commands(p, name), f"{work}/out")]
+            ours, theirs = ([*medians(runs[p]), *peak_kib(cases.commands(p, name), f"{work}/out")]
                             for p in (lodge, qemu))
             results[name] = {"lodge": ours, "qemu": theirs}
             lines.append(row(title, ours, theirs))

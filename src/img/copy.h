@@ -15,7 +15,7 @@
 
 struct img;
 
-#define COPY_BUFFER (2u << 20)
+#define COPY_BUFFER (1u << 20)
 #define COPY_WORKERS_MAX 16
 
 struct copy_source {
