@@ -89,7 +89,7 @@ def round_of(pair, initrd, work, fmt, turn):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     emulators.add_arguments(parser, timeout=300)
-    parser.add_argument("--work", default="/dev/shm")
+    parser.add_argument("--work", default="/var/tmp")
     args = emulators.parse(parser, rounds=5)
     pair = [Emulator("lodge", args.lodge, args), Emulator("qemu", args.qemu, args)]
     for e in pair:

@@ -94,7 +94,7 @@ ssize_t aio_preadv(const struct aio_file *f, const struct iovec *v, unsigned n, 
 {
     struct aio_req r = {.op = AIO_READ, .fd = f->fd, .v = v, .n = n, .off = off};
     if (!f->direct && aio_bytes(v, n) <= SMALL_BYTES) { /* in the page cache: no need to wait */
-        ssize_t ret = preadv2(f->fd, v, (int)n, (off_t)off, RWF_NOWAIT);
+        ssize_t ret = preadv2(f->fd, v, (int)n, (off_t)off, f->memory ? 0 : RWF_NOWAIT);
         if (ret > 0) {
             return ret;
         }
