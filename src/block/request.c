@@ -148,7 +148,9 @@ static int write_part(struct block *b, uint64_t off, const struct iovs *q, unsig
     return ret;
 }
 
-static int write_unaligned(struct block *b, uint64_t off, const struct iovs *q, unsigned flags)
+/* `tail`: everything behind is locked too, and may be cut. */
+static int write_unaligned(struct block *b, uint64_t off, const struct iovs *q, unsigned flags,
+                           bool tail)
 {
     uint64_t done = 0, real_size = b->size;
     int ret = 0;
@@ -165,7 +167,7 @@ static int write_unaligned(struct block *b, uint64_t off, const struct iovs *q, 
     }
     /* A file is as long as what was written, not as the blocks it was written in. */
     uint64_t end = off + q->len > real_size ? off + q->len : real_size;
-    if (!ret && b->type->grows && b->size > end && b->type->truncate) {
+    if (!ret && tail && b->size > end && b->type->truncate) {
         struct err ignored;
         b->type->truncate(b, end, PREALLOC_OFF, &ignored);
     }
@@ -178,10 +180,12 @@ static int write_aligned(struct block *b, uint64_t off, const struct iovs *q, un
         return b->type->pwritev(b, off, q, flags);
     }
     struct block_range r;
-    uint64_t from = round_down(off, b->align);
-    block_range_lock(b, &r, from, round_up(off + q->len, b->align) - from);
-    int ret = (off | q->len) & (b->align - 1) ? write_unaligned(b, off, q, flags)
-                                              : b->type->pwritev(b, off, q, flags);
+    uint64_t from = round_down(off, b->align), to = round_up(off + q->len, b->align);
+    bool odd = (off | q->len) & (b->align - 1);
+    /* A write that is cut to its length afterwards must not cut what others write behind it. */
+    bool tail = odd && b->type->grows && to > b->size;
+    block_range_lock(b, &r, from, tail ? UINT64_MAX - from : to - from);
+    int ret = odd ? write_unaligned(b, off, q, flags, tail) : b->type->pwritev(b, off, q, flags);
     block_range_unlock(b, &r);
     return ret;
 }

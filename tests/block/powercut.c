@@ -74,13 +74,16 @@ struct work {
     struct snapshot snap[8];
     unsigned snaps;
     uint64_t next_snap;
-    bool lazy;
-    char dir[64], image[96], log_name[96];
+    bool lazy, failing, compress;
+    uint64_t first; /* what every sector holds in the beginning */
+    char image[96], log_name[96], below[96];
 };
 
 static void die(struct work *w, const char *what)
 {
-    fprintf(stderr, "powercut: seed %llu: %s\n", (unsigned long long)w->seed, what);
+    fprintf(stderr, "powercut: seed %llu (cluster %llu%s%s%s%s): %s\n", (unsigned long long)w->seed,
+            (unsigned long long)w->cluster, w->lazy ? ", lazy" : "", w->first ? ", backing" : "",
+            w->failing ? ", writes fail" : "", w->compress ? ", compressed" : "", what);
     exit(1);
 }
 
@@ -95,7 +98,7 @@ static struct version *version_add(struct work *w, uint64_t sector, uint64_t id)
 static uint64_t version_now(struct work *w, uint64_t sector)
 {
     struct sector *s = &w->sector[sector];
-    return s->n ? s->v[s->n - 1].id : 0;
+    return s->n ? s->v[s->n - 1].id : w->first;
 }
 
 static void range_begin(struct work *w, uint64_t from, uint64_t n, uint64_t id)
@@ -111,6 +114,16 @@ static void range_end(struct work *w, uint64_t from, uint64_t n)
         w->sector[i].v[w->sector[i].n - 1].done = w->ended;
     }
     w->ended++;
+}
+
+/* A request that failed never ends: its sectors have the old contents or the new ones until they
+ * are written again. True if it did not fail. */
+static bool went_well(struct work *w, int ret, const char *what)
+{
+    if (ret && !w->failing) {
+        die(w, what);
+    }
+    return !ret;
 }
 
 /* Everything that had ended before the flush began. */
@@ -135,51 +148,69 @@ static void fill(uint8_t *buf, uint64_t sectors, uint64_t id)
     }
 }
 
-static void do_write(struct work *w, uint64_t from, uint64_t n)
+static void do_write(struct work *w, uint64_t from, uint64_t n, unsigned flags)
 {
     AUTO_FREE uint8_t *buf = malloc(n * SECTOR);
     uint64_t id = w->next_id++;
     fill(buf, n, id);
     range_begin(w, from, n, id);
-    if (block_pwrite(w->b, from * SECTOR, buf, n * SECTOR, 0)) {
-        die(w, "a write failed");
+    if (went_well(w, block_pwrite(w->b, from * SECTOR, buf, n * SECTOR, flags), "a write failed")) {
+        range_end(w, from, n);
     }
-    range_end(w, from, n);
 }
 
 static void do_zero(struct work *w, uint64_t from, uint64_t n, unsigned flags)
 {
     range_begin(w, from, n, 0);
-    if (block_zero(w->b, from * SECTOR, n * SECTOR, flags)) {
-        die(w, "a zero request failed");
+    if (went_well(w, block_zero(w->b, from * SECTOR, n * SECTOR, flags), "a zero request failed")) {
+        range_end(w, from, n);
     }
-    range_end(w, from, n);
 }
 
-/* A discard is a hint: before or after it, the old contents or zeros. */
+/* One of the things that the sector may have held before its last version. */
+static bool held_before(const struct work *w, const struct sector *s, uint64_t id)
+{
+    bool any = id == w->first; /* a discard may show what lies below */
+    for (unsigned k = w->failing || s->n < 5 ? 0 : s->n - 5; k + 1 < s->n; k++) {
+        any |= s->v[k].id == id;
+    }
+    return any;
+}
+
+static void discard_seen(struct work *w, uint64_t sector, uint64_t id)
+{
+    struct sector *s = &w->sector[sector];
+    if (!id) {
+        return;
+    }
+    if (!held_before(w, s, id)) {
+        die(w, "a discard changed data into something else");
+    }
+    uint64_t start = s->v[s->n - 1].start;
+    version_add(w, sector, id)->start = start;
+}
+
+/* A discard is a hint: before or after it, the old contents, zeros, or what lies below. */
 static void do_discard(struct work *w, uint64_t from, uint64_t n)
 {
     AUTO_FREE uint8_t *buf = malloc(n * SECTOR);
     range_begin(w, from, n, 0);
-    if (block_discard(w->b, from * SECTOR, n * SECTOR) ||
-        block_pread(w->b, from * SECTOR, buf, n * SECTOR)) {
-        die(w, "a discard failed");
+    if (w->first) {
+        range_begin(w, from, n, w->first);
+        range_begin(w, from, n, 0);
+    }
+    if (!went_well(w, block_discard(w->b, from * SECTOR, n * SECTOR), "a discard failed") ||
+        !went_well(w, block_pread(w->b, from * SECTOR, buf, n * SECTOR), "a read failed")) {
+        return;
     }
     for (uint64_t i = 0; i < n; i++) {
-        struct sector *s = &w->sector[from + i];
-        uint64_t id = load_le64(buf + i * SECTOR), old = s->n > 1 ? s->v[s->n - 2].id : 0;
-        if (id && id != old) {
-            die(w, "a discard changed data into something else");
-        }
-        if (id) {
-            version_add(w, from + i, id)->start = s->v[s->n - 2].start;
-        }
+        discard_seen(w, from + i, load_le64(buf + i * SECTOR));
     }
     range_end(w, from, n);
-    for (uint64_t i = 0; i < n; i++) { /* the version before the last ended with it */
+    for (uint64_t i = 0; i < n; i++) { /* the versions before the last ended with it */
         struct sector *s = &w->sector[from + i];
-        if (s->n > 1 && s->v[s->n - 2].done == NEVER) {
-            s->v[s->n - 2].done = w->ended - 1;
+        for (unsigned k = s->n < 4 ? 0 : s->n - 4; k + 1 < s->n && !w->failing; k++) {
+            s->v[k].done = s->v[k].done == NEVER ? w->ended - 1 : s->v[k].done;
         }
     }
 }
@@ -187,10 +218,18 @@ static void do_discard(struct work *w, uint64_t from, uint64_t n)
 static void do_flush(struct work *w)
 {
     uint64_t covers = w->ended;
-    if (block_flush(w->b)) {
-        die(w, "a flush failed");
+    if (went_well(w, block_flush(w->b), "a flush failed")) {
+        flushed(w, covers);
     }
-    flushed(w, covers);
+}
+
+/* A whole cluster, if it is this worker's alone. */
+static void do_compressed(struct work *w, uint64_t base, uint64_t each, uint64_t from)
+{
+    uint64_t n = w->cluster / SECTOR, at = round_up(base + from, n);
+    if (w->compress && at + n <= base + each) {
+        do_write(w, at, n, BLOCK_COMPRESSED);
+    }
 }
 
 static void worker(void *opaque)
@@ -208,13 +247,14 @@ static void worker(void *opaque)
             n = round_up(n, w->cluster / SECTOR);
             n = n < each - from ? n : each - from;
         }
-        switch (below(&s, 12)) {
+        switch (below(&s, 13)) {
         case 0: do_zero(w, base + from, n, BLOCK_MAY_UNMAP); break;
         case 1: do_zero(w, base + from, n, 0); break;
         case 2: do_discard(w, base + from, n); break;
         case 3:
         case 4: do_flush(w); break;
-        default: do_write(w, base + from, n);
+        case 5: do_compressed(w, base, each, from); break;
+        default: do_write(w, base + from, n, 0);
         }
     }
     w->running--;
@@ -244,7 +284,7 @@ static void snapshot_create(struct work *w)
         s->ids[i] = version_now(w, i);
     }
     int ret = block_snapshot_create(w->b, &bs, &err);
-    if (ret == -ERANGE) { /* narrow refcounts */
+    if (ret == -ERANGE || (ret && w->failing)) { /* narrow refcounts */
         free(s->ids);
         w->snaps--;
     } else if (ret) {
@@ -255,9 +295,7 @@ static void snapshot_create(struct work *w)
 static void snapshot_delete(struct work *w, unsigned i)
 {
     struct err err;
-    if (block_snapshot_delete(w->b, w->snap[i].name, &err)) {
-        die(w, err.text);
-    }
+    went_well(w, block_snapshot_delete(w->b, w->snap[i].name, &err), err.text);
     free(w->snap[i].ids);
     w->snap[i] = w->snap[--w->snaps];
 }
@@ -274,9 +312,33 @@ static void snapshot_apply(struct work *w, unsigned i)
     range_end(w, 0, w->sectors);
 }
 
+/* Larger and back again, so that nothing of the guest changes. */
+static void grow_and_shrink(struct work *w, uint64_t *s)
+{
+    struct err err;
+    uint64_t size = w->sectors * SECTOR, more = (1 + below(s, 40)) * 8 * SECTOR << below(s, 8);
+    int ret = block_truncate(w->b, size + more, PREALLOC_OFF, &err);
+    if (!ret) {
+        ret = block_truncate(w->b, size, PREALLOC_OFF, &err);
+    }
+    if (ret != -ENOTSUP) { /* version 2 with snapshots */
+        went_well(w, ret, err.text);
+    }
+}
+
+static void bitmap_change(struct work *w, uint64_t *s)
+{
+    static const enum bitmap_op ops[] = {BITMAP_ADD,    BITMAP_ADD,     BITMAP_CLEAR,
+                                         BITMAP_REMOVE, BITMAP_DISABLE, BITMAP_ENABLE};
+    char name[8] = {'b', (char)('0' + below(s, 4))};
+    struct err err;
+    /* May not be there, or be there already. */
+    block_bitmap_change(w->b, ops[below(s, ARRAY_LEN(ops))], name, 4096, false, &err);
+}
+
 static void between(struct work *w, uint64_t *s)
 {
-    switch (below(s, 4)) {
+    switch (below(s, 8)) {
     case 0:
         if (w->snaps < ARRAY_LEN(w->snap)) {
             snapshot_create(w);
@@ -288,10 +350,14 @@ static void between(struct work *w, uint64_t *s)
         }
         break;
     case 2:
-        if (w->snaps) {
+        if (w->snaps && !w->failing) { /* what a snapshot holds is not known after failures */
             snapshot_apply(w, (unsigned)below(s, w->snaps));
         }
         break;
+    case 3:
+    case 4: grow_and_shrink(w, s); break;
+    case 5:
+    case 6: bitmap_change(w, s); break;
     default: break;
     }
 }
@@ -301,6 +367,22 @@ static void between(struct work *w, uint64_t *s)
 static void add(struct keyval *kv, const char *key, const char *val)
 {
     keyval_add(kv, key, val);
+}
+
+/* Under some images lies one that says the same everywhere. */
+static void create_below(struct work *w, struct keyval *o)
+{
+    size_t bytes = w->sectors * SECTOR;
+    AUTO_FREE uint8_t *buf = malloc(bytes);
+    w->first = w->next_id++;
+    fill(buf, w->sectors, w->first);
+    int fd = open(w->below, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    if (fd < 0 || write(fd, buf, bytes) != (ssize_t)bytes) {
+        die(w, "the backing file cannot be written");
+    }
+    close(fd);
+    add(o, "backing_file", w->below);
+    add(o, "backing_fmt", "raw");
 }
 
 static void create(struct work *w)
@@ -325,10 +407,33 @@ static void create(struct work *w)
         add(&o, "lazy_refcounts", w->lazy ? "on" : "off");
         add(&o, "extended_l2", ext ? "on" : "off");
     }
+    if (below(&s, 4) == 0) {
+        create_below(w, &o);
+    }
+    w->compress = below(&s, 2);
+    w->failing = below(&s, 4) == 0;
     if (block_create(w->graph, "qcow2", w->image, &o, &err)) {
         die(w, err.text);
     }
     keyval_free(&o);
+}
+
+/* Some writes, and few of anything else, fail once. */
+static void add_faults(struct work *w, struct keyval *o)
+{
+    static const char *const kinds[] = {"write", "write", "write-zeroes", "discard", "flush"};
+    uint64_t s = w->seed * 53 + 11, after = 0;
+    for (unsigned i = 0; i < 16; i++) {
+        const char *kind = kinds[i < 12 ? 0 : below(&s, ARRAY_LEN(kinds))];
+        after = i < 12 ? after + below(&s, 150) : below(&s, 150);
+        AUTO_FREE char *type = alloc_printf("file.inject-error.%u.iotype", i);
+        AUTO_FREE char *once = alloc_printf("file.inject-error.%u.once", i);
+        AUTO_FREE char *later = alloc_printf("file.inject-error.%u.after", i);
+        AUTO_FREE char *count = alloc_printf("%llu", (unsigned long long)after);
+        add(o, type, kind);
+        add(o, once, "on");
+        add(o, later, count);
+    }
 }
 
 static void open_logged(struct work *w)
@@ -337,15 +442,23 @@ static void open_logged(struct work *w)
     struct err err;
     close(open(w->log_name, O_CREAT | O_TRUNC | O_WRONLY, 0600));
     add(&o, "driver", "qcow2");
-    add(&o, "file.driver", "blklogwrites");
-    add(&o, "file.file.filename", w->image);
-    add(&o, "file.log.filename", w->log_name);
+    if (w->failing) {
+        add(&o, "file.driver", "blkdebug");
+        add_faults(w, &o);
+        add(&o, "file.image.driver", "blklogwrites");
+        add(&o, "file.image.file.filename", w->image);
+        add(&o, "file.image.log.filename", w->log_name);
+    } else {
+        add(&o, "file.driver", "blklogwrites");
+        add(&o, "file.file.filename", w->image);
+        add(&o, "file.log.filename", w->log_name);
+    }
     w->b = block_open(w->graph, &o, BLOCK_RDWR | BLOCK_UNMAP, &err);
     keyval_free(&o);
     if (!w->b) {
         die(w, err.text);
     }
-    w->log = block_file(w->b);
+    w->log = w->failing ? block_file(block_file(w->b)) : block_file(w->b);
 }
 
 /* ---- The log ---- */
@@ -459,15 +572,16 @@ static void say(void *opaque, const char *text)
     fprintf(stderr, "  %s\n", text);
 }
 
-static bool sector_ok(const struct sector *s, uint64_t cut, uint64_t id)
+static bool sector_ok(const struct work *w, uint64_t sector, uint64_t cut, uint64_t id)
 {
+    const struct sector *s = &w->sector[sector];
     unsigned from = 0;
     bool any = false;
     for (unsigned k = 0; k < s->n; k++) {
         from = s->v[k].stable <= cut ? k : from;
         any |= s->v[k].stable <= cut;
     }
-    if (!any && !id) {
+    if (!any && id == w->first) {
         return true; /* what it was at first */
     }
     for (unsigned k = from; k < s->n; k++) {
@@ -516,7 +630,7 @@ static void check_data(struct cutter *c, struct block *b, uint64_t cut)
         for (unsigned k = 8; k < SECTOR; k += 8) {
             whole &= load_le64(buf + i * SECTOR + k) == id;
         }
-        if (!whole || !sector_ok(&w->sector[i], cut, id)) {
+        if (!whole || !sector_ok(w, i, cut, id)) {
             fprintf(stderr, "powercut: seed %llu: cut %llu: sector %llu holds %llu\n",
                     (unsigned long long)w->seed, (unsigned long long)cut, (unsigned long long)i,
                     (unsigned long long)id);
@@ -529,7 +643,7 @@ static void check_data(struct cutter *c, struct block *b, uint64_t cut)
             if (getenv("POWERCUT_LOG")) {
                 print_log(c, cut);
             }
-            exit(1);
+            die(w, "a sector has what it must not have");
         }
     }
 }
@@ -632,6 +746,7 @@ static void workload(struct loop *loop, struct block_graph *g, const char *dir, 
     *w = (struct work){.loop = loop, .graph = g, .seed = seed, .next_id = 1};
     snprintf(w->image, sizeof(w->image), "%s/image", dir);
     snprintf(w->log_name, sizeof(w->log_name), "%s/log", dir);
+    snprintf(w->below, sizeof(w->below), "%s/below", dir);
     create(w);
     AUTO_FREE uint8_t *first = slurp(w, &bytes);
     open_logged(w);
@@ -651,6 +766,7 @@ static void workload(struct loop *loop, struct block_graph *g, const char *dir, 
     }
     unlink(w->image);
     unlink(w->log_name);
+    unlink(w->below);
     free(w);
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Broken qcow2 images: what check counts, and that repairing makes them whole.
 
-usage: qcow2_check.py LODGE-IMG [NAME...]; oracle is an installed qemu-img, without one it skips.
+usage: qcow2_check.py LODGE-IMG [PART/PARTS] [NAME...]; oracle is an installed qemu-img, without one it skips.
+PART/PARTS, such as 1/4, is every fourth case from the first on.
 """
 import json
 import os
@@ -326,6 +327,17 @@ DIFFERS = {
     "snap.cut",  # nor entries of a snapshot table that is not there
     "rc1.l2_to_refblock", "rc1.reftable_twice",  # it counts to 1 there, we to 2
 }
+# A count too high is a leak to us, whatever COPIED says: one reference is all there is, so that a write in place
+# hurts nobody. Making and deleting snapshots pass through such states, and after a power cut there an image must
+# not be called corrupt. The other program counts each such COPIED as one corruption.
+HIGH_COUNTS = {"refcount_two", "reftable_to_data", "refblock_garbage"}
+
+
+def same_figures(theirs, ours, brk):
+    if brk.__name__ not in HIGH_COUNTS or "failed" in theirs or "failed" in ours:
+        return theirs == ours
+    return ours["corruptions"] <= theirs["corruptions"] and all(
+        theirs[k] == ours[k] for k in KEYS if k != "corruptions")
 
 
 def figures(tool, path, *more):
@@ -353,7 +365,7 @@ def one(tool, base, name, brk, tmp):
     theirs, ours = figures("qemu-img", path), figures(tool, path)
     bad = []
     differs = name in DIFFERS or brk.__name__ in DIFFERS or "failed" in theirs
-    if theirs != ours and not differs:
+    if not differs and not same_figures(theirs, ours, brk):
         bad.append("count: " + " ".join(
             "%s %s/%s" % (k, theirs.get(k), ours.get(k)) for k in sorted(set(theirs) | set(ours))
             if theirs.get(k) != ours.get(k)))
@@ -382,7 +394,8 @@ def main():
         sys.exit(__doc__)
     if not shutil.which("qemu-img") or not shutil.which("qemu-io"):
         sys.exit(77)
-    tool, only, failed, count = sys.argv[1], sys.argv[2:], 0, 0
+    tool, only, failed, count, drawn = sys.argv[1], sys.argv[2:], 0, 0, 0
+    part, parts = map(int, only.pop(0).split("/")) if only and "/" in only[0] else (1, 1)
     with tempfile.TemporaryDirectory() as tmp:
         for kind in ("plain", "v2", "small", "big", "rc1", "rc64", "ext", "snap", "bitmap", "lazy"):
             base = os.path.join(tmp, kind)
@@ -390,6 +403,9 @@ def main():
             for brk in BREAKS:
                 name = kind + "." + brk.__name__
                 if only and not any(o in name for o in only):
+                    continue
+                drawn += 1
+                if drawn % parts != part % parts:
                     continue
                 bad = one(tool, base, name, brk, tmp)
                 if bad is None:

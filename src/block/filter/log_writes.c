@@ -175,6 +175,26 @@ static int log_flush(struct block *b)
     return ret;
 }
 
+/* What is cut off reads as zeros when the file grows again; the log has no other word for it. */
+static int log_truncate(struct block *b, uint64_t size, enum block_prealloc prealloc,
+                        struct err *err)
+{
+    struct log *l = b->state;
+    uint64_t from = round_up(size, l->sector), n = 0;
+    bool shrinks = from < b->size;
+    int ret = shrinks
+                  ? log_change(l, from, round_up(b->size, l->sector) - from, LOG_DISCARD, NULL, &n)
+                  : 0;
+    if (ret) {
+        return err_set(err, -ret, "cannot write the log: %s", strerror(-ret));
+    }
+    ret = filter_truncate(b, size, prealloc, err);
+    if (shrinks) {
+        log_landed(l, n);
+    }
+    return ret;
+}
+
 static const struct block_opt log_opts[] = {
     {"log", "node", "the node that the log is written to", NULL},
     {"log-sector-size", "size", "unit of the log", "512"},
@@ -197,5 +217,5 @@ const struct block_type log_writes_type = {
     .zero = log_zero,
     .discard = log_discard,
     .extent = filter_extent,
-    .truncate = filter_truncate,
+    .truncate = log_truncate,
 };

@@ -140,6 +140,13 @@ static int may_downgrade(struct amend *a)
                        "Cannot downgrade an image with dirty bitmaps; remove them "
                        "first");
     }
+    for (uint32_t i = 0; i < s->snap_count; i++) { /* version 2 knows one size for all */
+        if (s->snaps[i].s.disk_size != a->size) {
+            return err_set(a->err, ENOTSUP,
+                           "Internal snapshots prevent downgrade of image; '%s' has another size",
+                           s->snaps[i].s.name);
+        }
+    }
     return 0;
 }
 

@@ -513,24 +513,54 @@ static void header_put_fields(struct qcow2 *s, uint8_t *h)
     }
 }
 
-static int header_build(struct qcow2 *s, uint8_t *h, bool with_features)
+/* Where the backing file's name goes. In the first sector if it fits, for that is written at once;
+ * else behind all that an older header has there, so that either first sector finds its own. */
+static uint32_t header_place_name(struct qcow2 *s, const struct header_out *o, uint32_t len)
+{
+    const uint8_t *old = s->header_copy;
+    uint32_t end = s->cluster_size;
+    if (o->at > BLOCK_SECTOR || o->at + len <= BLOCK_SECTOR || !old) {
+        return o->at;
+    }
+    uint64_t was = load_be64(old + 8);
+    if (was >= BLOCK_SECTOR && was + len <= s->cluster_size && load_be32(old + 16) == len &&
+        !memcmp(old + was, s->b->backing_name, len)) {
+        return (uint32_t)was;
+    }
+    while (end > BLOCK_SECTOR && !old[end - 1]) {
+        end--;
+    }
+    return len <= s->cluster_size - end ? end : o->at;
+}
+
+static int header_put_name(struct qcow2 *s, struct header_out *o)
+{
+    size_t len = strlen(s->b->backing_name);
+    if (len > MAX_NAME || len > s->cluster_size - o->at) {
+        return -ENOSPC;
+    }
+    uint32_t at = header_place_name(s, o, (uint32_t)len);
+    store_be64(o->h + 8, at);
+    store_be32(o->h + 16, (uint32_t)len);
+    memcpy(o->h + at, s->b->backing_name, len);
+    return 0;
+}
+
+static int header_build(struct qcow2 *s, uint8_t *h, bool with_features, uint32_t room)
 {
     s->header_len = s->version == 2 ? V2_LEN : OUR_LEN + s->header_more_len;
     memset(h, 0, s->cluster_size);
     header_put_fields(s, h);
-    struct header_out o = {h, s->header_len, s->cluster_size};
-    int ret = header_put_exts(s, &o, with_features);
-    if (ret || !s->b->backing_name) {
+    struct header_out o = {h, s->header_len, room};
+    int ret = s->header_len > room ? -ENOSPC : header_put_exts(s, &o, with_features);
+    if (ret) {
         return ret;
     }
-    size_t len = strlen(s->b->backing_name);
-    if (len > MAX_NAME || len > o.room - o.at) {
-        return -ENOSPC;
+    if (room == BLOCK_SECTOR && s->header_copy && s->cluster_size > BLOCK_SECTOR) {
+        /* What the old first sector refers to stays until there is a new one. */
+        memcpy(h + BLOCK_SECTOR, s->header_copy + BLOCK_SECTOR, s->cluster_size - BLOCK_SECTOR);
     }
-    store_be64(h + 8, o.at);
-    store_be32(h + 16, (uint32_t)len);
-    memcpy(h + o.at, s->b->backing_name, len);
-    return 0;
+    return s->b->backing_name ? header_put_name(s, &o) : 0;
 }
 
 /* The later part first: until the first sector is there, its old contents hold. */
@@ -554,9 +584,14 @@ int qcow2_write_header(struct qcow2 *s)
     if (!h) {
         return -ENOMEM;
     }
-    int ret = header_build(s, h, true);
+    /* All extensions in the first sector, rather without names of features: then a cut between the
+     * two writes leaves a header that is whole. */
+    int ret = header_build(s, h, true, BLOCK_SECTOR);
     if (ret == -ENOSPC) {
-        ret = header_build(s, h, false);
+        ret = header_build(s, h, false, BLOCK_SECTOR);
+    }
+    if (ret == -ENOSPC) {
+        ret = header_build(s, h, false, s->cluster_size);
     }
     if (!ret) {
         ret = header_store(s, h);

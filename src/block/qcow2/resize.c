@@ -190,10 +190,11 @@ static int resize_grow(struct qcow2 *s, uint64_t size, enum block_prealloc preal
     co_lock(&s->lock);
     int ret = resize_grow_locked(s, size, prealloc, err);
     co_unlock(&s->lock);
-    /* What the backing file has there must not show. */
+    /* What the backing file has there must not show, nor what others left behind the old end. */
     uint64_t below = b->backing ? block_size(b->backing) : 0;
-    if (!ret && below > old) {
-        uint64_t end = below < size ? below : size;
+    uint64_t dirty = round_up(old, s->cluster_size), end = dirty > below ? dirty : below;
+    end = end < size ? end : size;
+    if (!ret && end > old) {
         b->size = end; /* so that its last cluster counts as whole */
         ret = resize_zero(b, old, end - old);
         b->size = old;
