@@ -278,6 +278,15 @@ char *block_backing_path(const struct block *b, struct err *err)
     return b->backing_name ? block_resolve_name(b, b->backing_name, err) : NULL;
 }
 
+/* In a chain the image that names what is missing says so, not also all those above it. */
+static int backing_failed(struct open_ctx *c, const struct block *b)
+{
+    static const char text[] = "Could not open backing file";
+    return !strncmp(c->err->text, text, sizeof(text) - 1)
+               ? -EINVAL
+               : err_prefix(c->err, -EINVAL, "%s of '%s'", text, b->filename);
+}
+
 static int open_backing(struct open_ctx *c, struct block *b)
 {
     const char *ref = keyval_get(&c->opts, "backing");
@@ -311,7 +320,7 @@ static int open_backing(struct open_ctx *c, struct block *b)
     c->named_by_image |= path && !given;
     b->backing = open_sub(c, &sub, flags);
     c->named_by_image = outer;
-    return b->backing ? 0 : err_prefix(c->err, -EINVAL, "Could not open backing file");
+    return b->backing ? 0 : backing_failed(c, b);
 }
 
 /* ---- Nodes ---- */

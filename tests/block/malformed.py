@@ -56,8 +56,8 @@ def commands(fmt, path):
         secret = ['--object', 'secret,id=s,data=secret']
         opts = ['--image-opts', 'driver=luks,key-secret=s,file.filename=' + path]
         return {'info': [IMG, 'info', '-f', fmt, path], 'read': [IO, *secret, *opts, '-r', '-c', 'read 0 64k']}
-    return {'info': [IMG, 'info', '-f', fmt, path], 'check': [IMG, 'check', '-f', fmt, path],
-            'map': [IMG, 'map', '-f', fmt, path], 'read': [IO, '-f', fmt, '-r', '-c', 'read 0 64k', path]}
+    return {'info': [IMG, 'info', '-f', fmt, path], 'read': [IO, '-f', fmt, '-r', '-c', 'read 0 64k', path],
+            'check': [IMG, 'check', '-f', fmt, path], 'map': [IMG, 'map', '--output=json', '-f', fmt, path]}
 
 
 # What check found is a status, too: 2 errors, 3 leaks; 63: the format has none.
@@ -73,7 +73,8 @@ def complaint(what, path, got):
         return '%.1f seconds' % seconds
     if megabytes > MEGABYTES and not ASAN:
         return '%.0f MiB' % megabytes
-    if status == 1 and what != 'check' and what != 'read' and (len(lines) != 1 or os.path.basename(path) not in err):
+    if status == 1 and what != 'check' and what != 'read' and (len(lines) != 1 or os.path.basename(path) not in err
+                                                              and 'b.qcow2' not in err):
         return 'is not one sentence that names it: %r' % err
     if len(lines) > 1 or any(ord(c) < 32 for line in lines for c in line):
         return 'says more than a sentence: %r' % err
@@ -88,9 +89,13 @@ def main():
         for name, fmt, path in malformed_images.cases(IMG, folder):
             if ONLY and ONLY not in fmt + ' ' + name:
                 continue
+            opens = 0
             for what, args in commands(fmt, path).items():
+                if what in ('check', 'map') and opens != 0:
+                    continue  # opening it failed twice: it does so here
                 count += 1
                 got = run(args)
+                opens = max(opens, got[0]) if what == 'info' else opens
                 worst = max(worst[0], got[1]), max(worst[1], got[2])
                 wrong = complaint(what, path, got)
                 if wrong:
