@@ -246,7 +246,7 @@ static int image_do(struct image_call *c)
     case VMSTATE_READ:
         return t->vmstate_read ? t->vmstate_read(c->b, c->off, c->out, c->len) : -ENOTSUP;
     case VMSTATE_WRITE:
-            return t->vmstate_write ? t->vmstate_write(c->b, c->off, c->in, c->len) : -ENOTSUP;
+        return t->vmstate_write ? t->vmstate_write(c->b, c->off, c->in, c->len) : -ENOTSUP;
     default: return image_do_rw(c);
     }
 }

@@ -196,9 +196,6 @@ static int convert_check(struct convert *v, struct err *err)
     if (args_has(a, "target-is-zero") && args_has(a, "backing")) {
         return err_set(err, EINVAL, "--target-is-zero and -B exclude each other");
     }
-    if (v->copy.compressed && v->copy.out_of_order) {
-        return err_set(err, EINVAL, "-W and -c exclude each other");
-    }
     if (args_has(a, "backing") && !args_has(a, "backing-format") &&
         !keyval_get(&v->opts, "backing_fmt")) {
         return err_set(err, EINVAL, "-B needs the format of the backing file, as -F");

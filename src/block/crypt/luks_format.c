@@ -104,7 +104,7 @@ static int crypt_piece(const struct luks_image *l, uint64_t off, void *buf, size
                        bool encrypt)
 {
     struct crypt_job j = {l->cipher, off, buf, len, encrypt};
-    return len >= OFFLOAD_FROM ? co_offload(crypt_work, &j) : crypt_work(&j);
+    return len >= OFFLOAD_FROM ? co_compute(crypt_work, &j) : crypt_work(&j);
 }
 
 static int luks_preadv(struct block *b, uint64_t off, const struct iovs *q)

@@ -175,5 +175,5 @@ int vmdk_read_compressed(struct vmdk_extent *x, uint32_t sector, uint8_t *grain)
     AUTO_FREE uint8_t *data = malloc(len);
     ret = data ? block_pread(x->file, at + MARKER, data, len) : -ENOMEM;
     struct inflate_job j = {data, len, x->grain, grain};
-    return ret ? ret : co_offload(inflate_work, &j);
+    return ret ? ret : co_compute(inflate_work, &j);
 }

@@ -39,7 +39,7 @@ static int write_compressed(struct vmdk_extent *x, uint64_t grain, const uint8_t
         return -ENOMEM;
     }
     j.to = buf + MARKER;
-    int ret = co_offload(deflate_work, &j);
+    int ret = co_compute(deflate_work, &j);
     if (ret) {
         return ret;
     }
