@@ -41,7 +41,7 @@ static int read_reply(struct channel *ch, uint32_t opt, struct reply *r, const s
 {
     uint8_t head[20];
     int ret = channel_read(ch, head, sizeof(head));
-    r->data = NULL;
+    *r = (struct reply){0};
     if (ret) {
         return gone(ret, ask, err);
     }
@@ -52,7 +52,12 @@ static int read_reply(struct channel *ch, uint32_t opt, struct reply *r, const s
     }
     r->data = alloc_zero(r->len + 1);
     ret = channel_read(ch, r->data, r->len);
-    return ret ? gone(ret, ask, err) : 0;
+    if (ret) {
+        free(r->data);
+        r->data = NULL;
+        return gone(ret, ask, err);
+    }
+    return 0;
 }
 
 static const char *refusal(uint32_t type)
@@ -158,16 +163,15 @@ static int go(struct channel *ch, uint32_t opt, const struct nbd_ask *ask,
     for (unsigned i = 0; i < 64; i++) {
         struct reply r;
         ret = read_reply(ch, opt, &r, ask, err);
-        ret = !ret && r.type == NBD_REP_INFO ? take_info(&r, info) : ret;
         AUTO_FREE uint8_t *text = r.data;
-        if (ret == -EPROTO || r.type == NBD_REP_INFO) {
-            if (ret) {
+        if (ret || r.type == NBD_REP_ACK) {
+            return ret ? ret : 1;
+        }
+        if (r.type == NBD_REP_INFO) {
+            if (take_info(&r, info)) {
                 return err_set(err, EPROTO, "the NBD server '%s' answers nonsense", ask->where);
             }
             continue;
-        }
-        if (ret || r.type == NBD_REP_ACK) {
-            return ret ? ret : 1;
         }
         if (r.type == NBD_REP_ERR_UNSUP) {
             return 0;
@@ -205,9 +209,12 @@ static int hello_old(struct channel *ch, const struct nbd_ask *ask, struct nbd_e
     if (!ret && ask->tls_creds) {
         return err_set(err, EPROTO, "the NBD server '%s' has no TLS", ask->where);
     }
+    if (ret) {
+        return gone(ret, ask, err);
+    }
     info->size = load_be64(rest);
     info->flags = load_be16(rest + 10);
-    return ret ? gone(ret, ask, err) : 0;
+    return 0;
 }
 
 /* 1: go on with options; 0: an old server, all is said. */
@@ -240,8 +247,8 @@ static int hello(struct channel *ch, const struct nbd_ask *ask, struct nbd_expor
 static int check_info(const struct nbd_ask *ask, const struct nbd_export_info *info,
                       struct err *err)
 {
-    uint32_t min = info->min_block;
-    if (info->size > BLOCK_MAX_SIZE || min & (min - 1) || min > 65536 ||
+    uint32_t min = info->min_block ? info->min_block : 1;
+    if (info->size > BLOCK_MAX_SIZE || min & (min - 1) || min > 65536 || info->size % min ||
         (info->max_block && info->max_block < min)) {
         return err_set(err, EPROTO, "the NBD server '%s' gives impossible sizes", ask->where);
     }
@@ -294,8 +301,8 @@ int nbd_list_exports(struct channel *ch, const struct nbd_ask *ask,
         if (ret || r.type == NBD_REP_ACK) {
             break;
         }
-        uint32_t n = r.len >= 4 ? load_be32(data) : UINT32_MAX;
-        if (r.type != NBD_REP_SERVER || n > r.len - 4) {
+        uint32_t n = r.len >= 4 ? load_be32(data) : 0;
+        if (r.type != NBD_REP_SERVER || r.len < 4 || n > r.len - 4) {
             return err_set(err, EPROTO, "the NBD server '%s' does not list exports: %s", ask->where,
                            refusal(r.type));
         }
