@@ -96,7 +96,10 @@ static int start_tls(struct channel *ch, const struct nbd_ask *ask, struct err *
 static int set_meta(struct channel *ch, const struct nbd_ask *ask, struct nbd_export_info *info,
                     struct err *err)
 {
-    AUTO_FREE char *bitmap = ask->bitmap ? alloc_printf(NBD_META_BITMAP "%s", ask->bitmap) : NULL;
+    AUTO_FREE char *bitmap = !ask->bitmap ? NULL
+                             : strchr(ask->bitmap, ':')
+                                 ? alloc_text(ask->bitmap)
+                                 : alloc_printf(NBD_META_BITMAP "%s", ask->bitmap);
     const char *query = bitmap ? bitmap : NBD_META_ALLOCATION;
     uint32_t n = (uint32_t)strlen(ask->export_name), m = (uint32_t)strlen(query);
     AUTO_FREE uint8_t *data = alloc_zero(12 + n + m);
