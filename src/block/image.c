@@ -122,8 +122,10 @@ static int image_info(struct image_call *c)
             return ret;
         }
         info->disk_size = below.disk_size;
+        info->remote = below.remote && !strcmp(b->type->name, "raw");
         block_info_free(&below);
     }
+    info->remote |= b->type->protocol && !b->type->info;
     return b->type->info ? b->type->info(b, info, c->err) : 0;
 }
 

@@ -82,7 +82,9 @@ static json_t *info_json(struct block *b, struct err *err)
     if (snapshots) {
         json_object_set_new(j, "snapshots", snapshots);
     }
-    json_object_set_new(j, "dirty-flag", json_boolean(info.dirty));
+    if (!info.remote) {
+        json_object_set_new(j, "dirty-flag", json_boolean(info.dirty));
+    }
     if (info.specific) {
         json_object_set(j, "format-specific", info.specific);
     }

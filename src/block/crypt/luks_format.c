@@ -220,7 +220,7 @@ static int luks_amend(struct block *b, const struct keyval *opts, bool force,
     ch.keyslot = slot ? (int)n : -1;
     const char *time = keyval_get(opts, "iter-time");
     ret = !ret && time ? value_u64("iter-time", time, 1000000, &ch.iter_time_ms, err) : ret;
-    if (!ret && ch.activate) {
+    if (!ret && (ch.activate || keyval_get(opts, "new-secret"))) {
         ret = luks_secret(b->graph, opts, "new-secret", &new_secret, &ch.new_len, err);
     }
     if (!ret && keyval_get(opts, "old-secret")) {

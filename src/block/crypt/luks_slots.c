@@ -112,7 +112,7 @@ static uint32_t iterations_for(const struct cipher *c, size_t out_len, uint64_t 
 static void slot_cipher(const struct cipher *c, const uint8_t *key, struct sector_cipher *s)
 {
     *s = c->sectors;
-    s->enc = s->dec = s->tweak = NULL;
+    s->enc = s->dec = s->tweak = s->essiv = NULL;
     sector_cipher_set_key(s, key);
 }
 
