@@ -17,6 +17,7 @@ GLOBALS = {
     "log_mask": "tested on hot paths",
     "term": "the terminal's settings, restored however the process ends",
     "irq_ctrl_here": "thread-local: the interrupt controller of the vCPU whose thread this is",
+    "co_current": "thread-local: the coroutine that runs on this thread",
 }
 GLOBAL_FILES = {
     "log.c": "the log is the process's", "signals.c": "signal handlers are the process's",

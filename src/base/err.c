@@ -4,12 +4,24 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* What comes out of images and from servers does not get to a terminal as it is: a sentence is one
+ * line without control characters. */
+static void err_clean(struct err *err)
+{
+    for (char *at = err->text; *at; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            *at = '?';
+        }
+    }
+}
+
 int err_set(struct err *err, int code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof(err->text), fmt, ap);
     va_end(ap);
+    err_clean(err);
     return -code;
 }
 
@@ -24,5 +36,6 @@ int err_prefix(struct err *err, int ret, const char *fmt, ...)
         snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %.*s",
                  (int)(sizeof(old.text) - 1), old.text);
     }
+    err_clean(err);
     return ret;
 }

@@ -22,6 +22,7 @@ struct aio_file {
     int fd;
     bool threads; /* not by io_uring */
     bool direct;  /* opened with O_DIRECT */
+    bool memory;  /* on a file system that is memory: never waits */
 };
 
 /* Bytes done, which may be fewer than asked for; 0 at the end. */

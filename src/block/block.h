@@ -38,6 +38,7 @@ void block_graph_refuse_backing(struct block_graph *g);
 int block_add_secret(struct block_graph *g, const struct keyval *opts, struct err *err);
 /* --object: "qom-type" is secret, or tls-creds-x509, -psk, -anon. */
 int block_add_object(struct block_graph *g, const struct keyval *opts, struct err *err);
+bool block_has_object(struct block_graph *g, const char *id);
 
 /* ---- Opening ---- */
 
@@ -75,6 +76,8 @@ void block_close(struct block *b); /* gives one reference back; NULL is fine */
 struct block *block_ref(struct block *b);
 struct block_graph *block_graph_of(const struct block *b);
 struct block *block_find(struct block_graph *g, const char *node_name);
+const char *block_node_name(const struct block *b);
+bool block_has_parents(const struct block *b); /* beside the one who asks */
 /* Is writing out what only memory knows, and closing; block_close() has nobody to tell. */
 int block_sync_close(struct block *b, struct err *err);
 
@@ -97,6 +100,7 @@ struct block_info {
     uint32_t subcluster_size; /* the unit in which it can tell data from none; or 0 */
     bool encrypted, compressed, dirty, corrupt;
     bool needs_compressed;   /* it is only written in compressed units */
+    bool remote;             /* raw, by a protocol that knows nothing but bytes */
     struct json_t *specific; /* {"type": ..., "data": {...}} as published, or NULL; owned */
 };
 int block_get_info(struct block *b, struct block_info *info, struct err *err);

@@ -11,10 +11,12 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -91,6 +93,8 @@ static int file_open_fd(struct block *b, struct err *err)
                                                            : "";
         return err_set(err, errno, "Could not open '%s': %s%s", b->filename, strerror(errno), hint);
     }
+    struct statfs fs;
+    f->io.memory = !fstatfs(f->io.fd, &fs) && fs.f_type == TMPFS_MAGIC;
     fcntl(f->io.fd, F_SETFL, file_open_flags(b)); /* not waiting was for FIFOs */
     return file_find_size(b, f->io.fd, err);
 }
@@ -121,7 +125,7 @@ static int file_open(struct block *b, const struct keyval *opts, struct err *err
 {
     struct file *f = b->state;
     bool lock = true;
-    f->io = (struct aio_file){b->graph->aio, -1, false, b->flags & BLOCK_DIRECT};
+    f->io = (struct aio_file){.aio = b->graph->aio, .fd = -1, .direct = b->flags & BLOCK_DIRECT};
     int ret = file_take_opts(b, opts, &lock, err);
     ret = ret ? ret : file_open_fd(b, err);
     if (ret) {

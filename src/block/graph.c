@@ -54,6 +54,16 @@ void block_graph_refuse_backing(struct block_graph *g)
     g->refuse_backing = true;
 }
 
+const char *block_node_name(const struct block *b)
+{
+    return b->node_name;
+}
+
+bool block_has_parents(const struct block *b)
+{
+    return b->refs > 1;
+}
+
 struct block *block_find(struct block_graph *g, const char *node_name)
 {
     struct block *b = g->nodes;
@@ -179,10 +189,10 @@ int block_add_object(struct block_graph *g, const struct keyval *opts, struct er
     if (!strcmp(type, "secret")) {
         return block_add_secret(g, opts, err);
     }
-    if (strncmp(type, "tls-creds-", 10) || !id) {
+    if ((strncmp(type, "tls-creds-", 10) && strcmp(type, "throttle-group")) || !id) {
         return err_set(err, EINVAL,
-                       id ? "there are no objects '%s': secret, tls-creds-x509, -psk, "
-                            "-anon"
+                       id ? "there are no objects '%s': secret, throttle-group, tls-creds-x509, "
+                            "-psk, -anon"
                           : "an object '%s' needs an id",
                        type);
     }
@@ -200,6 +210,11 @@ static struct block_object *object_find(struct block_graph *g, const char *id)
         o = o->next;
     }
     return o;
+}
+
+bool block_has_object(struct block_graph *g, const char *id)
+{
+    return object_find(g, id);
 }
 
 const struct keyval *block_find_object(struct block_graph *g, const char *id)

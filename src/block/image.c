@@ -122,8 +122,10 @@ static int image_info(struct image_call *c)
             return ret;
         }
         info->disk_size = below.disk_size;
+        info->remote = below.remote && !strcmp(b->type->name, "raw");
         block_info_free(&below);
     }
+    info->remote |= b->type->protocol && !b->type->info;
     return b->type->info ? b->type->info(b, info, c->err) : 0;
 }
 
@@ -246,7 +248,7 @@ static int image_do(struct image_call *c)
     case VMSTATE_READ:
         return t->vmstate_read ? t->vmstate_read(c->b, c->off, c->out, c->len) : -ENOTSUP;
     case VMSTATE_WRITE:
-            return t->vmstate_write ? t->vmstate_write(c->b, c->off, c->in, c->len) : -ENOTSUP;
+        return t->vmstate_write ? t->vmstate_write(c->b, c->off, c->in, c->len) : -ENOTSUP;
     default: return image_do_rw(c);
     }
 }

@@ -39,6 +39,7 @@ struct open_ctx {
     struct keyval opts; /* owned */
     unsigned flags;
     int depth;
+    bool named_by_image; /* so it may not ask to be written */
     struct err *err;
 };
 
@@ -46,7 +47,8 @@ static struct block *open_node(struct open_ctx *c);
 
 static struct block *open_sub(struct open_ctx *parent, struct keyval *opts, unsigned flags)
 {
-    struct open_ctx c = {parent->g, *opts, flags, parent->depth + 1, parent->err};
+    struct open_ctx c = {parent->g,  *opts, flags, parent->depth + 1, parent->named_by_image,
+                         parent->err};
     struct block *b = open_node(&c);
     keyval_free(&c.opts);
     *opts = (struct keyval){0};
@@ -150,7 +152,9 @@ static int choice_opt(struct open_ctx *c, const char *key, const char *a, const 
 
 static int take_common(struct open_ctx *c)
 {
+    unsigned may = c->named_by_image ? c->flags : ~0u;
     int ret = flag_opt(c, "read-only", BLOCK_RDWR, true);
+    c->flags &= may | ~(unsigned)BLOCK_RDWR;
     ret = ret ? ret : flag_opt(c, "force-share", BLOCK_FORCE_SHARE, false);
     ret = ret ? ret : flag_opt(c, "cache.direct", BLOCK_DIRECT, false);
     ret = ret ? ret : flag_opt(c, "cache.no-flush", BLOCK_NO_FLUSH, false);
@@ -236,7 +240,8 @@ static int node_claim(struct open_ctx *c, struct block *b)
 struct block *block_open_child(struct block *parent, const struct keyval *opts, const char *prefix,
                                const char *name, unsigned flags, struct err *err)
 {
-    struct open_ctx c = {parent->graph, {0}, 0, 1, err};
+    /* Options of a node that is not written may come from an image. */
+    struct open_ctx c = {parent->graph, {0}, 0, 1, !(flags & BLOCK_RDWR), err};
     opts_copy(&c.opts, opts);
     struct block *b = open_child(&c, prefix, name, flags);
     keyval_free(&c.opts);
@@ -273,6 +278,15 @@ char *block_backing_path(const struct block *b, struct err *err)
     return b->backing_name ? block_resolve_name(b, b->backing_name, err) : NULL;
 }
 
+/* In a chain the image that names what is missing says so, not also all those above it. */
+static int backing_failed(struct open_ctx *c, const struct block *b)
+{
+    static const char text[] = "Could not open backing file";
+    return !strncmp(c->err->text, text, sizeof(text) - 1)
+               ? -EINVAL
+               : err_prefix(c->err, -EINVAL, "%s of '%s'", text, b->filename);
+}
+
 static int open_backing(struct open_ctx *c, struct block *b)
 {
     const char *ref = keyval_get(&c->opts, "backing");
@@ -302,8 +316,11 @@ static int open_backing(struct open_ctx *c, struct block *b)
     if (!keyval_get(&sub, "driver") && b->backing_format) {
         keyval_add(&sub, "driver", b->backing_format);
     }
+    bool outer = c->named_by_image;
+    c->named_by_image |= path && !given;
     b->backing = open_sub(c, &sub, flags);
-    return b->backing ? 0 : err_prefix(c->err, -EINVAL, "Could not open backing file");
+    c->named_by_image = outer;
+    return b->backing ? 0 : backing_failed(c, b);
 }
 
 /* ---- Nodes ---- */
@@ -519,7 +536,7 @@ static void open_called(void *opaque)
 struct block *block_open(struct block_graph *g, const struct keyval *opts, unsigned flags,
                          struct err *err)
 {
-    struct open_call o = {.c = {g, {0}, flags, 0, err}};
+    struct open_call o = {.c = {g, {0}, flags, 0, false, err}};
     opts_copy(&o.c.opts, opts);
     co_run(g->loop, open_called, &o);
     keyval_free(&o.c.opts);

@@ -48,6 +48,7 @@ struct dev_type {
     void (*reset)(struct dev *, enum dev_reset);
     /* vcpus are parked: finish own work (requests in flight), start none. */
     void (*quiesce)(struct dev *);
+    /* The machine goes on: what was kept when it stopped may be tried again. Loop thread. */
     void (*resume)(struct dev *);
     /* Nothing runs any more. Also called after a failed init(). */
     void (*fini)(struct dev *);

@@ -2,6 +2,7 @@
 #include "core/machine.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,7 +113,20 @@ void machine_pause(struct machine *m)
 void machine_resume(struct machine *m)
 {
     m->state = MACHINE_RUNNING;
+    m->io_stopped = false;
+    for (struct dev *d = m->devs; d; d = d->next) {
+        if (d->type->resume) {
+            d->type->resume(d);
+        }
+    }
     m->cpus->unpark(m);
+}
+
+void machine_pause_for_io(struct machine *m, const char *why)
+{
+    machine_pause(m);
+    m->io_stopped = true;
+    fprintf(stderr, "lodge: %s; the machine is paused, SIGCONT lets it try again and go on\n", why);
 }
 
 void machine_ask(struct machine *m, enum machine_request request, int exit_status)

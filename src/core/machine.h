@@ -108,6 +108,7 @@ struct machine {
     enum machine_request request; /* by `lock`; the first one wins */
     int exit_status;
     enum machine_state state; /* loop thread */
+    bool io_stopped;          /* paused because a disk failed; loop thread */
 };
 
 struct board_type {
@@ -141,6 +142,8 @@ int machine_add_vcpu(struct machine *m, struct err *err);
 
 /* Loop thread. Both may be called in either state. */
 void machine_pause(struct machine *m);
+/* A disk does not work and its policy is to stop: says so. Devices try again at the resume. */
+void machine_pause_for_io(struct machine *m, const char *why);
 void machine_resume(struct machine *m);
 
 /* Any thread, also a vcpu's own. The loop acts on it; the asking vcpu goes on until parked. */

@@ -94,6 +94,18 @@ static int convert_create(struct convert *v, struct err *err)
     return ret;
 }
 
+/* What is made encrypted is opened with the same key. */
+static void convert_key(const struct convert *v, struct keyval *out)
+{
+    static const char *const names[] = {"encrypt.key-secret", "key-secret"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *id = keyval_get(&v->opts, names[i]);
+        if (id) {
+            keyval_add(out, names[i], id);
+        }
+    }
+}
+
 static int convert_open_target(struct convert *v, struct err *err)
 {
     unsigned flags = BLOCK_RDWR | BLOCK_UNMAP;
@@ -101,7 +113,10 @@ static int convert_open_target(struct convert *v, struct err *err)
     if (v->target_opts) {
         v->copy.target = img_open_opts(v->img, name, v->cache, flags, err);
     } else if (!img_cache_flags(v->cache, &flags, err)) {
-        v->copy.target = block_open_name(v->img->graph, name, v->target_format, NULL, flags, err);
+        struct keyval key = {NULL};
+        convert_key(v, &key);
+        v->copy.target = block_open_name(v->img->graph, name, v->target_format, &key, flags, err);
+        keyval_free(&key);
     }
     if (!v->copy.target) {
         return -EINVAL;
@@ -119,8 +134,8 @@ static bool convert_target_is_zero(const struct convert *v)
 {
     struct block *t = v->copy.target;
     struct block_extent e;
-    if (v->made && !block_backing(t)) {
-        return true;
+    if (v->made && !block_backing(t) && strcmp(block_format(t), "luks")) {
+        return true; /* in a new file there are no zeros that are encrypted */
     }
     uint64_t at = 0, size = block_size(t);
     for (unsigned i = 0; at < size && i < 64; i++) {
@@ -195,9 +210,6 @@ static int convert_check(struct convert *v, struct err *err)
     }
     if (args_has(a, "target-is-zero") && args_has(a, "backing")) {
         return err_set(err, EINVAL, "--target-is-zero and -B exclude each other");
-    }
-    if (v->copy.compressed && v->copy.out_of_order) {
-        return err_set(err, EINVAL, "-W and -c exclude each other");
     }
     if (args_has(a, "backing") && !args_has(a, "backing-format") &&
         !keyval_get(&v->opts, "backing_fmt")) {

@@ -71,6 +71,7 @@ static int copy_load_extent(struct copy *c, uint64_t off)
         return copy_fail(c, ret, "looking for data", off);
     }
     c->extent_end = off + e.len;
+    c->extent_packed = e.flags & EXTENT_COMPRESSED;
     if (skip && !(e.flags & EXTENT_ALLOCATED)) {
         c->extent_kind = COPY_SKIP;
     } else if (e.flags & EXTENT_ZERO || !(e.flags & EXTENT_DATA)) {
@@ -109,6 +110,9 @@ static int copy_take(struct copy *c, struct piece *p)
     }
     uint64_t rest = c->total - c->pos;
     uint64_t most = c->extent_kind == COPY_DATA ? c->piece : rest;
+    if (c->extent_packed && most > COPY_PACKED) {
+        most = COPY_PACKED;
+    }
     *p = (struct piece){.off = c->pos, .kind = c->extent_kind};
     p->len = c->extent_end - c->pos;
     ret = copy_run_length(c, most, &p->len);

@@ -15,7 +15,9 @@
 
 struct img;
 
-#define COPY_BUFFER (2u << 20)
+#define COPY_BUFFER (1u << 20)
+/* Where the source is compressed: unpacking needs memory beside it. */
+#define COPY_PACKED (256u << 10)
 #define COPY_WORKERS_MAX 16
 
 struct copy_source {
@@ -46,6 +48,7 @@ struct copy {
     /* internal */
     uint32_t unit, step, piece;
     uint64_t pos, extent_start, extent_end, done, sequence, turn;
+    bool extent_packed; /* it is compressed */
     enum copy_kind extent_kind;
     struct co_lock map_lock;
     struct co_queue turns, ended;

@@ -15,10 +15,10 @@ static json_t *snapshots_json(struct block *b)
 {
     struct block_snapshot *list;
     size_t count;
-    if (block_snapshots(b, &list, &count) || !count) {
+    if (block_snapshots(b, &list, &count)) {
         return NULL;
     }
-    json_t *all = json_array();
+    json_t *all = count ? json_array() : NULL;
     for (size_t i = 0; i < count; i++) {
         const struct block_snapshot *s = &list[i];
         json_t *j = json_pack("{s:s s:s s:I s:I s:I s:I s:I}", "id", s->id, "name", s->name,
@@ -82,7 +82,9 @@ static json_t *info_json(struct block *b, struct err *err)
     if (snapshots) {
         json_object_set_new(j, "snapshots", snapshots);
     }
-    json_object_set_new(j, "dirty-flag", json_boolean(info.dirty));
+    if (!info.remote) {
+        json_object_set_new(j, "dirty-flag", json_boolean(info.dirty));
+    }
     if (info.specific) {
         json_object_set(j, "format-specific", info.specific);
     }

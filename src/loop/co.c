@@ -101,12 +101,14 @@ static struct co *co_make(struct co_sched *s)
     }
     mprotect(at, GUARD_BYTES, PROT_NONE);
     co->base = at + GUARD_BYTES;
+    co_asan_keep(co->base, STACK_BYTES);
     co_stack_init(&co->stack, co->base, STACK_BYTES, co_entry);
     return co;
 }
 
 static void co_unmake(struct co *co)
 {
+    co_asan_drop(co->base, STACK_BYTES);
     munmap((char *)co->base - GUARD_BYTES, STACK_BYTES + GUARD_BYTES);
     free(co->stack.context);
     free(co->caller.context);

@@ -37,6 +37,10 @@ void co_run(struct loop *loop, co_fn *fn, void *opaque);
  * just calls it. */
 int co_offload(int (*fn)(void *), void *arg);
 
+/* The same for what computes rather than waits: no more of them at a time than the process may use
+ * processors, as more would only take each other's caches. */
+int co_compute(int (*fn)(void *), void *arg);
+
 /* ---- Waiting for each other; all zero is a good start ---- */
 
 struct co_queue { /* first come, first served */

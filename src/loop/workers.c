@@ -1,6 +1,7 @@
 /* Threads for what would keep a loop waiting: made when there is work and no idle one, up to a
  * limit; they end when the loop does. */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -121,4 +122,30 @@ int co_offload(int (*fn)(void *), void *arg)
     }
     co_wait();
     return job.ret;
+}
+
+static unsigned processors(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int n = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+int co_compute(int (*fn)(void *), void *arg)
+{
+    struct co *co = co_self();
+    if (!co) {
+        return fn(arg);
+    }
+    struct co_sched *s = loop_sched(co->loop);
+    s->processors = s->processors ? s->processors : processors();
+    while (s->computing >= s->processors) {
+        co_queue_wait(&s->to_compute);
+    }
+    s->computing++;
+    int ret = co_offload(fn, arg);
+    s->computing--;
+    co_queue_next(&s->to_compute);
+    return ret;
 }

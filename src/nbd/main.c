@@ -16,12 +16,11 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "block/block.h"
-#include "block/nbd/client.h"
 #include "block/nbd/server.h"
 #include "block/nbd/socket.h"
-#include "loop/co.h"
 #include "loop/loop.h"
 #include "nbd/device.h"
+#include "nbd/list.h"
 #include "nbd/options.h"
 
 enum { MAX_LISTEN = 8 };
@@ -241,68 +240,6 @@ static int close_all(struct serve *s, struct err *err)
     return ret;
 }
 
-/* ---- Listing ---- */
-
-static void print_export(void *opaque, const char *name, const char *description,
-                         const struct nbd_export_info *info)
-{
-    unsigned *count = opaque;
-    ++*count;
-    printf(" export: '%s'\n", name);
-    if (*description) {
-        printf("  description: %s\n", description);
-    }
-    if (!info) {
-        return;
-    }
-    printf("  size:  %llu\n  flags: 0x%x (%s%s%s%s%s%s )\n", (unsigned long long)info->size,
-           info->flags, info->flags & 2 ? " readonly" : "", info->flags & 4 ? " flush" : "",
-           info->flags & 8 ? " fua" : "", info->flags & 32 ? " trim" : "",
-           info->flags & 64 ? " zeroes" : "", info->flags & 256 ? " multi" : "");
-    printf("  min block: %u\n  max block: %u\n", info->min_block, info->max_block);
-}
-
-struct list_call {
-    struct serve *s;
-    struct err *err;
-    int ret;
-};
-
-static void list_called(void *opaque)
-{
-    struct list_call *c = opaque;
-    struct serve *s = c->s;
-    const struct nbd_options *o = &s->o;
-    struct channel ch;
-    unsigned count = 0;
-    s->addr.path = NULL;
-    struct sock_addr a = {alloc_text(o->socket),
-                          alloc_text(o->socket ? NULL
-                                     : o->bind ? o->bind
-                                               : "localhost"),
-                          alloc_text(o->socket ? NULL
-                                     : o->port ? o->port
-                                               : "10809")};
-    AUTO_FREE char *where = sock_addr_text(&a);
-    struct nbd_ask ask = {"",   o->tls_creds, o->tls_host ? o->tls_host : a.host,
-                          NULL, s->graph,     where};
-    int fd = sock_connect(&a, c->err);
-    c->ret = fd < 0 ? fd : channel_open(&ch, fd);
-    if (!c->ret) {
-        c->ret = nbd_list_exports(&ch, &ask, print_export, &count, c->err);
-        channel_close(&ch);
-        printf("exports available: %u\n", count);
-    }
-    sock_addr_free(&a);
-}
-
-static int list(struct serve *s, struct err *err)
-{
-    struct list_call c = {s, err, 0};
-    co_run(s->loop, list_called, &c);
-    return c.ret;
-}
-
 /* ---- */
 
 /* The parent goes when the child can be connected to, or with its failure. */
@@ -347,7 +284,7 @@ int main(int argc, char **argv)
         ret = nbd_device_disconnect(s.o.device, &err);
         printf(ret ? "" : "%s disconnected\n", s.o.device);
     } else if (!ret && s.o.action == NBD_LIST) {
-        ret = list(&s, &err);
+        ret = nbd_list(&s.o, s.loop, s.graph, &err);
     } else if (!ret && s.o.action == NBD_SERVE) {
         ret = serve(&s, &err);
     }

@@ -2,14 +2,13 @@
  * -drive and -blockdev: opens images and gives those with if=virtio a device. An id that is not
  * given is made from interface and number, as published: virtio0, none1. What -drive does not know
  * itself is for the image's drivers ("file.locking=off", "l2-cache-size=1M").
- *
- * Does not do: werror and rerror other than report and ignore; they take effect with a monitor that
- * can let the guest go on.
+ * Throttling and copy-on-read are nodes above the image.
  */
 #include "vmm/drives.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -20,13 +19,16 @@
 #include "base/near.h"
 #include "block/block.h"
 #include "core/device.h"
+#include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio_devices.h"
 #include "vmm/drive_thread.h"
 
+#define THROTTLING "throttling."
+
 /* Options that are not the image's. */
-static const char *const own_keys[] = {"file",   "id",       "if",    "format", "readonly",
-                                       "cache",  "aio",      "media", "index",  "werror",
-                                       "rerror", "snapshot", "serial"};
+static const char *const own_keys[] = {"file",   "id",       "if",     "format",      "readonly",
+                                       "cache",  "aio",      "media",  "index",       "werror",
+                                       "rerror", "snapshot", "serial", "copy-on-read"};
 
 struct cache_mode {
     const char *name;
@@ -66,12 +68,13 @@ static int drive_cache(const struct keyval *kv, unsigned *flags, struct err *err
     return n < 0 ? n : 0;
 }
 
-static int drive_check_policies(const struct keyval *kv, struct err *err)
+static int drive_take_policy(const struct keyval *kv, struct drive_policy *p, struct err *err)
 {
-    static const char *const policies[] = {"report", "ignore", "enospc", "stop"};
     static const char *const media[] = {"disk", "cdrom"};
-    int w = drive_choice(kv, "werror", policies, ARRAY_LEN(policies), err);
-    int r = drive_choice(kv, "rerror", policies, ARRAY_LEN(policies), err);
+    int w = drive_choice(kv, "werror", on_error_names, ON_ERROR_STOP + 1, err);
+    int r = drive_choice(kv, "rerror", on_error_names, ON_ERROR_STOP + 1, err);
+    p->write = w > 0 || keyval_get(kv, "werror") ? (enum on_error)w : ON_ERROR_ENOSPC;
+    p->read = r > 0 ? (enum on_error)r : ON_ERROR_REPORT;
     int m = drive_choice(kv, "media", media, ARRAY_LEN(media), err);
     return w < 0 ? w : r < 0 ? r : m < 0 ? m : 0;
 }
@@ -92,6 +95,9 @@ static int drive_interface(const struct keyval *kv, const char **interface, stru
 
 static bool is_own_key(const char *key)
 {
+    if (!strncmp(key, THROTTLING, strlen(THROTTLING))) {
+        return true;
+    }
     for (size_t i = 0; i < ARRAY_LEN(own_keys); i++) {
         if (!strcmp(key, own_keys[i])) {
             return true;
@@ -150,6 +156,94 @@ static void warn_probed(const struct keyval *kv, struct block *b)
     }
 }
 
+/* ---- Filters ---- */
+
+/* A filter above `b`, whose reference it takes; `opts` has what it needs. */
+static struct block *drive_wrap(struct block_graph *g, struct block *b, struct keyval *opts,
+                                struct err *err)
+{
+    keyval_add(opts, "file", block_node_name(b));
+    unsigned flags = BLOCK_EXCLUSIVE | (block_readonly(b) ? 0 : BLOCK_RDWR);
+    struct block *filter = block_open(g, opts, flags, err);
+    block_close(b);
+    return filter;
+}
+
+/* Drives that name one group share the limits that the first of them gives. */
+static int drive_make_group(struct block_graph *g, const struct keyval *kv, const char *group,
+                            struct err *err)
+{
+    struct keyval opts = {0};
+    AUTO_FREE char *id = alloc_printf("drive-group:%s", group);
+    keyval_add(&opts, "qom-type", "throttle-group");
+    keyval_add(&opts, "id", id);
+    for (size_t i = 0; i < kv->count; i++) {
+        const char *key = kv->pairs[i].key;
+        if (!strncmp(key, THROTTLING, strlen(THROTTLING)) && strcmp(key, THROTTLING "group")) {
+            keyval_add(&opts, key + strlen(THROTTLING), kv->pairs[i].value);
+        }
+    }
+    int ret = block_has_object(g, id) ? 0 : block_add_object(g, &opts, err);
+    keyval_free(&opts);
+    return ret;
+}
+
+static struct block *drive_throttle(struct block_graph *g, const struct keyval *kv, struct block *b,
+                                    struct err *err)
+{
+    struct keyval opts = {0};
+    const char *group = keyval_get(kv, THROTTLING "group");
+    bool any = false;
+    for (size_t i = 0; i < kv->count; i++) {
+        const char *key = kv->pairs[i].key;
+        if (!strncmp(key, THROTTLING, strlen(THROTTLING))) {
+            any = true;
+            AUTO_FREE char *limit = alloc_printf("limits.%s", key + strlen(THROTTLING));
+            if (!group) {
+                keyval_add(&opts, limit, kv->pairs[i].value);
+            }
+        }
+    }
+    if (any) {
+        AUTO_FREE char *id = alloc_printf("drive-group:%s", group ? group : "");
+        keyval_add(&opts, "driver", "throttle");
+        if (group) {
+            keyval_add(&opts, "throttle-group", id);
+        }
+        if (group && drive_make_group(g, kv, group, err)) {
+            block_close(b);
+            b = NULL;
+        } else {
+            b = drive_wrap(g, b, &opts, err);
+        }
+    }
+    keyval_free(&opts);
+    return b;
+}
+
+static struct block *drive_add_filters(struct block_graph *g, const struct keyval *kv,
+                                       struct block *b, struct err *err)
+{
+    const char *text = keyval_get(kv, "copy-on-read");
+    bool copy = false;
+    if (text && value_bool("-drive: copy-on-read", text, &copy, err)) {
+        block_close(b);
+        return NULL;
+    }
+    if (copy && block_readonly(b)) {
+        err_set(err, EINVAL, "copy-on-read writes to the image, which is read-only here");
+        block_close(b);
+        return NULL;
+    }
+    if (copy) {
+        struct keyval opts = {0};
+        keyval_add(&opts, "driver", "copy-on-read");
+        b = drive_wrap(g, b, &opts, err);
+        keyval_free(&opts);
+    }
+    return b ? drive_throttle(g, kv, b, err) : NULL;
+}
+
 static struct block *drive_open(struct block_graph *g, const struct options *o,
                                 const struct keyval *kv, struct err *err)
 {
@@ -159,7 +253,6 @@ static struct block *drive_open(struct block_graph *g, const struct options *o,
     const char *file = keyval_get(kv, "file"), *snap = keyval_get(kv, "snapshot");
     int ret = snap ? value_bool("-drive: snapshot", snap, &snapshot, err) : 0;
     ret = ret ? ret : drive_cache(kv, &flags, err);
-    ret = ret ? ret : drive_check_policies(kv, err);
     ret = ret ? ret : drive_image_opts(kv, &opts, err);
     flags &= snapshot ? ~(unsigned)(BLOCK_RDWR | BLOCK_WRITETHROUGH) : ~0u;
     struct block *b = NULL;
@@ -174,10 +267,11 @@ static struct block *drive_open(struct block_graph *g, const struct options *o,
     if (b && snapshot) {
         struct block *over = block_temporary_overlay(b, err);
         block_close(b);
-        return over;
+        return over ? drive_add_filters(g, kv, over, err) : NULL;
     }
     if (b) {
         warn_probed(kv, b);
+        b = drive_add_filters(g, kv, b, err);
     }
     return b;
 }
@@ -188,6 +282,13 @@ static void drive_close(void *b)
     if (block_sync_close(b, &err)) {
         fprintf(stderr, "lodge: %s\n", err.text);
     }
+}
+
+static void drive_add_policy(struct machine *m, const char *id, struct drive_policy p)
+{
+    struct drive_policy *own = alloc_zero(sizeof(*own));
+    *own = p;
+    machine_add_backend(m, "drive-policy", id, own, free);
 }
 
 static int drive_add(struct machine *m, struct block_graph *g, const struct options *o, unsigned n,
@@ -205,10 +306,13 @@ static int drive_add(struct machine *m, struct block_graph *g, const struct opti
     if (machine_find_backend(m, "drive", id)) {
         return err_set(err, EEXIST, "-drive: there are two with the id '%s'", id);
     }
-    struct block *b = drive_open(g, o, kv, err);
+    struct drive_policy policy = {0};
+    ret = drive_take_policy(kv, &policy, err);
+    struct block *b = ret ? NULL : drive_open(g, o, kv, err);
     if (!b) {
-        return err_prefix(err, -EINVAL, "-drive");
+        return ret ? ret : err_prefix(err, -EINVAL, "-drive");
     }
+    drive_add_policy(m, id, policy);
     machine_add_backend(m, "drive", id, b, drive_close);
     return 0;
 }
@@ -224,6 +328,7 @@ static int blockdev_add(struct machine *m, struct block_graph *g, const struct k
     if (!b) {
         return err_prefix(err, -EINVAL, "-blockdev");
     }
+    drive_add_policy(m, name, (struct drive_policy){.write = ON_ERROR_ENOSPC});
     machine_add_backend(m, "blockdev", name, b, drive_close);
     return 0;
 }
@@ -239,8 +344,8 @@ int drives_add(struct machine *m, const struct options *o, struct err *err)
     }
     struct block_graph *g = drive_thread_graph(t);
     int ret = 0;
-    for (size_t i = 0; !ret && i < o->secrets.count; i++) {
-        ret = block_add_object(g, &o->secrets.items[i], err);
+    for (size_t i = 0; !ret && i < o->objects.count; i++) {
+        ret = block_add_object(g, &o->objects.items[i], err);
     }
     for (size_t i = 0; !ret && i < o->blockdevs.count; i++) {
         ret = blockdev_add(m, g, &o->blockdevs.items[i], err);

@@ -310,6 +310,19 @@ static int take_device(struct options *o, const char *arg, struct err *err)
     return ret ? ret : device_check(o, &o->devices.items[o->devices.count - 1], err);
 }
 
+/* The same, or an object in JSON. */
+static int list_push_json(struct option_list *l, const char *arg, const char *first,
+                          const char *option, struct err *err)
+{
+    if (*arg != '{') {
+        return list_push(l, arg, first, option, err);
+    }
+    l->items = alloc_resize(l->items, l->count + 1, sizeof(*l->items));
+    l->items[l->count] = (struct keyval){0};
+    int ret = block_opts_from_json(&l->items[l->count++], arg, err);
+    return ret ? err_prefix(err, ret, "%s", option) : 0;
+}
+
 static int take_drive(struct options *o, const char *arg, struct err *err)
 {
     return list_push(&o->drives, arg, NULL, "-drive", err);
@@ -317,14 +330,7 @@ static int take_drive(struct options *o, const char *arg, struct err *err)
 
 static int take_blockdev(struct options *o, const char *arg, struct err *err)
 {
-    struct option_list *l = &o->blockdevs;
-    if (*arg != '{') {
-        return list_push(l, arg, "driver", "-blockdev", err);
-    }
-    l->items = alloc_resize(l->items, l->count + 1, sizeof(*l->items));
-    l->items[l->count] = (struct keyval){0};
-    int ret = block_opts_from_json(&l->items[l->count++], arg, err);
-    return ret ? err_prefix(err, ret, "-blockdev") : 0;
+    return list_push_json(&o->blockdevs, arg, "driver", "-blockdev", err);
 }
 
 static int take_snapshot(struct options *o, const char *arg, struct err *err)
@@ -335,12 +341,15 @@ static int take_snapshot(struct options *o, const char *arg, struct err *err)
 
 static int take_object(struct options *o, const char *arg, struct err *err)
 {
-    int ret = list_push(&o->secrets, arg, "qom-type", "-object", err);
-    const char *type = ret ? NULL : keyval_get(&o->secrets.items[o->secrets.count - 1], "qom-type");
-    return ret || (type && !strcmp(type, "secret"))
+    static const char *const types[] = {"secret", "throttle-group", "tls-creds-x509",
+                                        "tls-creds-psk", "tls-creds-anon"};
+    int ret = list_push_json(&o->objects, arg, "qom-type", "-object", err);
+    const char *type = ret ? NULL : keyval_get(&o->objects.items[o->objects.count - 1], "qom-type");
+    const char *near = near_pick(type ? type : "", types, ARRAY_LEN(types));
+    return ret || (type && !strcmp(type, near))
                ? ret
-               : err_set(err, ENOTSUP, "-object: there is only 'secret', not '%s'",
-                         type ? type : "");
+               : err_set(err, ENOTSUP, "-object: there is no type '%s'; the nearest is '%s'",
+                         type ? type : "", near);
 }
 
 static int take_chardev(struct options *o, const char *arg, struct err *err)
@@ -509,7 +518,8 @@ const struct option_row option_rows[] = {
     {"blockdev", "driver=DRIVER,node-name=NAME[,OPTION=VALUE...]", take_blockdev,
      "a node of a disk image, or '{...}' in JSON"},
     {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},
-    {"object", "secret,id=ID,file=FILE", take_object, "a password for an encrypted image"},
+    {"object", "TYPE,id=ID[,OPTION=VALUE...]", take_object,
+     "what disks refer to: secret, throttle-group, tls-creds-x509, tls-creds-psk"},
     {"device", "NAME[,OPTION=VALUE...]", take_device,
      "add a device; 'help' lists devices, 'NAME,help' its options"},
     {"chardev", "KIND,id=ID[,OPTION=VALUE...]", take_chardev,

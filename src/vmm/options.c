@@ -94,7 +94,7 @@ void options_free(struct options *o)
     option_list_free(&o->chardevs);
     option_list_free(&o->drives);
     option_list_free(&o->blockdevs);
-    option_list_free(&o->secrets);
+    option_list_free(&o->objects);
     option_list_free(&o->devices);
     free(o->serials.items);
 }

@@ -23,7 +23,7 @@ struct options {
     struct machine_config config;
     const char *accel;
     struct option_list chardevs, drives, blockdevs, devices;
-    struct option_list secrets; /* -object secret */
+    struct option_list objects; /* -object */
     bool snapshot;              /* -snapshot: nothing is written to the images */
     struct text_list serials;
     bool nodefaults, nographic, display_none;

@@ -40,7 +40,14 @@ static void run_signal(void *opaque, int fd, unsigned events)
 {
     struct run *r = opaque;
     struct signalfd_siginfo info;
-    if (read(fd, &info, sizeof(info)) == sizeof(info)) {
+    if (read(fd, &info, sizeof(info)) != sizeof(info)) {
+        return;
+    }
+    if (info.ssi_signo == SIGCONT) {
+        if (r->m->io_stopped) {
+            machine_resume(r->m);
+        }
+    } else {
         fprintf(stderr, "%s: ended by signal %u\n", r->o->program, info.ssi_signo);
         run_quit(r->m);
     }
@@ -54,6 +61,7 @@ static int run_take_signals(struct run *r, struct err *err)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCONT); /* after a disk was full: machine_pause_for_io() */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     r->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -40,7 +40,7 @@ static const struct {
     {"ripemd160", &nettle_ripemd160},
 };
 
-const char *const cipher_mode_names[] = {"ecb", "cbc", "xts", NULL};
+const char *const cipher_mode_names[] = {"ecb", "cbc", "xts", "ctr", NULL};
 const char *const iv_gen_names[] = {"", "plain", "plain64", "essiv", NULL};
 
 const struct alg_cipher *alg_cipher_find(const char *name, struct err *err)

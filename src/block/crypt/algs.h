@@ -16,7 +16,7 @@ struct alg_cipher {
     const struct nettle_cipher *nettle;
 };
 
-enum cipher_mode { MODE_ECB, MODE_CBC, MODE_XTS };
+enum cipher_mode { MODE_ECB, MODE_CBC, MODE_XTS, MODE_CTR };
 enum iv_gen { IV_NONE, IV_PLAIN, IV_PLAIN64, IV_ESSIV };
 extern const char *const cipher_mode_names[], *const iv_gen_names[]; /* by number */
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <nettle/cbc.h>
+#include <nettle/ctr.h>
 #include <nettle/xts.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,8 @@ static void set_essiv(struct sector_cipher *s, const uint8_t *key)
     s->essiv_hash->init(ctx);
     s->essiv_hash->update(ctx, s->key_bytes, key);
     s->essiv_hash->digest(ctx, s->essiv_hash->digest_size, digest);
-    s->tweak = alloc_zero(s->essiv_cipher->context_size);
-    s->essiv_cipher->set_encrypt_key(s->tweak, digest);
+    s->essiv = alloc_zero(s->essiv_cipher->context_size);
+    s->essiv_cipher->set_encrypt_key(s->essiv, digest);
     explicit_bzero(digest, sizeof(digest));
 }
 
@@ -37,7 +38,8 @@ void sector_cipher_set_key(struct sector_cipher *s, const uint8_t *key)
     if (s->mode == MODE_XTS) {
         s->tweak = alloc_zero(n->context_size);
         n->set_encrypt_key(s->tweak, key + s->alg->key_bytes);
-    } else if (s->iv == IV_ESSIV) {
+    }
+    if (s->iv == IV_ESSIV) {
         set_essiv(s, key);
     }
 }
@@ -55,8 +57,9 @@ void sector_cipher_free(struct sector_cipher *s)
     size_t n = s->alg ? s->alg->nettle->context_size : 0;
     free_key(s->enc, n);
     free_key(s->dec, n);
-    free_key(s->tweak, s->essiv_cipher ? s->essiv_cipher->context_size : n);
-    s->enc = s->dec = s->tweak = NULL;
+    free_key(s->tweak, n);
+    free_key(s->essiv, s->essiv_cipher ? s->essiv_cipher->context_size : 0);
+    s->enc = s->dec = s->tweak = s->essiv = NULL;
 }
 
 int sector_cipher_check(struct sector_cipher *s, struct err *err)
@@ -72,8 +75,8 @@ int sector_cipher_check(struct sector_cipher *s, struct err *err)
     if (s->iv != IV_ESSIV) {
         return 0;
     }
-    if (s->mode == MODE_XTS || !s->essiv_hash) {
-        return err_set(err, EINVAL, "essiv needs the mode cbc and an ivgen-hash-alg");
+    if (!s->essiv_hash) {
+        return err_set(err, EINVAL, "essiv needs an ivgen-hash-alg");
     }
     s->essiv_cipher = NULL;
     const struct alg_cipher *e = alg_cipher_luks(s->alg->luks, s->essiv_hash->digest_size);
@@ -90,7 +93,7 @@ static void make_iv(const struct sector_cipher *s, uint64_t sector, uint8_t *iv)
     memset(iv, 0, MAX_BLOCK);
     store_le64(iv, s->iv == IV_PLAIN ? (uint32_t)sector : sector);
     if (s->iv == IV_ESSIV) {
-        s->essiv_cipher->encrypt(s->tweak, s->alg->nettle->block_size, iv, iv);
+        s->essiv_cipher->encrypt(s->essiv, s->alg->nettle->block_size, iv, iv);
     }
 }
 
@@ -107,6 +110,8 @@ static void one_sector(const struct sector_cipher *s, uint64_t sector, uint8_t *
         cbc_encrypt(s->enc, n->encrypt, n->block_size, iv, SECTOR, at, at);
     } else if (s->mode == MODE_CBC) {
         cbc_decrypt(s->dec, n->decrypt, n->block_size, iv, SECTOR, at, at);
+    } else if (s->mode == MODE_CTR) {
+        ctr_crypt(s->enc, n->encrypt, n->block_size, iv, SECTOR, at, at);
     } else if (encrypt) {
         n->encrypt(s->enc, SECTOR, at, at);
     } else {

@@ -13,7 +13,7 @@ struct sector_cipher {
     const struct nettle_cipher *essiv_cipher;
     unsigned key_bytes; /* twice the cipher's for xts */
     void *enc, *dec;    /* contexts; NULL: no key */
-    void *tweak;        /* of xts or essiv */
+    void *tweak, *essiv;
 };
 
 /* Whether these go together; finds essiv's cipher. */

@@ -113,6 +113,14 @@ static int check_places(const struct cipher *c, struct err *err)
     return 0;
 }
 
+static bool is_plain(const char *text)
+{
+    while (*text >= ' ' && *text <= '~') {
+        text++;
+    }
+    return !*text;
+}
+
 static int parse_names(struct cipher *c, const uint8_t *h, struct err *err)
 {
     struct luks *l = &c->luks;
@@ -123,6 +131,10 @@ static int parse_names(struct cipher *c, const uint8_t *h, struct err *err)
     memcpy(l->hash_name, h + 72, 32);
     memcpy(l->uuid, h + 168, 40);
     s->key_bytes = load_be32(h + 108);
+    if (!is_plain(name) || !is_plain(l->mode_text) || !is_plain(l->hash_name) ||
+        !is_plain(l->uuid)) {
+        return err_set(err, EINVAL, "the LUKS header has names that are no text");
+    }
     l->hash = alg_hash_find(l->hash_name, err);
     int ret = l->hash ? parse_mode(s, l->mode_text, err) : -EINVAL;
     if (ret) {
@@ -231,7 +243,7 @@ static int plan(struct cipher *c, const struct keyval *opts, struct err *err)
     struct sector_cipher *s = &c->sectors;
     struct luks *l = &c->luks;
     const char *mode = opt(opts, "cipher-mode", "xts"), *hash = opt(opts, "hash-alg", "sha256");
-    const char *iv = opt(opts, "ivgen-alg", strcmp(mode, "ecb") ? "plain64" : ""),
+    const char *iv = opt(opts, "ivgen-alg", "plain64"),
                *iv_hash = opt(opts, "ivgen-hash-alg", strcmp(iv, "essiv") ? NULL : "sha256");
     s->alg = alg_cipher_find(opt(opts, "cipher-alg", "aes-256"), err);
     l->hash = s->alg ? alg_hash_find(hash, err) : NULL;
@@ -321,6 +333,9 @@ static int add_key(struct cipher *c, const struct luks_io *io, const struct luks
     for (int i = 0; slot < 0 && i < LUKS_SLOTS; i++) {
         slot = c->luks.slot[i].active ? -1 : i;
     }
+    if (!ch->new_secret) {
+        return err_set(err, EINVAL, "'new-secret' is required to activate a keyslot");
+    }
     if (slot < 0) {
         return err_set(err, ENOSPC, "Can't add a keyslot - all keyslots are in use");
     }
@@ -345,6 +360,9 @@ static int erase_keys(struct cipher *c, const struct luks_io *io, const struct l
         return err_set(err, EINVAL,
                        "To erase keyslot(s), either explicit keyslot index or the "
                        "password currently contained in them must be given");
+    }
+    if (ch->new_secret) {
+        return err_set(err, EINVAL, "'new-secret' must not be given when erasing keyslots");
     }
     if (ch->old_secret) {
         int found, ret = luks_try_slots(c, io, ch->old_secret, ch->old_len, &found, err);
@@ -385,9 +403,11 @@ json_t *luks_info(const struct cipher *c)
         const struct luks_slot *s = &l->slot[i];
         json_t *j = json_object();
         json_object_set_new(j, "active", json_boolean(s->active));
-        json_object_set_new(j, "key-offset", json_integer((json_int_t)s->key_sector * LUKS_SECTOR));
         if (s->active) {
             json_object_set_new(j, "iters", json_integer(s->iterations));
+        }
+        json_object_set_new(j, "key-offset", json_integer((json_int_t)s->key_sector * LUKS_SECTOR));
+        if (s->active) {
             json_object_set_new(j, "stripes", json_integer(s->stripes));
         }
         json_array_append_new(slots, j);
@@ -395,12 +415,12 @@ json_t *luks_info(const struct cipher *c)
     json_t *j = json_object();
     json_object_set_new(j, "ivgen-alg",
                         json_string(iv_gen_names[c->sectors.iv ? c->sectors.iv : IV_PLAIN64]));
-    if (c->sectors.iv == IV_ESSIV) {
-        json_object_set_new(j, "ivgen-hash-alg", json_string(c->sectors.essiv_hash->name));
-    }
     json_object_set_new(j, "hash-alg", json_string(l->hash_name));
     json_object_set_new(j, "cipher-alg", json_string(c->sectors.alg->name));
     json_object_set_new(j, "uuid", json_string(l->uuid));
+    if (c->sectors.iv == IV_ESSIV) {
+        json_object_set_new(j, "ivgen-hash-alg", json_string(c->sectors.essiv_hash->name));
+    }
     json_object_set_new(j, "cipher-mode", json_string(cipher_mode_names[c->sectors.mode]));
     json_object_set_new(j, "slots", slots);
     json_object_set_new(j, "payload-offset", json_integer((json_int_t)luks_payload(c)));

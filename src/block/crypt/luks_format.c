@@ -104,7 +104,7 @@ static int crypt_piece(const struct luks_image *l, uint64_t off, void *buf, size
                        bool encrypt)
 {
     struct crypt_job j = {l->cipher, off, buf, len, encrypt};
-    return len >= OFFLOAD_FROM ? co_offload(crypt_work, &j) : crypt_work(&j);
+    return len >= OFFLOAD_FROM ? co_compute(crypt_work, &j) : crypt_work(&j);
 }
 
 static int luks_preadv(struct block *b, uint64_t off, const struct iovs *q)
@@ -220,7 +220,7 @@ static int luks_amend(struct block *b, const struct keyval *opts, bool force,
     ch.keyslot = slot ? (int)n : -1;
     const char *time = keyval_get(opts, "iter-time");
     ret = !ret && time ? value_u64("iter-time", time, 1000000, &ch.iter_time_ms, err) : ret;
-    if (!ret && ch.activate) {
+    if (!ret && (ch.activate || keyval_get(opts, "new-secret"))) {
         ret = luks_secret(b->graph, opts, "new-secret", &new_secret, &ch.new_len, err);
     }
     if (!ret && keyval_get(opts, "old-secret")) {

@@ -96,13 +96,13 @@ static void derive(const struct cipher *c, const uint8_t *secret, size_t len, co
                    uint32_t iterations, uint8_t *out, size_t out_len)
 {
     struct derive d = {c->luks.hash, secret, salt, len, out_len, iterations, 0, out};
-    co_offload(derive_work, &d);
+    co_compute(derive_work, &d);
 }
 
 static uint32_t iterations_for(const struct cipher *c, size_t out_len, uint64_t ms)
 {
     struct derive d = {.hash = c->luks.hash, .out_len = out_len};
-    co_offload(derive_work, &d);
+    co_compute(derive_work, &d);
     unsigned __int128 n = (unsigned __int128)d.speed * ms / 1000;
     return n < MIN_ITERATIONS        ? MIN_ITERATIONS
            : n > LUKS_MAX_ITERATIONS ? LUKS_MAX_ITERATIONS
@@ -112,7 +112,7 @@ static uint32_t iterations_for(const struct cipher *c, size_t out_len, uint64_t 
 static void slot_cipher(const struct cipher *c, const uint8_t *key, struct sector_cipher *s)
 {
     *s = c->sectors;
-    s->enc = s->dec = s->tweak = NULL;
+    s->enc = s->dec = s->tweak = s->essiv = NULL;
     sector_cipher_set_key(s, key);
 }
 

@@ -87,6 +87,11 @@ static int log_open(struct block *b, const struct keyval *opts, struct err *err)
 {
     struct log *l = b->state;
     l->sector = BLOCK_SECTOR;
+    /* Also so that an image cannot name a file to be overwritten, as its backing file's log. */
+    if (!(b->flags & BLOCK_RDWR)) {
+        return err_set(err, EACCES, "blklogwrites is for nodes that are written: '%s' is read-only",
+                       b->filename);
+    }
     int ret = block_opt_size(opts, "log-sector-size", &l->sector, err);
     if (ret || l->sector < 512 || l->sector > 65536 || l->sector & (l->sector - 1)) {
         return ret ? ret : err_set(err, EINVAL, "log-sector-size is a power of two from 512");

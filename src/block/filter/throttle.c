@@ -167,6 +167,7 @@ static struct throttle_group *group_find(struct block_graph *g, const char *id, 
     group->then_ns = clock_now_ns();
     int ret = take_limits(group, opts, "x-", err);
     ret = ret ? ret : take_limits(group, opts, "limits.", err);
+    ret = ret ? ret : take_limits(group, opts, "", err); /* as the machine's -drive names them */
     if (ret) {
         free(group);
         return NULL;

@@ -20,10 +20,14 @@
 #include "block/opts.h"
 #include "loop/clock.h"
 
-enum { SLOTS = 16, MAX_READ = 32 << 20, MAX_RANGE = 1 << 30, LOST = -ESHUTDOWN };
+/* LOST is no error that a server can send. */
+enum { SLOTS = 16, MAX_READ = 32 << 20, MAX_RANGE = 1 << 30, TURN = 64, LOST = -ESTALE };
 
 struct slot {
-    struct co *co; /* who waits; NULL: free */
+    struct co *co; /* whose it is; NULL: free */
+    bool waiting;  /* in co_wait(), for done; not for its turn to send */
+    bool done;     /* answered, or never will be: the server may say so before it is asked */
+    bool disorder; /* of a read: pieces do not come one behind the other */
     uint64_t cookie;
     const struct iovs *q;        /* a read's memory */
     uint64_t off, got;           /* of a read: bytes that came */
@@ -51,21 +55,39 @@ struct nbd {
 static struct slot *slot_find(struct nbd *n, uint64_t cookie)
 {
     struct slot *s = &n->slots[cookie % SLOTS];
-    return s->co && s->cookie == cookie ? s : NULL;
+    return s->co && !s->done && s->cookie == cookie ? s : NULL;
 }
 
 static void slot_done(struct slot *s)
 {
-    co_wake(s->co);
+    s->done = true;
+    if (s->waiting) {
+        co_wake(s->co);
+    }
 }
 
-static int take_data(struct nbd *n, struct slot *s, uint64_t off, uint64_t len)
+/* Bytes of a read are going to come. Pieces that overlap leave gaps that the count does not show:
+ * then what has not come is zero, not what was in this memory. */
+static int slot_room(struct slot *s, uint64_t off, uint64_t len)
 {
     if (!s->q || off < s->off || off - s->off > s->q->len || len > s->q->len - (off - s->off)) {
         return -EPROTO;
     }
-    struct iovs part = iovs_part(s->q, off - s->off, len);
+    if (!s->disorder && off - s->off != s->got) {
+        iovs_zero(s->q, s->got, s->q->len - s->got);
+        s->disorder = true;
+    }
     s->got += len;
+    return s->got > s->q->len ? -EPROTO : 0;
+}
+
+static int take_data(struct nbd *n, struct slot *s, uint64_t off, uint64_t len)
+{
+    int ret = slot_room(s, off, len);
+    if (ret) {
+        return ret;
+    }
+    struct iovs part = iovs_part(s->q, off - s->off, len);
     return channel_readv(&n->ch, &part);
 }
 
@@ -101,12 +123,11 @@ static int take_hole(struct nbd *n, struct slot *s, uint32_t len)
         return ret;
     }
     uint64_t off = load_be64(d), bytes = load_be32(d + 8);
-    if (!s->q || off < s->off || off - s->off > s->q->len || bytes > s->q->len - (off - s->off)) {
-        return -EPROTO;
+    ret = bytes ? slot_room(s, off, bytes) : -EPROTO;
+    if (!ret) {
+        iovs_zero(s->q, off - s->off, bytes);
     }
-    iovs_zero(s->q, off - s->off, bytes);
-    s->got += bytes;
-    return 0;
+    return ret;
 }
 
 static int take_status(struct nbd *n, struct slot *s, uint32_t len)
@@ -177,8 +198,11 @@ static void receiver(void *opaque)
 {
     struct nbd *n = opaque;
     int ret = 0;
-    while (!ret) {
+    for (unsigned turn = 1; !ret; turn++) {
         uint8_t magic[4];
+        if (turn % TURN == 0) {
+            co_yield (); /* a server that never stops talking is not all there is */
+        }
         ret = channel_read(&n->ch, magic, 4);
         if (!ret) {
             uint32_t m = load_be32(magic);
@@ -190,7 +214,7 @@ static void receiver(void *opaque)
     n->connected = false;
     channel_shut(&n->ch);
     for (unsigned i = 0; i < SLOTS; i++) {
-        if (n->slots[i].co) {
+        if (n->slots[i].co && !n->slots[i].done) {
             n->slots[i].ret = ret == -EPROTO ? -EPROTO : LOST;
             slot_done(&n->slots[i]);
         }
@@ -251,6 +275,14 @@ static void start_receiver(struct nbd *n)
     co_start(block_graph_loop(n->b->graph), receiver, n);
 }
 
+/* Requests are cut to what the first connection allowed. */
+static bool same_export(const struct nbd *n, const struct nbd_export_info *info)
+{
+    uint32_t align = n->b->align;
+    return info->size == n->info.size && info->min_block <= align &&
+           (!info->max_block || info->max_block >= align);
+}
+
 static int reconnect(struct nbd *n)
 {
     struct err err;
@@ -259,9 +291,11 @@ static int reconnect(struct nbd *n)
     int ret = n->closing ? LOST : 0;
     if (!ret && !n->connected) {
         wait_for_receiver(n);
+        co_lock(&n->send); /* somebody may still be about to find out */
         channel_close(&n->ch);
+        co_unlock(&n->send);
         ret = connect_until(n, n->retry_ns, &info, &err);
-        if (!ret && info.size != n->info.size) {
+        if (!ret && !same_export(n, &info)) {
             channel_close(&n->ch);
             ret = -EIO;
         }
@@ -313,16 +347,17 @@ static int call_once(struct nbd *n, const struct call *c)
     store_be64(head + 16, c->off);
     store_be32(head + 24, c->len);
     co_lock(&n->send);
-    int ret = n->connected ? channel_writev(&n->ch, head, sizeof(head), c->out) : LOST;
+    int ret = n->connected && !s->done ? channel_writev(&n->ch, head, sizeof(head), c->out) : LOST;
     co_unlock(&n->send);
-    if (ret && n->receiving) {
+    if (ret && !s->done && n->receiving) {
         channel_shut(&n->ch); /* the receiver ends and tells everybody, us too */
         ret = 0;
     }
-    if (!ret) {
+    if (!ret && !s->done) {
+        s->waiting = true;
         co_wait();
-        ret = s->ret;
     }
+    ret = s->done ? s->ret : ret;
     s->co = NULL;
     co_queue_next(&n->slot_free);
     return ret;

@@ -11,7 +11,7 @@
 #include "block/nbd/proto.h"
 #include "block/nbd/tls.h"
 
-enum { MAX_REPLY = 64 << 10, MAX_REPLIES = 100000 };
+enum { MAX_REPLY = 64 << 10, MAX_LISTED = 4096, MAX_CONTEXTS = 1024 };
 
 struct reply {
     uint32_t type, len;
@@ -41,7 +41,7 @@ static int read_reply(struct channel *ch, uint32_t opt, struct reply *r, const s
 {
     uint8_t head[20];
     int ret = channel_read(ch, head, sizeof(head));
-    r->data = NULL;
+    *r = (struct reply){0};
     if (ret) {
         return gone(ret, ask, err);
     }
@@ -52,7 +52,12 @@ static int read_reply(struct channel *ch, uint32_t opt, struct reply *r, const s
     }
     r->data = alloc_zero(r->len + 1);
     ret = channel_read(ch, r->data, r->len);
-    return ret ? gone(ret, ask, err) : 0;
+    if (ret) {
+        free(r->data);
+        r->data = NULL;
+        return gone(ret, ask, err);
+    }
+    return 0;
 }
 
 static const char *refusal(uint32_t type)
@@ -96,7 +101,10 @@ static int start_tls(struct channel *ch, const struct nbd_ask *ask, struct err *
 static int set_meta(struct channel *ch, const struct nbd_ask *ask, struct nbd_export_info *info,
                     struct err *err)
 {
-    AUTO_FREE char *bitmap = ask->bitmap ? alloc_printf(NBD_META_BITMAP "%s", ask->bitmap) : NULL;
+    AUTO_FREE char *bitmap = !ask->bitmap ? NULL
+                             : strchr(ask->bitmap, ':')
+                                 ? alloc_text(ask->bitmap)
+                                 : alloc_printf(NBD_META_BITMAP "%s", ask->bitmap);
     const char *query = bitmap ? bitmap : NBD_META_ALLOCATION;
     uint32_t n = (uint32_t)strlen(ask->export_name), m = (uint32_t)strlen(query);
     AUTO_FREE uint8_t *data = alloc_zero(12 + n + m);
@@ -134,6 +142,7 @@ static int take_info(const struct reply *r, struct nbd_export_info *info)
         info->flags = load_be16(r->data + 10);
     } else if (kind == NBD_INFO_BLOCK_SIZE && r->len == 14) {
         info->min_block = load_be32(r->data + 2);
+        info->opt_block = load_be32(r->data + 6);
         info->max_block = load_be32(r->data + 10);
     } else if (kind == NBD_INFO_EXPORT || kind == NBD_INFO_BLOCK_SIZE) {
         return -EPROTO;
@@ -158,16 +167,15 @@ static int go(struct channel *ch, uint32_t opt, const struct nbd_ask *ask,
     for (unsigned i = 0; i < 64; i++) {
         struct reply r;
         ret = read_reply(ch, opt, &r, ask, err);
-        ret = !ret && r.type == NBD_REP_INFO ? take_info(&r, info) : ret;
         AUTO_FREE uint8_t *text = r.data;
-        if (ret == -EPROTO || r.type == NBD_REP_INFO) {
-            if (ret) {
+        if (ret || r.type == NBD_REP_ACK) {
+            return ret ? ret : 1;
+        }
+        if (r.type == NBD_REP_INFO) {
+            if (take_info(&r, info)) {
                 return err_set(err, EPROTO, "the NBD server '%s' answers nonsense", ask->where);
             }
             continue;
-        }
-        if (ret || r.type == NBD_REP_ACK) {
-            return ret ? ret : 1;
         }
         if (r.type == NBD_REP_ERR_UNSUP) {
             return 0;
@@ -205,9 +213,12 @@ static int hello_old(struct channel *ch, const struct nbd_ask *ask, struct nbd_e
     if (!ret && ask->tls_creds) {
         return err_set(err, EPROTO, "the NBD server '%s' has no TLS", ask->where);
     }
+    if (ret) {
+        return gone(ret, ask, err);
+    }
     info->size = load_be64(rest);
     info->flags = load_be16(rest + 10);
-    return ret ? gone(ret, ask, err) : 0;
+    return 0;
 }
 
 /* 1: go on with options; 0: an old server, all is said. */
@@ -240,8 +251,8 @@ static int hello(struct channel *ch, const struct nbd_ask *ask, struct nbd_expor
 static int check_info(const struct nbd_ask *ask, const struct nbd_export_info *info,
                       struct err *err)
 {
-    uint32_t min = info->min_block;
-    if (info->size > BLOCK_MAX_SIZE || min & (min - 1) || min > 65536 ||
+    uint32_t min = info->min_block ? info->min_block : 1;
+    if (info->size > BLOCK_MAX_SIZE || min & (min - 1) || min > 65536 || info->size % min ||
         (info->max_block && info->max_block < min)) {
         return err_set(err, EPROTO, "the NBD server '%s' gives impossible sizes", ask->where);
     }
@@ -275,32 +286,93 @@ int nbd_negotiate(struct channel *ch, const struct nbd_ask *ask, struct nbd_expo
 
 /* ---- Lists ---- */
 
-int nbd_list_exports(struct channel *ch, const struct nbd_ask *ask,
-                     void (*fn)(void *, const char *, const char *, const struct nbd_export_info *),
-                     void *opaque, struct err *err)
+void nbd_listed_free(struct nbd_listed *list, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned k = 0; k < list[i].context_count; k++) {
+            free(list[i].contexts[k]);
+        }
+        free(list[i].contexts);
+        free(list[i].name);
+        free(list[i].description);
+    }
+    free(list);
+}
+
+static int list_names(struct channel *ch, const struct nbd_ask *ask, struct nbd_listed **list,
+                      unsigned *count, struct err *err)
+{
+    int ret = send_option(ch, NBD_OPT_LIST, NULL, 0);
+    ret = ret ? gone(ret, ask, err) : 0;
+    for (unsigned i = 0; !ret && i < MAX_LISTED; i++) {
+        struct reply r;
+        ret = read_reply(ch, NBD_OPT_LIST, &r, ask, err);
+        AUTO_FREE uint8_t *data = r.data;
+        if (ret || r.type == NBD_REP_ACK) {
+            return ret;
+        }
+        uint32_t n = r.len >= 4 ? load_be32(data) : UINT32_MAX;
+        if (r.type != NBD_REP_SERVER || n > r.len - 4 || n > NBD_MAX_NAME) {
+            return err_set(err, EPROTO, "the NBD server '%s' does not list exports: %s", ask->where,
+                           refusal(r.type));
+        }
+        *list = alloc_resize(*list, *count + 1, sizeof(**list));
+        struct nbd_listed *l = &(*list)[(*count)++];
+        *l = (struct nbd_listed){.name = alloc_printf("%.*s", (int)n, (char *)data + 4),
+                                 .description = alloc_text((char *)data + 4 + n)};
+    }
+    return ret ? ret : err_set(err, EPROTO, "the NBD server '%s' has too many exports", ask->where);
+}
+
+/* A server that does not answer this has none. */
+static int list_contexts(struct channel *ch, const struct nbd_ask *ask, struct nbd_listed *l,
+                         struct err *err)
+{
+    uint32_t n = (uint32_t)strlen(l->name);
+    AUTO_FREE uint8_t *data = alloc_zero(8 + n);
+    store_be32(data, n);
+    memcpy(data + 4, l->name, n);
+    int ret = send_option(ch, NBD_OPT_LIST_META, data, 8 + n);
+    ret = ret ? gone(ret, ask, err) : 0;
+    for (unsigned i = 0; !ret && i < MAX_CONTEXTS; i++) {
+        struct reply r;
+        ret = read_reply(ch, NBD_OPT_LIST_META, &r, ask, err);
+        AUTO_FREE uint8_t *text = r.data;
+        if (ret || r.type != NBD_REP_META || r.len < 4) {
+            return ret;
+        }
+        l->contexts = alloc_resize(l->contexts, l->context_count + 1, sizeof(*l->contexts));
+        l->contexts[l->context_count++] = alloc_text((char *)text + 4);
+    }
+    return ret;
+}
+
+static int list_details(struct channel *ch, const struct nbd_ask *ask, struct nbd_listed *list,
+                        unsigned count, struct err *err)
+{
+    int structured = ask_simple(ch, NBD_OPT_STRUCTURED, ask, err), ret = 0;
+    for (unsigned i = 0; structured >= 0 && !ret && i < count; i++) {
+        struct nbd_ask one = *ask;
+        one.export_name = list[i].name;
+        ret = go(ch, NBD_OPT_INFO, &one, &list[i].info, err);
+        list[i].has_info = ret > 0;
+        ret = ret < 0 ? ret : structured ? list_contexts(ch, ask, &list[i], err) : 0;
+    }
+    return structured < 0 ? structured : ret;
+}
+
+int nbd_list_exports(struct channel *ch, const struct nbd_ask *ask, struct nbd_listed **list,
+                     unsigned *count, struct err *err)
 {
     bool no_zeroes;
     struct nbd_export_info info = {0};
+    *list = NULL;
+    *count = 0;
     int ret = hello(ch, ask, &info, &no_zeroes, err);
     if (ret <= 0) {
         return ret ? ret : err_set(err, EPROTO, "'%s' is too old to list exports", ask->where);
     }
     ret = ask->tls_creds ? start_tls(ch, ask, err) : 0;
-    ret = ret ? ret : send_option(ch, NBD_OPT_LIST, NULL, 0);
-    for (unsigned i = 0; !ret && i < MAX_REPLIES; i++) {
-        struct reply r;
-        ret = read_reply(ch, NBD_OPT_LIST, &r, ask, err);
-        AUTO_FREE uint8_t *data = r.data;
-        if (ret || r.type == NBD_REP_ACK) {
-            break;
-        }
-        uint32_t n = r.len >= 4 ? load_be32(data) : UINT32_MAX;
-        if (r.type != NBD_REP_SERVER || n > r.len - 4) {
-            return err_set(err, EPROTO, "the NBD server '%s' does not list exports: %s", ask->where,
-                           refusal(r.type));
-        }
-        AUTO_FREE char *name = alloc_printf("%.*s", (int)n, (char *)data + 4);
-        fn(opaque, name, (char *)data + 4 + n, NULL);
-    }
-    return ret;
+    ret = ret ? ret : list_names(ch, ask, list, count, err);
+    return ret ? ret : list_details(ch, ask, *list, *count, err);
 }

@@ -83,7 +83,7 @@ int nbd_server_export(struct nbd_server *s, struct block *b, const struct nbd_ex
     bool writable = o->writable && !block_readonly(b);
     e->flags = NBD_HAS_FLAGS | NBD_SEND_FLUSH | NBD_SEND_FUA | NBD_SEND_DF | NBD_SEND_CACHE;
     e->flags |= writable ? NBD_SEND_TRIM | NBD_SEND_ZEROES | NBD_SEND_FAST_ZERO : NBD_READ_ONLY;
-    e->flags |= o->multi_conn || !writable ? NBD_MULTI_CONN : 0;
+    e->flags |= o->multi_conn ? NBD_MULTI_CONN : 0;
     export_add_context(e, CONTEXT_ALLOCATION, alloc_text(NBD_META_ALLOCATION));
     if (o->allocation_depth) {
         export_add_context(e, CONTEXT_DEPTH, alloc_text(NBD_META_DEPTH));

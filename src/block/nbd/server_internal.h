@@ -33,8 +33,9 @@ struct nbd_server_client {
     struct channel ch;
     struct nbd_export *export; /* chosen */
     bool structured, no_zeroes, tls;
-    uint32_t selected; /* contexts, bit by bit */
-    uint64_t since_ns; /* of the handshake; 0: it is over */
+    uint32_t selected;              /* contexts, bit by bit */
+    struct nbd_export *selected_of; /* whose; another export has others */
+    uint64_t since_ns;              /* of the handshake; 0: it is over */
     struct co_lock send;
     unsigned flying;
     uint64_t memory;

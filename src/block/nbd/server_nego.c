@@ -117,6 +117,12 @@ static int send_infos(struct nbd_server_client *c, const struct option *o, struc
     return ret ? ret : reply(c, o, NBD_REP_INFO, d, 12);
 }
 
+static void choose(struct nbd_server_client *c, struct nbd_export *e)
+{
+    c->export = e;
+    c->selected = c->selected_of == e ? c->selected : 0;
+}
+
 static int answer_go(struct nbd_server_client *c, const struct option *o)
 {
     uint32_t at = 0;
@@ -132,7 +138,7 @@ static int answer_go(struct nbd_server_client *c, const struct option *o)
     int ret = send_infos(c, o, e, o->data + at + 2, count);
     ret = ret ? ret : reply(c, o, NBD_REP_ACK, NULL, 0);
     if (!ret && o->opt == NBD_OPT_GO) {
-        c->export = e;
+        choose(c, e);
     }
     return ret;
 }
@@ -149,7 +155,7 @@ static int answer_export_name(struct nbd_server_client *c, const struct option *
     }
     store_be64(d, block_size(e->b));
     store_be16(d + 8, export_flags(c, e));
-    c->export = e;
+    choose(c, e);
     return channel_write(&c->ch, d, c->no_zeroes ? 10 : 134);
 }
 
@@ -203,6 +209,7 @@ static int answer_meta(struct nbd_server_client *c, const struct option *o)
         strbuf_free(&sb);
     }
     c->selected = list ? c->selected : found;
+    c->selected_of = list ? c->selected_of : e;
     return ret ? ret : reply(c, o, NBD_REP_ACK, NULL, 0);
 }
 

@@ -10,7 +10,11 @@
 #include "block/nbd/proto.h"
 #include "block/nbd/server_internal.h"
 
-enum { MAX_EXTENTS = 1024 };
+enum {
+    MAX_EXTENTS = 1024,
+    MAX_LOOKS = 65536, /* of one status: the client asks again for the rest */
+    TURN = 64,         /* requests after which others have a turn */
+};
 
 struct req {
     struct nbd_server_client *c;
@@ -134,7 +138,7 @@ static int bitmap_state(struct block *b, const char *name, uint64_t off, uint64_
     while (m && strcmp(m->name, name)) {
         m = m->next;
     }
-    if (!m || !m->bits) {
+    if (!m || !m->bits || off >= m->size || len > m->size - off) {
         return -EIO;
     }
     uint64_t i = off / m->granularity, end = (off + len - 1) / m->granularity + 1;
@@ -171,7 +175,8 @@ static int status_one(struct req *r, unsigned k, bool last)
     unsigned max = r->flags & NBD_REQ_ONE ? 1 : MAX_EXTENTS, n = 0;
     AUTO_FREE uint8_t *d = alloc_zero(8 * (size_t)MAX_EXTENTS);
     uint32_t prev = 0;
-    for (uint64_t done = 0; done < r->len;) {
+    unsigned looks = 0;
+    for (uint64_t done = 0; done < r->len && looks < MAX_LOOKS; looks++) {
         uint32_t state;
         uint64_t holds;
         int ret = status_at(r, x, r->off + done, r->len - done, &state, &holds);
@@ -327,7 +332,10 @@ static int take_req(struct nbd_server_client *c)
 
 void nbd_server_transmit(struct nbd_server_client *c)
 {
-    while (!take_req(c)) {
+    for (unsigned turn = 1; !take_req(c); turn++) {
+        if (turn % TURN == 0) {
+            co_yield (); /* one who never stops asking is not the only one */
+        }
     }
     channel_shut(&c->ch);
     while (c->flying) {

@@ -14,7 +14,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "block/driver.h"
-#include "loop/co.h"
+#include "block/pages.h"
 
 enum {
     HEADER = 64,
@@ -27,21 +27,12 @@ enum {
     MAX_TABLE = 16, /* clusters */
     MAX_TABLE_BYTES = 16 << 20,
     MAX_NAME = 1023,
-    KEPT = 8,
-};
-
-struct table {
-    uint64_t at; /* 0: none */
-    uint64_t used;
-    uint64_t *entries;
 };
 
 struct qed {
     uint32_t cluster, entries; /* of a table */
-    uint64_t l1_off, clock;
-    uint64_t *l1;
-    struct table kept[KEPT];
-    struct co_lock lock;
+    uint64_t l1_off;
+    struct pages pages; /* of the tables */
 };
 
 static int qed_probe(const uint8_t *head, size_t n, const char *name)
@@ -89,23 +80,14 @@ static int qed_check_header(struct block *b, const uint8_t *h, struct err *err)
     }
     q->entries = table * q->cluster / 8;
     uint64_t most = (uint64_t)q->entries * q->entries;
-    if (b->size % 512 || b->size / q->cluster > most || b->size > BLOCK_MAX_SIZE) {
+    if (b->size % 512 || b->size > BLOCK_MAX_SIZE ||
+        (b->size + q->cluster - 1) / q->cluster > most) {
         return bad(b, err, "impossible size of the disk");
     }
     if (q->l1_off % q->cluster || !q->l1_off || q->l1_off >= block_size(b->file)) {
         return bad(b, err, "the L1 table is at an impossible place");
     }
     return 0;
-}
-
-static int read_table(struct block *b, uint64_t at, uint64_t *entries)
-{
-    struct qed *q = b->state;
-    int ret = block_pread(b->file, at, entries, 8 * (size_t)q->entries);
-    for (uint32_t i = 0; !ret && i < q->entries; i++) {
-        entries[i] = le64toh(entries[i]);
-    }
-    return ret;
 }
 
 static int qed_open(struct block *b, const struct keyval *opts, struct err *err)
@@ -128,90 +110,61 @@ static int qed_open(struct block *b, const struct keyval *opts, struct err *err)
     if (ret) {
         return ret;
     }
-    q->l1 = calloc(q->entries, 8);
-    ret = q->l1 ? read_table(b, q->l1_off, q->l1) : -ENOMEM;
-    if (ret) {
-        free(q->l1);
-        return err_set(err, -ret, "cannot read the L1 table of '%s': %s", b->filename,
-                       strerror(-ret));
-    }
+    q->pages.file = b->file;
     b->granule = q->cluster;
     return 0;
 }
 
 static int qed_close(struct block *b)
 {
-    struct qed *q = b->state;
-    for (unsigned i = 0; i < KEPT; i++) {
-        free(q->kept[i].entries);
-    }
-    free(q->l1);
+    pages_free(&((struct qed *)b->state)->pages);
     return 0;
 }
 
-static struct table *table_for(struct qed *q, uint64_t at)
+/* The entry of one cluster: 0 not allocated, 1 zero. *run: clusters from it that are not allocated
+ * as their table is not. */
+static int look_up(struct qed *q, uint64_t cluster, uint64_t *entry, uint64_t *run)
 {
-    struct table *oldest = &q->kept[0];
-    for (unsigned i = 0; i < KEPT; i++) {
-        struct table *t = &q->kept[i];
-        if (t->at == at) {
-            return t;
-        }
-        oldest = t->used < oldest->used ? t : oldest;
-    }
-    return oldest;
-}
-
-/* The entry of one cluster; 0 not allocated, 1 zero. */
-static int look_up(struct block *b, uint64_t cluster, uint64_t *entry)
-{
-    struct qed *q = b->state;
-    uint64_t at = q->l1[cluster / q->entries];
-    if (!at) {
-        *entry = 0;
-        return 0;
+    uint64_t at, i = cluster % q->entries;
+    int ret = pages_le64(&q->pages, q->l1_off + 8 * (cluster / q->entries), &at);
+    *entry = 0;
+    *run = 1;
+    if (ret || !at) {
+        *run = q->entries - i;
+        return ret;
     }
     if (at % q->cluster || at > BLOCK_MAX_SIZE - MAX_TABLE_BYTES) {
         return -EIO;
     }
-    co_lock(&q->lock);
-    struct table *t = table_for(q, at);
-    int ret = 0;
-    if (t->at != at) {
-        t->at = 0;
-        t->entries = t->entries ? t->entries : calloc(q->entries, 8);
-        ret = t->entries ? read_table(b, at, t->entries) : -ENOMEM;
-        t->at = ret ? 0 : at;
-    }
-    if (!ret) {
-        t->used = ++q->clock;
-        *entry = t->entries[cluster % q->entries];
-        bool place = *entry > 1;
-        ret = place && (*entry % q->cluster || *entry > BLOCK_MAX_SIZE - q->cluster) ? -EIO : 0;
-    }
-    co_unlock(&q->lock);
-    return ret;
+    ret = pages_le64(&q->pages, at + 8 * i, entry);
+    bool place = !ret && *entry > 1;
+    return place && (*entry % q->cluster || *entry > BLOCK_MAX_SIZE - q->cluster) ? -EIO : ret;
 }
 
 static int qed_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e)
 {
     struct qed *q = b->state;
-    uint64_t first, skip = off % q->cluster, n = q->cluster - skip, i = off / q->cluster;
-    int ret = look_up(b, i, &first);
-    for (uint64_t entry; !ret && n < len; n += q->cluster) {
-        ret = look_up(b, ++i, &entry);
-        uint64_t want = first > 1 ? first + (n + skip) : first;
-        if (ret || entry != want) {
-            break;
-        }
+    uint64_t first, entry, run, skip = off % q->cluster, i = off / q->cluster;
+    int ret = look_up(q, i, &first, &run);
+    if (ret) {
+        return ret;
     }
+    uint64_t clusters = run, most = (skip + len + q->cluster - 1) / q->cluster;
+    for (unsigned steps = 0; clusters < most && steps < EXTENT_STEPS; steps++) {
+        ret = look_up(q, i + clusters, &entry, &run);
+        if (ret || entry != (first > 1 ? first + clusters * q->cluster : first)) {
+            break; /* an error is told to who looks there */
+        }
+        clusters += run;
+    }
+    uint64_t n = clusters < most ? clusters * q->cluster - skip : len;
     e->len = n < len ? n : len;
     e->host = b->file;
     e->host_off = first + skip;
     e->flags = first > 1 ? EXTENT_DATA | EXTENT_ALLOCATED | EXTENT_OFFSET
                : first   ? EXTENT_ZERO | EXTENT_ALLOCATED
                          : 0;
-    return ret;
+    return 0;
 }
 
 static int qed_info(struct block *b, struct block_info *info, struct err *err)

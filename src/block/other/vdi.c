@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "block/driver.h"
 #include "block/other/other.h"
+#include "block/pages.h"
 #include "loop/co.h"
 
 enum {
@@ -42,6 +43,8 @@ enum {
     TYPE_STATIC = 2,
     BLOCK_BYTES = 1 << 20,
     MAX_BLOCKS = 0x3fffffff / 4, /* a map of 1 GiB: 256 TiB of disk */
+    MAP_PIECE = 64 << 10,        /* bytes of the map that check looks at at a time */
+    MAX_SAID = 1000,             /* findings told one by one */
 };
 #define SIGNATURE 0xbeda107fu
 #define VERSION 0x00010001u
@@ -51,7 +54,7 @@ enum {
 
 struct vdi {
     uint8_t header[HEADER];
-    uint32_t *map; /* host byte order */
+    struct pages pages; /* of the map */
     uint32_t blocks, allocated;
     uint64_t map_off, data_off;
     struct co_lock lock; /* while a block is added */
@@ -117,22 +120,14 @@ static int vdi_open(struct block *b, const struct keyval *opts, struct err *err)
     if (v->map_off + bytes > round_up(block_size(b->file), 512)) {
         return bad(b, err, "the map lies behind the end of the file");
     }
-    v->map = calloc(v->blocks ? v->blocks : 1, 4);
-    ret = v->map ? bytes ? block_pread(b->file, v->map_off, v->map, bytes) : 0 : -ENOMEM;
-    if (ret) {
-        free(v->map);
-        return err_set(err, -ret, "cannot read the map of '%s': %s", b->filename, strerror(-ret));
-    }
-    for (uint32_t i = 0; i < v->blocks; i++) {
-        v->map[i] = le32toh(v->map[i]);
-    }
+    v->pages.file = b->file;
     b->granule = BLOCK_BYTES;
     return 0;
 }
 
 static int vdi_close(struct block *b)
 {
-    free(((struct vdi *)b->state)->map);
+    pages_free(&((struct vdi *)b->state)->pages);
     return 0;
 }
 
@@ -141,20 +136,29 @@ static bool is_data(const struct vdi *v, uint32_t entry)
     return entry < v->blocks;
 }
 
+static int map_get(struct vdi *v, uint64_t i, uint32_t *entry)
+{
+    return pages_le32(&v->pages, v->map_off + 4 * i, entry);
+}
+
 static int vdi_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e)
 {
     struct vdi *v = b->state;
     uint64_t i = off / BLOCK_BYTES, skip = off % BLOCK_BYTES, n = BLOCK_BYTES - skip;
-    uint32_t first = v->map[i];
+    uint32_t first, prev, next;
+    int ret = map_get(v, i, &first);
     bool data = is_data(v, first);
-    if (!data && first != UNALLOCATED && first != ZERO) {
-        return -EIO;
+    if (ret || (!data && first != UNALLOCATED && first != ZERO)) {
+        return ret ? ret : -EIO;
     }
-    while (n < len && i + 1 < v->blocks) {
-        uint32_t next = v->map[++i];
-        if (data ? next != v->map[i - 1] + 1 : next != UNALLOCATED && next != ZERO) {
-            break;
+    prev = first;
+    for (unsigned steps = 0; n < len && i + 1 < v->blocks && steps < EXTENT_STEPS; steps++) {
+        ret = map_get(v, ++i, &next);
+        if (ret ||
+            (data ? next != prev + 1 || !is_data(v, next) : next != UNALLOCATED && next != ZERO)) {
+            break; /* an error is told to who looks there */
         }
+        prev = next;
         n += BLOCK_BYTES;
     }
     e->len = n < len ? n : len;
@@ -167,12 +171,12 @@ static int vdi_extent(struct block *b, uint64_t off, uint64_t len, struct block_
 
 /* ---- Writing ---- */
 
-static int write_entry(struct block *b, uint32_t i)
+static int write_entry(struct block *b, uint32_t i, uint32_t val)
 {
     struct vdi *v = b->state;
     uint8_t entry[4];
-    store_le32(entry, v->map[i]);
-    return block_pwrite(b->file, v->map_off + 4 * (uint64_t)i, entry, 4, 0);
+    store_le32(entry, val);
+    return pages_write(&v->pages, v->map_off + 4 * (uint64_t)i, entry, 4);
 }
 
 static int add_block(struct block *b, uint32_t i, uint64_t skip, const struct iovs *q)
@@ -194,8 +198,7 @@ static int add_block(struct block *b, uint32_t i, uint64_t skip, const struct io
     store_le32(v->header + ALLOCATED_AT, v->allocated + 1);
     ret = block_pwrite(b->file, 0, v->header, HEADER, 0);
     if (!ret) {
-        v->map[i] = v->allocated++;
-        ret = write_entry(b, i);
+        ret = write_entry(b, i, v->allocated++);
     }
     return ret;
 }
@@ -203,16 +206,20 @@ static int add_block(struct block *b, uint32_t i, uint64_t skip, const struct io
 static int write_block(struct block *b, uint32_t i, uint64_t skip, const struct iovs *q)
 {
     struct vdi *v = b->state;
-    if (!is_data(v, v->map[i])) {
+    uint32_t entry;
+    int ret = map_get(v, i, &entry);
+    if (!ret && !is_data(v, entry)) {
         co_lock(&v->lock);
-        bool still = !is_data(v, v->map[i]);
-        int ret = still ? add_block(b, i, skip, q) : 0;
+        ret = map_get(v, i, &entry);
+        bool still = !ret && !is_data(v, entry);
+        ret = still ? add_block(b, i, skip, q) : ret;
         co_unlock(&v->lock);
         if (still) {
             return ret;
         }
     }
-    return block_pwritev(b->file, v->data_off + (uint64_t)v->map[i] * BLOCK_BYTES + skip, q, 0);
+    return ret ? ret
+               : block_pwritev(b->file, v->data_off + (uint64_t)entry * BLOCK_BYTES + skip, q, 0);
 }
 
 static int vdi_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags)
@@ -278,38 +285,51 @@ static int vdi_create(const struct block_new *n, struct err *err)
 
 static void say(struct check_report *r, const char *text, uint32_t i, uint32_t entry)
 {
-    if (r->say) {
+    if (r->say && r->corruptions < MAX_SAID) {
         AUTO_FREE char *line = alloc_printf("ERROR: block %u -> %u: %s", i, entry, text);
         r->say(r->opaque, line);
     }
 }
 
+/* 1: it is in use. */
+static uint32_t check_entry(const struct vdi *v, uint32_t i, uint32_t e, uint8_t *seen,
+                            struct check_report *r)
+{
+    if (e == UNALLOCATED || e == ZERO) {
+        return 0;
+    }
+    if (e >= v->blocks) {
+        say(r, "behind the last block", i, e);
+        r->corruptions++;
+    } else if (seen[e / 8] >> (e % 8) & 1) {
+        say(r, "used twice", i, e);
+        r->corruptions++;
+    } else {
+        seen[e / 8] |= (uint8_t)(1u << (e % 8));
+    }
+    return 1;
+}
+
 static int vdi_check(struct block *b, unsigned repair, struct check_report *r, struct err *err)
 {
     struct vdi *v = b->state;
-    AUTO_FREE uint8_t *seen = calloc(v->blocks / 8 + 1, 1);
+    AUTO_FREE uint8_t *seen = calloc(v->blocks / 8 + 1, 1), *piece = malloc(MAP_PIECE);
     uint32_t used = 0;
     if (repair) {
         return err_set(err, ENOTSUP, "VDI images cannot be repaired ('%s')", b->filename);
     }
-    if (!seen) {
+    if (!seen || !piece) {
         return err_set(err, ENOMEM, "no memory to check '%s'", b->filename);
     }
     for (uint32_t i = 0; i < v->blocks; i++) {
-        uint32_t e = v->map[i];
-        if (e == UNALLOCATED || e == ZERO) {
-            continue;
+        uint32_t k = i % (MAP_PIECE / 4), left = v->blocks - i;
+        size_t n = left < MAP_PIECE / 4 ? 4 * (size_t)left : MAP_PIECE;
+        int ret = k ? 0 : block_pread(b->file, v->map_off + 4 * (uint64_t)i, piece, n);
+        if (ret) {
+            return err_set(err, -ret, "cannot read the map of '%s': %s", b->filename,
+                           strerror(-ret));
         }
-        used++;
-        if (e >= v->blocks) {
-            say(r, "behind the last block", i, e);
-            r->corruptions++;
-        } else if (seen[e / 8] >> (e % 8) & 1) {
-            say(r, "used twice", i, e);
-            r->corruptions++;
-        } else {
-            seen[e / 8] |= (uint8_t)(1u << (e % 8));
-        }
+        used += check_entry(v, i, load_le32(piece + 4 * (size_t)k), seen, r);
     }
     if (used != v->allocated) {
         say(r, "is the number of blocks used, not", used, v->allocated);

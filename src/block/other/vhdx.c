@@ -14,6 +14,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "block/driver.h"
+#include "block/pages.h"
 
 enum {
     HEADER_AT = 64 << 10,
@@ -28,14 +29,14 @@ enum {
     MAX_BLOCK = 256 << 20,
     UNIT = 1 << 20, /* of offsets in the BAT */
     HAS_PARENT = 2,
-    REQUIRED = 4, /* of an item's flags */
+    REQUIRED = 4,       /* of an item's flags */
+    STATE_UNMAPPED = 3, /* it and those before read as zero */
     STATE_FULL = 6,
-    STATE_PARTIAL = 7,
 };
 #define MAX_DISK (64ull << 40)
 
 struct vhdx {
-    uint64_t *bat;
+    struct pages pages; /* of the BAT */
     uint64_t bat_off, bat_bytes, meta_off, meta_bytes;
     uint32_t block, sector, chunk_ratio;
 };
@@ -206,7 +207,7 @@ static int read_metadata(struct block *b, struct err *err)
     return 0;
 }
 
-static int read_bat(struct block *b, struct err *err)
+static int check_bat(struct block *b, struct err *err)
 {
     struct vhdx *v = b->state;
     uint64_t blocks = (b->size + v->block - 1) / v->block,
@@ -214,15 +215,7 @@ static int read_bat(struct block *b, struct err *err)
     if (entries * 8 > v->bat_bytes) {
         return bad(b, err, "the BAT is too short");
     }
-    v->bat = calloc(entries, 8);
-    int ret = v->bat ? block_pread(b->file, v->bat_off, v->bat, entries * 8) : -ENOMEM;
-    for (uint64_t i = 0; !ret && i < entries; i++) {
-        v->bat[i] = le64toh(v->bat[i]);
-    }
-    if (ret) {
-        free(v->bat);
-        return err_set(err, -ret, "cannot read the BAT of '%s': %s", b->filename, strerror(-ret));
-    }
+    v->pages.file = b->file;
     return 0;
 }
 
@@ -238,34 +231,48 @@ static int vhdx_open(struct block *b, const struct keyval *opts, struct err *err
     int ret = read_header(b, err);
     ret = ret ? ret : read_regions(b, err);
     ret = ret ? ret : read_metadata(b, err);
-    ret = ret ? ret : read_bat(b, err);
+    ret = ret ? ret : check_bat(b, err);
     b->granule = v->block;
     return ret;
 }
 
 static int vhdx_close(struct block *b)
 {
-    free(((struct vhdx *)b->state)->bat);
+    pages_free(&((struct vhdx *)b->state)->pages);
     return 0;
+}
+
+static int bat_get(struct vhdx *v, uint64_t block, uint64_t *entry)
+{
+    return pages_le64(&v->pages, v->bat_off + 8 * (block + block / v->chunk_ratio), entry);
+}
+
+static bool is_zero(uint64_t entry)
+{
+    return (entry & 7) <= STATE_UNMAPPED;
 }
 
 static int vhdx_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e)
 {
     struct vhdx *v = b->state;
-    uint64_t i = off / v->block, skip = off % v->block, n = v->block - skip;
-    uint64_t entry = v->bat[i + i / v->chunk_ratio], at = entry & ~(uint64_t)(UNIT - 1);
-    unsigned state = entry & 7;
+    uint64_t i = off / v->block, skip = off % v->block, n = v->block - skip, entry, next;
+    int ret = bat_get(v, i, &entry);
+    uint64_t at = entry & ~(uint64_t)(UNIT - 1);
+    if (ret || (!is_zero(entry) &&
+                ((entry & 7) != STATE_FULL || !at || at > BLOCK_MAX_SIZE - MAX_BLOCK))) {
+        return ret ? ret : -EIO;
+    }
+    for (unsigned steps = 0; is_zero(entry) && n < len && steps < EXTENT_STEPS; steps++) {
+        if (bat_get(v, ++i, &next) || !is_zero(next)) {
+            break;
+        }
+        n += v->block;
+    }
     e->len = n < len ? n : len;
     e->host = b->file;
     e->host_off = at + skip;
-    e->flags = EXTENT_ALLOCATED | EXTENT_ZERO;
-    if (state == STATE_FULL) {
-        e->flags = EXTENT_ALLOCATED | EXTENT_DATA | EXTENT_OFFSET;
-    }
-    return state == STATE_PARTIAL || state == 4 || state == 5 ||
-                   (state == STATE_FULL && (!at || at > BLOCK_MAX_SIZE - MAX_BLOCK))
-               ? -EIO
-               : 0;
+    e->flags = EXTENT_ALLOCATED | (is_zero(entry) ? EXTENT_ZERO : EXTENT_DATA | EXTENT_OFFSET);
+    return 0;
 }
 
 static int vhdx_info(struct block *b, struct block_info *info, struct err *err)

@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "block/driver.h"
 #include "block/other/other.h"
+#include "block/pages.h"
 #include "loop/co.h"
 
 enum {
@@ -32,6 +33,7 @@ enum {
     MAX_ENTRIES = 0x7ffffff, /* of the BAT */
     EPOCH = 946684800,       /* 2000-01-01 */
     MAX_CYLINDERS = 65535,
+    BAT_PIECE = 64 << 10, /* bytes of the BAT looked at at a time */
 };
 #define UNUSED 0xffffffffu
 /* 2040 GiB: what BAT entries in sectors reach */
@@ -40,7 +42,7 @@ enum {
 struct vpc {
     uint8_t footer[FOOTER];
     bool dynamic;
-    uint32_t *bat;
+    struct pages pages;              /* of the BAT */
     uint32_t entries, block, bitmap; /* bytes of a block and of its bitmap */
     uint64_t bat_off, next;          /* where the next block goes: the footer's place */
     struct co_lock lock;
@@ -124,21 +126,28 @@ static int read_dynamic(struct block *b, struct err *err)
         4 * (uint64_t)v->entries > block_size(b->file) - v->bat_off) {
         return bad(b, err, "the table of blocks lies behind the end of the file");
     }
-    v->bitmap = (uint32_t)round_up(v->block / 512 / 8, 512);
+    v->bitmap = (uint32_t)round_up((v->block / 512 + 7) / 8, 512);
     return 0;
 }
 
 /* Behind everything that is used. */
-static void find_end(struct vpc *v)
+static int find_end(struct block *b)
 {
+    struct vpc *v = b->state;
+    AUTO_FREE uint8_t *piece = malloc(BAT_PIECE);
+    int ret = piece ? 0 : -ENOMEM;
     v->next = round_up(v->bat_off + 4 * (uint64_t)v->entries, 512);
-    for (uint32_t i = 0; i < v->entries; i++) {
-        v->bat[i] = be32toh(v->bat[i]);
-        uint64_t end = (uint64_t)v->bat[i] * 512 + v->bitmap + v->block;
-        if (v->bat[i] != UNUSED && end > v->next) {
+    for (uint32_t i = 0; !ret && i < v->entries; i++) {
+        uint32_t k = i % (BAT_PIECE / 4), left = v->entries - i;
+        size_t n = left < BAT_PIECE / 4 ? 4 * (size_t)left : BAT_PIECE;
+        ret = k ? 0 : block_pread(b->file, v->bat_off + 4 * (uint64_t)i, piece, n);
+        uint32_t at = ret ? UNUSED : load_be32(piece + 4 * (size_t)k);
+        uint64_t end = (uint64_t)at * 512 + v->bitmap + v->block;
+        if (at != UNUSED && end > v->next) {
             v->next = end;
         }
     }
+    return ret;
 }
 
 static int vpc_open(struct block *b, const struct keyval *opts, struct err *err)
@@ -155,23 +164,25 @@ static int vpc_open(struct block *b, const struct keyval *opts, struct err *err)
     if (ret) {
         return ret;
     }
-    v->bat = calloc(v->entries ? v->entries : 1, 4);
-    ret = v->bat ? v->entries ? block_pread(b->file, v->bat_off, v->bat, 4 * (size_t)v->entries) : 0
-                 : -ENOMEM;
+    v->pages.file = b->file;
+    ret = b->flags & BLOCK_RDWR ? find_end(b) : 0;
     if (ret) {
-        free(v->bat);
         return err_set(err, -ret, "cannot read the table of blocks of '%s': %s", b->filename,
                        strerror(-ret));
     }
-    find_end(v);
     b->granule = v->block;
     return 0;
 }
 
 static int vpc_close(struct block *b)
 {
-    free(((struct vpc *)b->state)->bat);
+    pages_free(&((struct vpc *)b->state)->pages);
     return 0;
+}
+
+static int bat_get(struct vpc *v, uint64_t i, uint32_t *entry)
+{
+    return pages_be32(&v->pages, v->bat_off + 4 * i, entry);
 }
 
 static int vpc_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e)
@@ -185,9 +196,15 @@ static int vpc_extent(struct block *b, uint64_t off, uint64_t len, struct block_
         return 0;
     }
     uint64_t i = off / v->block, skip = off % v->block, n = v->block - skip;
-    uint32_t first = v->bat[i];
-    while (first == UNUSED && n < len && v->bat[i + 1] == UNUSED) {
-        i++;
+    uint32_t first, next;
+    int ret = bat_get(v, i, &first);
+    if (ret) {
+        return ret;
+    }
+    for (unsigned steps = 0; first == UNUSED && n < len && steps < EXTENT_STEPS; steps++) {
+        if (bat_get(v, ++i, &next) || next != UNUSED) {
+            break;
+        }
         n += v->block;
     }
     e->len = n < len ? n : len;
@@ -219,27 +236,27 @@ static int add_block(struct block *b, uint32_t i, uint64_t skip, const struct io
     ret = ret ? ret : block_pwritev(b->file, at + v->bitmap + skip, q, 0);
     ret = ret ? ret : block_pwrite(b->file, end, v->footer, FOOTER, 0);
     store_be32(entry, (uint32_t)(at / 512));
-    ret = ret ? ret : block_pwrite(b->file, v->bat_off + 4 * (uint64_t)i, entry, 4, 0);
-    if (!ret) {
-        v->bat[i] = (uint32_t)(at / 512);
-        v->next = end;
-    }
+    ret = ret ? ret : pages_write(&v->pages, v->bat_off + 4 * (uint64_t)i, entry, 4);
+    v->next = ret ? v->next : end;
     return ret;
 }
 
 static int write_block(struct block *b, uint32_t i, uint64_t skip, const struct iovs *q)
 {
     struct vpc *v = b->state;
-    if (v->bat[i] == UNUSED) {
+    uint32_t entry;
+    int ret = bat_get(v, i, &entry);
+    if (!ret && entry == UNUSED) {
         co_lock(&v->lock);
-        bool still = v->bat[i] == UNUSED;
-        int ret = still ? add_block(b, i, skip, q) : 0;
+        ret = bat_get(v, i, &entry);
+        bool still = !ret && entry == UNUSED;
+        ret = still ? add_block(b, i, skip, q) : ret;
         co_unlock(&v->lock);
         if (still) {
             return ret;
         }
     }
-    return block_pwritev(b->file, (uint64_t)v->bat[i] * 512 + v->bitmap + skip, q, 0);
+    return ret ? ret : block_pwritev(b->file, (uint64_t)entry * 512 + v->bitmap + skip, q, 0);
 }
 
 static int vpc_pwritev(struct block *b, uint64_t off, const struct iovs *q, unsigned flags)

@@ -220,22 +220,6 @@ static int upgrade(struct amend *a)
     return ret < 0 ? failed(a, ret, "raising the version") : 0;
 }
 
-static int luks_read(void *opaque, uint64_t off, void *buf, size_t len)
-{
-    struct qcow2 *s = opaque;
-    return off > s->crypt_len || len > s->crypt_len - off
-               ? -EINVAL
-               : qcow2_file_read(s, s->crypt_off + off, buf, len);
-}
-
-static int luks_write(void *opaque, uint64_t off, const void *buf, size_t len)
-{
-    struct qcow2 *s = opaque;
-    return off > s->crypt_len || len > s->crypt_len - off
-               ? -EINVAL
-               : block_pwrite(s->b->file, s->crypt_off + off, buf, len, 0);
-}
-
 static int get_secret(struct amend *a, const char *opt, uint8_t **bytes, size_t *len)
 {
     const char *id = block_opt_text(a->opts, opt);
@@ -279,7 +263,7 @@ static int parse_slot_change(struct amend *a, struct luks_slot_change *ch)
 static int change_keys(struct amend *a)
 {
     struct qcow2 *s = a->s;
-    struct luks_io io = {luks_read, luks_write, s};
+    struct luks_io io;
     struct luks_slot_change ch = {0};
     uint8_t *new = NULL, *old = NULL;
     if (!has_encrypt_opts(a->opts)) {
@@ -292,6 +276,7 @@ static int change_keys(struct amend *a)
     int ret = parse_slot_change(a, &ch);
     ret = ret < 0 ? ret : get_secret(a, "encrypt.new-secret", &new, &ch.new_len);
     ret = ret < 0 ? ret : get_secret(a, "encrypt.old-secret", &old, &ch.old_len);
+    qcow2_luks_io(s, &io);
     ch.new_secret = new;
     ch.old_secret = old;
     ret = ret < 0 ? ret : luks_change_slot(s->cipher, &io, &ch, a->err);

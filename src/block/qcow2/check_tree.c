@@ -146,7 +146,9 @@ static int merge_l2(struct check *c)
 {
     size_t n = 0;
     int ret = 0;
-    qsort(c->l2, c->l2_count, sizeof(*c->l2), by_offset);
+    if (c->l2_count) {
+        qsort(c->l2, c->l2_count, sizeof(*c->l2), by_offset);
+    }
     for (size_t i = 0; i < c->l2_count; i++) {
         if (n && c->l2[n - 1].off == c->l2[i].off) {
             c->l2[n - 1].refs++;

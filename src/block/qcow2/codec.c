@@ -14,7 +14,8 @@
 #include "block/qcow2/deflate.h"
 #include "block/qcow2/internal.h"
 
-enum { ZSTD_LEVEL = 3, ZSTD_WINDOW_LOG = 22 };
+/* Level 1: 1.7 times as fast as 3 for a twentieth more bytes (docs/decisions/025). */
+enum { ZSTD_LEVEL = 1, ZSTD_WINDOW_LOG = 22 };
 
 /* Made when first used, used again afterwards: making one costs more than a cluster. */
 struct qcow2_codec {

@@ -48,7 +48,7 @@ int qcow2_read_compressed(struct qcow2 *s, uint64_t entry, uint64_t in, const st
         return ret;
     }
     struct unpack u = {qcow2_codec_take(s), s->compression, packed, out, len, s->cluster_size};
-    ret = co_offload(unpack_run, &u);
+    ret = co_compute(unpack_run, &u);
     qcow2_codec_give(s, u.codec);
     if (!ret && out == own) {
         iovs_put(q, 0, out + in, q->len);
@@ -189,7 +189,7 @@ static int pack_one(struct pack *p)
     p->in = in;
     p->out = out;
     p->codec = qcow2_codec_take(s);
-    int ret = co_offload(pack_run, p);
+    int ret = co_compute(pack_run, p);
     qcow2_codec_give(s, p->codec);
     if (ret) {
         return ret;

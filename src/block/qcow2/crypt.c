@@ -44,7 +44,7 @@ static int crypt_run(struct qcow2 *s, int (*fn)(void *), uint64_t guest, uint64_
         return -EACCES;
     }
     struct crypt_work w = {s->cipher, s->crypt == QCOW2_CRYPT_LUKS ? host : guest, buf, len};
-    return len >= WORTH_A_THREAD ? co_offload(fn, &w) : fn(&w);
+    return len >= WORTH_A_THREAD ? co_compute(fn, &w) : fn(&w);
 }
 
 int qcow2_encrypt(struct qcow2 *s, uint64_t guest, uint64_t host, void *buf, size_t len)

@@ -14,8 +14,16 @@ static json_t *info_encrypt(const struct qcow2 *s)
     if (s->crypt == QCOW2_CRYPT_AES) {
         return json_pack("{s:s}", "format", "aes");
     }
-    json_t *all = s->cipher ? luks_info(s->cipher) : NULL;
-    all = all ? all : json_object();
+    json_t *luks = s->cipher ? luks_info(s->cipher) : json_object(), *all = json_object(), *value;
+    const char *key;
+    json_object_foreach(luks, key, value)
+    {
+        if (!strcmp(key, "cipher-mode")) { /* the order is seen in what people read */
+            json_object_set_new(all, "format", json_string("luks"));
+        }
+        json_object_set(all, key, value);
+    }
+    json_decref(luks);
     json_object_set_new(all, "format", json_string("luks"));
     return all;
 }

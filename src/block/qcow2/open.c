@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "block/cipher.h"
+#include "block/core.h"
 #include "block/qcow2/internal.h"
 
 #define DEFAULT_L2_CACHE (32ull << 20)
@@ -117,6 +118,18 @@ static int open_data_file(struct qcow2 *s, const struct keyval *opts, struct err
     }
     if (!given && !s->data_file_name) {
         return err_set(err, EINVAL, "'data-file' is required for the image '%s'", b->filename);
+    }
+    /* It is going to be written: whoever made the image does not choose more than a file beside
+     * it, and not even that where images may not name files. */
+    if (!given && b->graph->refuse_backing) {
+        return err_set(err, EPERM, "'%s' names the data file '%s', which is not allowed here",
+                       b->filename, s->data_file_name);
+    }
+    if (!given && block_name_has_protocol(s->data_file_name)) {
+        return err_set(err, EINVAL,
+                       "'%s' names a data file with a protocol, '%s': if that is right, give it "
+                       "as option data-file.filename",
+                       b->filename, s->data_file_name);
     }
     AUTO_FREE char *name = NULL;
     if (s->data_file_name) {

@@ -14,7 +14,7 @@
 #include "block/qcow2/internal.h"
 
 enum {
-    READ_JOBS = 16,
+    READ_JOBS = 4,         /* of one request; several requests are many enough */
     CRYPT_CHUNK = 2 << 20, /* bytes of bounce buffer */
     ONE_READ = 16 << 10,   /* head and tail are read in one with what lies between */
 };

@@ -100,6 +100,10 @@ static int one_extent(struct block *b, const char *line, struct err *err)
     }
     uint64_t said = x->bytes;
     int ret = sparse ? vmdk_sparse_open(b, x, err) : 0;
+    if (!ret && said > x->bytes) {
+        ret = err_set(err, EINVAL, "'%s': the extent '%s' is shorter than it says", b->filename,
+                      name);
+    }
     x->bytes = said;
     return ret;
 }
@@ -151,7 +155,7 @@ char *vmdk_desc_make(const struct keyval *opts, uint64_t size, const char *type,
 int vmdk_desc_touch(struct block *b)
 {
     struct vmdk *v = b->state;
-    if (v->cid_written || !v->desc_bytes) {
+    if (v->cid_written || !v->desc_bytes || v->desc_bytes > VMDK_MAX_DESCRIPTOR) {
         return 0;
     }
     AUTO_FREE char *desc = alloc_zero(v->desc_bytes + 1);

@@ -34,18 +34,10 @@ static int bad(struct block *b, struct err *err, const char *what)
     return err_set(err, EINVAL, "'%s' is no usable VMDK image: %s", b->filename, what);
 }
 
-static int read_directory(struct vmdk_extent *x, uint64_t sector, uint32_t **out)
+static bool directory_fits(const struct vmdk_extent *x, uint64_t sector)
 {
-    size_t bytes = 4 * (size_t)x->gd_count;
-    *out = calloc(x->gd_count ? x->gd_count : 1, 4);
-    int ret = *out ? sector > BLOCK_MAX_SIZE / VMDK_SECTOR / 2 ? -EINVAL
-                     : bytes ? block_pread(x->file, sector * VMDK_SECTOR, *out, bytes)
-                             : 0
-                   : -ENOMEM;
-    for (uint32_t i = 0; !ret && i < x->gd_count; i++) {
-        (*out)[i] = le32toh((*out)[i]);
-    }
-    return ret;
+    uint64_t size = round_up(block_size(x->file), VMDK_SECTOR), bytes = 4 * (uint64_t)x->gd_count;
+    return sector <= size / VMDK_SECTOR && bytes <= size - sector * VMDK_SECTOR;
 }
 
 /* Streams have the real header at the end, where its writer knew the directory's place. */
@@ -101,14 +93,14 @@ int vmdk_sparse_open(struct block *b, struct vmdk_extent *x, struct err *err)
         return ret;
     }
     uint32_t flags = load_le32(h + FLAGS_AT);
-    ret = read_directory(x, load_le64(h + GD_AT), &x->gd);
-    if (!ret && flags & VMDK_FLAG_REDUNDANT) {
-        ret = read_directory(x, load_le64(h + RGD_AT), &x->rgd);
+    uint64_t gd = load_le64(h + GD_AT), rgd = load_le64(h + RGD_AT);
+    bool redundant = flags & VMDK_FLAG_REDUNDANT;
+    if (!directory_fits(x, gd) || (redundant && !directory_fits(x, rgd))) {
+        return bad(b, err, "the directory lies behind the end of the file");
     }
-    if (ret) {
-        vmdk_sparse_close(x);
-        return bad(b, err, "the directory cannot be read");
-    }
+    x->gd_at = gd * VMDK_SECTOR;
+    x->rgd_at = redundant ? rgd * VMDK_SECTOR : 0;
+    x->pages.file = x->file;
     struct vmdk *v = b->state;
     if (x->own_file) {
         v->desc_off = load_le64(h + DESC_AT) * VMDK_SECTOR;
@@ -120,80 +112,37 @@ int vmdk_sparse_open(struct block *b, struct vmdk_extent *x, struct err *err)
 
 void vmdk_sparse_close(struct vmdk_extent *x)
 {
-    free(x->gd);
-    free(x->rgd);
-    for (unsigned i = 0; i < VMDK_KEPT; i++) {
-        free(x->kept[i]);
-        x->kept[i] = NULL;
-    }
-    x->gd = x->rgd = NULL;
+    pages_free(&x->pages);
 }
 
-static struct vmdk_table *table_slot(struct vmdk_extent *x, uint32_t at)
+int vmdk_table_of(struct vmdk_extent *x, uint64_t grain, uint32_t *sector)
 {
-    unsigned oldest = 0;
-    for (unsigned i = 0; i < VMDK_KEPT; i++) {
-        if (!x->kept[i]) {
-            x->kept[i] = calloc(1, sizeof(struct vmdk_table));
-            return x->kept[i];
-        }
-        if (x->kept[i]->at == at) {
-            return x->kept[i];
-        }
-        oldest = x->kept[i]->used < x->kept[oldest]->used ? i : oldest;
-    }
-    return x->kept[oldest];
-}
-
-static int table_read(struct vmdk_extent *x, struct vmdk_table *t, uint32_t at)
-{
-    t->at = 0;
-    int ret = block_pread(x->file, (uint64_t)at * VMDK_SECTOR, t->entries, sizeof(t->entries));
-    for (unsigned i = 0; !ret && i < VMDK_GTES; i++) {
-        t->entries[i] = le32toh(t->entries[i]);
-    }
-    t->at = ret ? 0 : at;
-    return ret;
-}
-
-int vmdk_look_up_locked(struct vmdk_extent *x, uint64_t grain, uint32_t *sector)
-{
-    uint32_t at = x->gd[grain / VMDK_GTES];
-    *sector = 0;
-    if (!at) {
-        return 0;
-    }
-    struct vmdk_table *t = table_slot(x, at);
-    int ret = !t ? -ENOMEM : t->at != at ? table_read(x, t, at) : 0;
-    if (!ret) {
-        t->used = ++x->clock;
-        *sector = t->entries[grain % VMDK_GTES];
-    }
-    return ret;
+    return pages_le32(&x->pages, x->gd_at + 4 * (grain / VMDK_GTES), sector);
 }
 
 int vmdk_look_up(struct vmdk_extent *x, uint64_t grain, uint32_t *sector)
 {
-    co_lock(&x->lock);
-    int ret = vmdk_look_up_locked(x, grain, sector);
-    co_unlock(&x->lock);
-    return ret;
+    uint32_t at;
+    int ret = vmdk_table_of(x, grain, &at);
+    *sector = 0;
+    return ret || !at ? ret
+                      : pages_le32(&x->pages, (uint64_t)at * VMDK_SECTOR + 4 * (grain % VMDK_GTES),
+                                   sector);
 }
 
 int vmdk_set_entry(struct vmdk_extent *x, uint64_t grain, uint32_t sector)
 {
     uint64_t i = grain / VMDK_GTES, k = grain % VMDK_GTES;
+    uint32_t at, other = 0;
     uint8_t entry[4];
-    store_le32(entry, sector);
-    int ret = x->rgd && x->rgd[i]
-                  ? block_pwrite(x->file, (uint64_t)x->rgd[i] * VMDK_SECTOR + 4 * k, entry, 4, 0)
-                  : 0;
-    ret = ret ? ret : block_pwrite(x->file, (uint64_t)x->gd[i] * VMDK_SECTOR + 4 * k, entry, 4, 0);
-    struct vmdk_table *t = ret ? NULL : table_slot(x, x->gd[i]);
-    if (t && t->at == x->gd[i]) {
-        t->entries[k] = sector;
+    int ret = vmdk_table_of(x, grain, &at);
+    ret = !ret && x->rgd_at ? pages_le32(&x->pages, x->rgd_at + 4 * i, &other) : ret;
+    if (ret || !at) {
+        return ret ? ret : -EIO;
     }
-    return ret;
+    store_le32(entry, sector);
+    ret = other ? pages_write(&x->pages, (uint64_t)other * VMDK_SECTOR + 4 * k, entry, 4) : 0;
+    return ret ? ret : pages_write(&x->pages, (uint64_t)at * VMDK_SECTOR + 4 * k, entry, 4);
 }
 
 struct inflate_job {
@@ -226,5 +175,5 @@ int vmdk_read_compressed(struct vmdk_extent *x, uint32_t sector, uint8_t *grain)
     AUTO_FREE uint8_t *data = malloc(len);
     ret = data ? block_pread(x->file, at + MARKER, data, len) : -ENOMEM;
     struct inflate_job j = {data, len, x->grain, grain};
-    return ret ? ret : co_offload(inflate_work, &j);
+    return ret ? ret : co_compute(inflate_work, &j);
 }

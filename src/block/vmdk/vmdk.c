@@ -17,6 +17,8 @@
 #include "block/core.h"
 #include "block/vmdk/vmdk.h"
 
+enum { MAX_SAID = 1000 }; /* findings told one by one */
+
 static int vmdk_probe(const uint8_t *head, size_t n, const char *name)
 {
     static const char mark[] = "# Disk DescriptorFile";
@@ -143,10 +145,21 @@ static int sparse_extent(struct vmdk_extent *x, uint64_t at, uint64_t len, struc
     uint64_t grain = at / x->grain, skip = at % x->grain, n = x->grain - skip;
     int ret = vmdk_look_up(x, grain, &first);
     bool zero = x->zero_grains && first == VMDK_GTE_ZERO, data = first && !zero;
-    while (!ret && n < len && !(x->compressed && data)) {
-        ret = vmdk_look_up(x, ++grain, &next);
+    for (unsigned steps = 0; !ret && n < len && !(x->compressed && data) && steps < EXTENT_STEPS;
+         steps++) {
+        uint32_t table = 1;
+        ret = data ? 0 : vmdk_table_of(x, ++grain, &table);
+        if (!ret && !table && !first) { /* a whole table that is not there */
+            uint64_t run = VMDK_GTES - grain % VMDK_GTES;
+            n += run * x->grain;
+            grain += run - 1;
+            continue;
+        }
+        grain += data;
+        ret = ret ? ret : vmdk_look_up(x, grain, &next);
         uint64_t want = data ? first + (n + skip) / VMDK_SECTOR : first;
         if (ret || next != want) {
+            ret = 0; /* an error is told to who looks there */
             break;
         }
         n += x->grain;
@@ -285,6 +298,27 @@ static int vmdk_info(struct block *b, struct block_info *info, struct err *err)
     return 0;
 }
 
+/* Goes over tables that are not there. */
+static void check_grain(struct vmdk_extent *x, uint64_t *g, uint64_t size, struct check_report *r)
+{
+    uint32_t sector, table;
+    int ret = vmdk_table_of(x, *g, &table);
+    if (!ret && !table) {
+        uint64_t run = VMDK_GTES - *g % VMDK_GTES, left = (x->bytes + x->grain - 1) / x->grain - *g;
+        r->total_clusters += run < left ? run : left;
+        *g += run - 1;
+        return;
+    }
+    ret = ret ? ret : vmdk_look_up(x, *g, &sector);
+    r->check_errors += ret != 0;
+    r->total_clusters++;
+    bool data = !ret && sector && !(x->zero_grains && sector == VMDK_GTE_ZERO);
+    r->allocated += data;
+    if (data && (uint64_t)sector * VMDK_SECTOR >= size && r->corruptions++ < MAX_SAID && r->say) {
+        r->say(r->opaque, "ERROR: a grain lies behind the end of the file");
+    }
+}
+
 static int vmdk_check(struct block *b, unsigned repair, struct check_report *r, struct err *err)
 {
     struct vmdk *v = b->state;
@@ -295,18 +329,7 @@ static int vmdk_check(struct block *b, unsigned repair, struct check_report *r, 
         struct vmdk_extent *x = &v->extent[i];
         uint64_t size = x->file ? block_size(x->file) : 0;
         for (uint64_t g = 0; x->grain && g < (x->bytes + x->grain - 1) / x->grain; g++) {
-            uint32_t sector;
-            int ret = vmdk_look_up(x, g, &sector);
-            r->check_errors += ret != 0;
-            r->total_clusters++;
-            bool data = !ret && sector && !(x->zero_grains && sector == VMDK_GTE_ZERO);
-            r->allocated += data;
-            if (data && (uint64_t)sector * VMDK_SECTOR >= size) {
-                r->corruptions++;
-                if (r->say) {
-                    r->say(r->opaque, "ERROR: a grain lies behind the end of the file");
-                }
-            }
+            check_grain(x, &g, size, r);
         }
     }
     return 0;

@@ -6,6 +6,7 @@
 #define BLOCK_VMDK_VMDK_H
 
 #include "block/driver.h"
+#include "block/pages.h"
 #include "loop/co.h"
 
 enum {
@@ -19,16 +20,9 @@ enum {
     VMDK_FLAG_MARKERS = 1 << 17,
     VMDK_MAX_DESCRIPTOR = 1 << 20,
     VMDK_MAX_EXTENTS = 256,
-    VMDK_KEPT = 16, /* grain tables in memory, of an extent */
     VMDK_GTE_ZERO = 1,
 };
 #define VMDK_GD_AT_END UINT64_MAX
-
-struct vmdk_table {
-    uint32_t at; /* its sector; 0: none */
-    uint64_t used;
-    uint32_t entries[VMDK_GTES];
-};
 
 struct vmdk_extent {
     struct block *file;    /* referenced */
@@ -41,9 +35,9 @@ struct vmdk_extent {
     bool compressed, zero_grains;
     uint32_t grain; /* bytes */
     uint32_t gd_count;
-    uint32_t *gd, *rgd; /* sectors of tables; rgd may be NULL */
-    struct vmdk_table *kept[VMDK_KEPT];
-    uint64_t clock, next; /* where the next grain goes, bytes */
+    uint64_t gd_at, rgd_at; /* of the directories in the file; rgd_at 0: there is one only */
+    struct pages pages;     /* of directories and tables */
+    uint64_t next;          /* where the next grain goes, bytes */
     struct co_lock lock;
 };
 
@@ -74,7 +68,8 @@ int vmdk_sparse_open(struct block *b, struct vmdk_extent *x, struct err *err);
 void vmdk_sparse_close(struct vmdk_extent *x);
 /* Entry of a grain: 0 unallocated, VMDK_GTE_ZERO where those are used, else its sector. */
 int vmdk_look_up(struct vmdk_extent *x, uint64_t grain, uint32_t *sector);
-int vmdk_look_up_locked(struct vmdk_extent *x, uint64_t grain, uint32_t *sector); /* x->lock held */
+/* Where the grain's table is, a sector; 0: it has none. */
+int vmdk_table_of(struct vmdk_extent *x, uint64_t grain, uint32_t *sector);
 /* Writes it, to the redundant table too; x->lock held; the table is there. */
 int vmdk_set_entry(struct vmdk_extent *x, uint64_t grain, uint32_t sector);
 int vmdk_read_compressed(struct vmdk_extent *x, uint32_t sector, uint8_t *grain);

@@ -34,12 +34,12 @@ static int write_compressed(struct vmdk_extent *x, uint64_t grain, const uint8_t
 {
     struct deflate_job j = {.from = data, .len = x->grain, .room = compressBound(x->grain)};
     AUTO_FREE uint8_t *buf = calloc(1, MARKER + j.room + VMDK_SECTOR);
-    uint32_t old;
+    uint32_t old, table;
     if (!buf) {
         return -ENOMEM;
     }
     j.to = buf + MARKER;
-    int ret = co_offload(deflate_work, &j);
+    int ret = co_compute(deflate_work, &j);
     if (ret) {
         return ret;
     }
@@ -47,8 +47,9 @@ static int write_compressed(struct vmdk_extent *x, uint64_t grain, const uint8_t
     store_le32(buf + 8, (uint32_t)j.room);
     uint64_t bytes = round_up(MARKER + j.room, VMDK_SECTOR);
     co_lock(&x->lock);
-    ret = vmdk_look_up_locked(x, grain, &old);
-    if (!ret && (old || !x->gd[grain / VMDK_GTES])) {
+    ret = vmdk_look_up(x, grain, &old);
+    ret = ret ? ret : vmdk_table_of(x, grain, &table);
+    if (!ret && (old || !table)) {
         ret = -EIO; /* a stream's grains are written once */
     }
     if (!ret) {
@@ -87,11 +88,12 @@ static int add_grain(struct block *b, struct vmdk_extent *x, uint64_t grain, uin
     AUTO_FREE uint8_t *buf = block_alloc(x->grain);
     struct iovec v;
     uint64_t at = x->next;
-    if (!buf || !x->gd[grain / VMDK_GTES] || at / VMDK_SECTOR > UINT32_MAX) {
-        return buf ? -EFBIG : -ENOMEM;
+    uint32_t table;
+    int ret = buf ? vmdk_table_of(x, grain, &table) : -ENOMEM;
+    if (ret || !table || at / VMDK_SECTOR > UINT32_MAX) {
+        return ret ? ret : -EFBIG;
     }
     struct iovs all = iovs_buf(&v, buf, x->grain);
-    int ret = 0;
     if (was_zero) {
         iovs_zero(&all, 0, x->grain);
     } else if (q->len < x->grain) {
@@ -114,7 +116,7 @@ static int write_grain(struct block *b, struct vmdk_extent *x, uint64_t grain, u
 {
     uint32_t sector;
     co_lock(&x->lock);
-    int ret = vmdk_look_up_locked(x, grain, &sector);
+    int ret = vmdk_look_up(x, grain, &sector);
     bool zero = x->zero_grains && sector == VMDK_GTE_ZERO;
     if (!ret && (!sector || zero)) {
         ret = add_grain(b, x, grain, skip, q, zero);
@@ -152,7 +154,9 @@ int vmdk_sparse_zero(struct block *b, struct vmdk_extent *x, uint64_t off, uint6
     for (uint64_t at = off; !ret && at < off + len; at += x->grain) {
         uint64_t grain = at / x->grain;
         co_lock(&x->lock);
-        ret = x->gd[grain / VMDK_GTES] ? vmdk_set_entry(x, grain, VMDK_GTE_ZERO) : -ENOTSUP;
+        uint32_t table;
+        ret = vmdk_table_of(x, grain, &table);
+        ret = ret ? ret : table ? vmdk_set_entry(x, grain, VMDK_GTE_ZERO) : -ENOTSUP;
         co_unlock(&x->lock);
     }
     return ret;

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "block/block.h"
 #include "core/machine.h"
+#include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio.h"
 #include "dev/virtio/virtio_devices.h"
 #include "loop/co.h"
@@ -59,28 +60,44 @@ struct blk_req {
     struct vq *vq;
     struct blk_req *next; /* free */
     struct vq_elem elem;
+    int error; /* of the image, -errno */
+    bool write;
 };
 
 struct virtio_blk {
     struct dev dev;
     struct virtio v;
-    char *drive_id, *serial;
+    char *drive_id, *serial, *werror, *rerror;
     uint32_t queues;
+    bool share;
+    enum on_error on_read, on_write;
     struct backend *backend;
     struct block *block;
     struct loop *loop;
     unsigned flying;        /* by v.lock, as all below */
     bool posted, taking;    /* blk_run() will come; it is at work */
     struct blk_req *spares; /* made when first needed */
+    struct blk_req *kept;   /* failed, to be tried again when the machine goes on */
+    bool stopped;           /* it is paused, or will be, because of those */
+    int stop_error;
+    bool stop_write, resetting;
     unsigned unsignalled;
     pthread_cond_t idle;
 };
+
+const char *const on_error_names[] = {"report", "ignore", "enospc", "stop", NULL};
 
 static const struct prop blk_props[] = {
     {"drive", PROP_TEXT, offsetof(struct virtio_blk, drive_id), NULL, "id of the -drive"},
     {"serial", PROP_TEXT, offsetof(struct virtio_blk, serial), NULL, "serial number"},
     {"num-queues", PROP_U32, offsetof(struct virtio_blk, queues), "1",
      "request queues, at most 16"},
+    {"share-rw", PROP_BOOL, offsetof(struct virtio_blk, share), NULL,
+     "other devices may have the same drive"},
+    {"werror", PROP_TEXT, offsetof(struct virtio_blk, werror), NULL,
+     "report, ignore, stop, or enospc: stop when the host's disk is full", on_error_names},
+    {"rerror", PROP_TEXT, offsetof(struct virtio_blk, rerror), NULL, "the same for reads",
+     on_error_names},
     {0},
 };
 
@@ -93,9 +110,18 @@ static bool range_ok(const struct block *b, uint64_t sector, uint64_t bytes)
            !(bytes % BLOCK_SECTOR);
 }
 
-static int blk_read_write(struct virtio_blk *d, const struct vq_elem *e, uint32_t type,
-                          uint64_t sector, uint32_t *written)
+/* Status of what the image said. */
+static int blk_result(struct blk_req *r, bool write, int ret)
 {
+    r->error = ret;
+    r->write = write;
+    return ret ? S_IOERR : S_OK;
+}
+
+static int blk_read_write(struct blk_req *r, uint32_t type, uint64_t sector, uint32_t *written)
+{
+    struct virtio_blk *d = r->d;
+    const struct vq_elem *e = &r->elem;
     bool in = type == T_IN;
     uint64_t bytes = in ? e->in_len - 1 : e->out_len - HEADER;
     if (!range_ok(d->block, sector, bytes) || (!in && block_readonly(d->block))) {
@@ -106,11 +132,12 @@ static int blk_read_write(struct virtio_blk *d, const struct vq_elem *e, uint32_
     int ret = in ? block_preadv(d->block, sector * BLOCK_SECTOR, &q)
                  : block_pwritev(d->block, sector * BLOCK_SECTOR, &q, 0);
     *written += in && !ret ? (uint32_t)bytes : 0;
-    return ret ? S_IOERR : S_OK;
+    return blk_result(r, !in, ret);
 }
 
-static int blk_one_range(struct virtio_blk *d, uint32_t type, const uint8_t *range)
+static int blk_one_range(struct blk_req *r, uint32_t type, const uint8_t *range)
 {
+    struct virtio_blk *d = r->d;
     uint64_t sector = load_le64(range), bytes = (uint64_t)load_le32(range + 8) * BLOCK_SECTOR;
     uint32_t flags = load_le32(range + 12);
     bool zeroes = type == T_WRITE_ZEROES;
@@ -123,11 +150,13 @@ static int blk_one_range(struct virtio_blk *d, uint32_t type, const uint8_t *ran
     int ret =
         zeroes ? block_zero(d->block, sector * BLOCK_SECTOR, bytes, flags & 1 ? BLOCK_MAY_UNMAP : 0)
                : block_discard(d->block, sector * BLOCK_SECTOR, bytes);
-    return ret ? S_IOERR : S_OK;
+    return blk_result(r, true, ret);
 }
 
-static int blk_ranges(struct virtio_blk *d, const struct vq_elem *e, uint32_t type)
+static int blk_ranges(struct blk_req *r, uint32_t type)
 {
+    struct virtio_blk *d = r->d;
+    const struct vq_elem *e = &r->elem;
     uint64_t bytes = e->out_len - HEADER;
     int status = S_OK;
     if (block_readonly(d->block) || !bytes || bytes % RANGE_BYTES ||
@@ -137,7 +166,7 @@ static int blk_ranges(struct virtio_blk *d, const struct vq_elem *e, uint32_t ty
     for (uint64_t at = 0; at < bytes && status == S_OK; at += RANGE_BYTES) {
         uint8_t range[RANGE_BYTES];
         iov_read(e->out, e->out_count, HEADER + at, range, sizeof(range));
-        status = blk_one_range(d, type, range);
+        status = blk_one_range(r, type, range);
     }
     return status;
 }
@@ -153,8 +182,10 @@ static int blk_get_id(struct virtio_blk *d, const struct vq_elem *e, uint32_t *w
     return S_OK;
 }
 
-static int blk_do(struct virtio_blk *d, const struct vq_elem *e, uint32_t *written)
+static int blk_do(struct blk_req *r, uint32_t *written)
 {
+    struct virtio_blk *d = r->d;
+    const struct vq_elem *e = &r->elem;
     uint8_t header[HEADER];
     if (iov_read(e->out, e->out_count, 0, header, HEADER) < HEADER) {
         return S_IOERR;
@@ -163,23 +194,31 @@ static int blk_do(struct virtio_blk *d, const struct vq_elem *e, uint32_t *writt
     uint64_t sector = load_le64(header + 8);
     switch (type) {
     case T_IN:
-    case T_OUT: return blk_read_write(d, e, type, sector, written);
-    case T_FLUSH: return block_flush(d->block) ? S_IOERR : S_OK;
+    case T_OUT: return blk_read_write(r, type, sector, written);
+    case T_FLUSH: return blk_result(r, true, block_flush(d->block));
     case T_GET_ID: return blk_get_id(d, e, written);
     case T_DISCARD:
-    case T_WRITE_ZEROES: return blk_ranges(d, e, type);
+    case T_WRITE_ZEROES: return blk_ranges(r, type);
     default: return S_UNSUPP;
     }
 }
 
 /* The status is the last byte that we may write; without it there is nowhere to complain. */
-static uint32_t blk_request(struct virtio_blk *d, const struct vq_elem *e)
+static uint32_t blk_request(struct blk_req *r, bool *keep)
 {
+    const struct vq_elem *e = &r->elem;
     uint32_t written = 0;
     if (!e->in_len || e->in_len > UINT32_MAX) {
         return 0;
     }
-    uint8_t status = (uint8_t)blk_do(d, e, &written);
+    r->error = 0;
+    uint8_t status = (uint8_t)blk_do(r, &written);
+    enum on_error what = r->write ? r->d->on_write : r->d->on_read;
+    *keep = r->error && (what == ON_ERROR_STOP || (what == ON_ERROR_ENOSPC && r->error == -ENOSPC));
+    if (*keep) {
+        return 0;
+    }
+    status = r->error && what == ON_ERROR_IGNORE ? S_OK : status;
     iov_write(e->in, e->in_count, e->in_len - 1, &status, 1);
     /* The length covers all up to the status byte, so that it counts as written. */
     return status == S_OK && written + 1 == e->in_len ? written + 1 : (uint32_t)e->in_len;
@@ -195,20 +234,60 @@ static void blk_signal(struct virtio_blk *d, struct vq *vq)
     d->unsignalled = 0;
 }
 
+/* On the machine's loop. */
+static void blk_stop_machine(void *opaque)
+{
+    struct virtio_blk *d = opaque;
+    pthread_mutex_lock(&d->v.lock);
+    bool still = d->stopped; /* no reset came between */
+    int error = d->stop_error;
+    bool write = d->stop_write;
+    pthread_mutex_unlock(&d->v.lock);
+    if (still) {
+        AUTO_FREE char *why = alloc_printf("drive '%s': %s failed: %s", d->drive_id,
+                                           write ? "writing" : "reading", strerror(-error));
+        machine_pause_for_io(d->dev.machine, why);
+    }
+}
+
+/* Lock held. It stays the guest's until the machine goes on, and nothing new is begun. */
+static void blk_keep(struct virtio_blk *d, struct blk_req *r)
+{
+    r->next = d->kept;
+    d->kept = r;
+    if (!d->stopped) {
+        d->stopped = true;
+        d->stop_error = r->error;
+        d->stop_write = r->write;
+        loop_post(d->dev.machine->loop, blk_stop_machine, d);
+    }
+}
+
+static void blk_req_free(struct virtio_blk *d, struct blk_req *r)
+{
+    r->next = d->spares;
+    d->spares = r;
+}
+
 static void blk_req_start(void *opaque)
 {
     struct blk_req *r = opaque;
     struct virtio_blk *d = r->d;
-    uint32_t len = blk_request(d, &r->elem);
+    bool keep = false;
+    uint32_t len = blk_request(r, &keep);
     AUTO_LOCK(&d->v.lock);
-    if (virtio_running(&d->v)) { /* else it was reset meanwhile */
+    if (keep && virtio_running(&d->v) && !d->resetting) {
+        blk_keep(d, r);
+        r = NULL;
+    } else if (virtio_running(&d->v)) { /* else it was reset meanwhile */
         vq_push(r->vq, &r->elem, len);
         if (++d->unsignalled >= SIGNAL_EVERY || !d->taking) {
             blk_signal(d, r->vq);
         }
     }
-    r->next = d->spares;
-    d->spares = r;
+    if (r) {
+        blk_req_free(d, r);
+    }
     if (d->flying-- == MAX_FLYING) {
         blk_post(d);
     }
@@ -240,7 +319,8 @@ static void blk_take(struct virtio_blk *d, struct vq *vq)
 {
     struct blk_req *r;
     vq_want_kick(vq, false);
-    while (d->flying < MAX_FLYING && virtio_running(&d->v) && (r = blk_take_req(d, vq))) {
+    while (d->flying < MAX_FLYING && virtio_running(&d->v) && !d->stopped &&
+           (r = blk_take_req(d, vq))) {
         pthread_mutex_unlock(&d->v.lock);
         co_start(d->loop, blk_req_start, r);
         pthread_mutex_lock(&d->v.lock);
@@ -252,15 +332,29 @@ static void blk_take(struct virtio_blk *d, struct vq *vq)
     vq_want_kick(vq, true);
 }
 
+/* Lock held, as for blk_take(). */
+static void blk_try_again(struct virtio_blk *d)
+{
+    struct blk_req *r;
+    while (!d->stopped && (r = d->kept)) {
+        d->kept = r->next;
+        d->flying++;
+        pthread_mutex_unlock(&d->v.lock);
+        co_start(d->loop, blk_req_start, r);
+        pthread_mutex_lock(&d->v.lock);
+    }
+}
+
 static void blk_run(void *opaque)
 {
     struct virtio_blk *d = opaque;
     AUTO_LOCK(&d->v.lock);
     d->posted = false;
     d->taking = true;
+    blk_try_again(d);
     for (unsigned i = 0; i < d->v.queues; i++) {
         struct vq *vq = &d->v.queue[i];
-        while (d->flying < MAX_FLYING && virtio_running(&d->v) && !vq_empty(vq)) {
+        while (d->flying < MAX_FLYING && virtio_running(&d->v) && !d->stopped && !vq_empty(vq)) {
             blk_take(d, vq); /* once more if there came some while kicks were not wanted */
         }
     }
@@ -293,8 +387,15 @@ static void blk_ready(struct virtio *v)
 static void blk_reset(struct virtio *v)
 {
     struct virtio_blk *d = container_of(v, struct virtio_blk, v);
+    d->resetting = true;
     while (d->flying) {
         pthread_cond_wait(&d->idle, &v->lock);
+    }
+    d->resetting = d->stopped = false;
+    while (d->kept) {
+        struct blk_req *r = d->kept;
+        d->kept = r->next;
+        blk_req_free(d, r);
     }
 }
 
@@ -324,6 +425,14 @@ static void blk_fill_config(struct virtio_blk *d)
     c[56] = 1;
 }
 
+static enum on_error blk_on_error(const char *name, enum on_error preset)
+{
+    for (unsigned i = 0; name && on_error_names[i]; i++) {
+        preset = strcmp(name, on_error_names[i]) ? preset : (enum on_error)i;
+    }
+    return preset;
+}
+
 static int blk_take_drive(struct virtio_blk *d, struct err *err)
 {
     if (!d->drive_id) {
@@ -332,12 +441,29 @@ static int blk_take_drive(struct virtio_blk *d, struct err *err)
     d->backend = machine_find_backend(d->dev.machine, "drive", d->drive_id);
     d->backend =
         d->backend ? d->backend : machine_find_backend(d->dev.machine, "blockdev", d->drive_id);
-    if (!d->backend || d->backend->taken) {
-        return err_set(err, ENOENT, "virtio-blk-device: drive '%s' %s", d->drive_id,
-                       d->backend ? "is in use" : "does not exist");
+    struct backend *policy = machine_find_backend(d->dev.machine, "drive-policy", d->drive_id);
+    if (!d->backend || !policy) {
+        return err_set(err, ENOENT, "virtio-blk-device: drive '%s' does not exist", d->drive_id);
     }
-    d->backend->taken = true;
     d->block = d->backend->obj;
+    struct drive_policy *p = policy->obj;
+    bool alone = !d->share && !block_readonly(d->block);
+    if (p->used && (alone || !p->shared)) {
+        return err_set(err, EBUSY,
+                       "virtio-blk-device: drive '%s' is in use; share-rw=on on all its devices "
+                       "lets them share it",
+                       d->drive_id);
+    }
+    if (alone && block_has_parents(d->block)) {
+        return err_set(err, EBUSY,
+                       "virtio-blk-device: drive '%s' is part of another node; share-rw=on lets "
+                       "both write it",
+                       d->drive_id);
+    }
+    p->used = d->backend->taken = true;
+    p->shared = !alone;
+    d->on_read = blk_on_error(d->rerror, p->read);
+    d->on_write = blk_on_error(d->werror, p->write);
     return 0;
 }
 
@@ -369,7 +495,7 @@ static int blk_init(struct dev *dev, struct err *err)
 static bool blk_busy(struct virtio_blk *d)
 {
     bool busy = d->flying || d->posted || d->taking;
-    for (unsigned i = 0; virtio_running(&d->v) && i < d->v.queues; i++) {
+    for (unsigned i = 0; virtio_running(&d->v) && !d->stopped && i < d->v.queues; i++) {
         busy |= !vq_empty(&d->v.queue[i]);
     }
     return busy;
@@ -385,6 +511,16 @@ static void blk_quiesce(struct dev *dev)
     }
 }
 
+static void blk_resume(struct dev *dev)
+{
+    struct virtio_blk *d = container_of(dev, struct virtio_blk, dev);
+    AUTO_LOCK(&d->v.lock);
+    if (d->stopped) {
+        d->stopped = false;
+        blk_post(d);
+    }
+}
+
 static void blk_fini(struct dev *dev)
 {
     struct virtio_blk *d = container_of(dev, struct virtio_blk, dev);
@@ -395,6 +531,11 @@ static void blk_fini(struct dev *dev)
         }
         pthread_mutex_unlock(&d->v.lock);
         pthread_cond_destroy(&d->idle);
+    }
+    while (d->kept) {
+        struct blk_req *r = d->kept;
+        d->kept = r->next;
+        blk_req_free(d, r);
     }
     while (d->spares) {
         struct blk_req *r = d->spares;
@@ -413,5 +554,6 @@ const struct dev_type virtio_blk_type = {
     .props = blk_props,
     .init = blk_init,
     .quiesce = blk_quiesce,
+    .resume = blk_resume,
     .fini = blk_fini,
 };
