@@ -1,4 +1,5 @@
 /* An NBD server's bytes, to the client: handshake, then answers to requests that overlap. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/fuzz_block.h"
 
-enum { MAX_INPUT = 64 << 10, READERS = 3, PIECE = 1024 };
+enum { MAX_INPUT = 64 << 10, READERS = 3, PIECE = 1024, PATIENCE = 32 };
 
 static struct fuzz_block fb;
 static int listening = -1;
@@ -39,20 +40,37 @@ static void close_listener(void)
 
 struct serve {
     const uint8_t *data;
-    size_t size;
+    size_t size, first;
     int fd;
+    bool ended;
 };
 
-/* Says all it has to say at once; that is in the client's hands before it asks. */
+static void say(struct serve *s, size_t n)
+{
+    n = n < s->size ? n : s->size;
+    if (n && send(s->fd, s->data, n, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET) {
+        abort();
+    }
+    s->data += n;
+    s->size -= n;
+}
+
+/* Says the handshake, gives the client time to ask, then says the rest. */
 static void serve_one(void *opaque)
 {
     struct serve *s = opaque;
     co_wait_fd(listening, LOOP_IN);
     s->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (s->fd < 0 || (s->size && send(s->fd, s->data, s->size, 0) < 0)) {
+    if (s->fd < 0) {
         abort();
     }
+    say(s, s->first);
+    for (unsigned i = 0; i < PATIENCE; i++) {
+        co_yield ();
+    }
+    say(s, s->size);
     shutdown(s->fd, SHUT_WR);
+    s->ended = true;
 }
 
 struct client {
@@ -97,9 +115,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         open_listener();
         atexit(close_listener);
     }
-    bool bitmap = size && data[0] & 1;
-    size_t skip = size ? 1 : 0, n = size - skip;
-    struct serve s = {data + skip, n < MAX_INPUT ? n : MAX_INPUT, -1};
+    struct fuzz_in in = {data, data + size};
+    bool bitmap = fuzz_u8(&in) & 1;
+    struct serve s = {.first = fuzz_u16(&in), .fd = -1};
+    size_t n = (size_t)(in.end - in.p);
+    s.data = in.p;
+    s.size = n < MAX_INPUT ? n : MAX_INPUT;
     co_start(fb.loop, serve_one, &s);
     keyval_add(&opts, "driver", "nbd");
     keyval_add(&opts, "server.type", "unix");
@@ -114,6 +135,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         use_it(b);
     }
     block_close(b);
+    while (!s.ended) {
+        loop_step(fb.loop, true);
+    }
     close(s.fd);
     return 0;
 }

@@ -153,6 +153,10 @@ def chunk(cookie, kind, data=b'', flags=1):
     return struct.pack('>IHHQI', 0x668e33ef, flags, kind, cookie, len(data)) + data
 
 
+def talk(name, bitmap, hello, answers):
+    save('nbd_client', name, struct.pack('<BH', bitmap, len(hello)) + hello + answers)
+
+
 def client_seeds():
     """What servers say. Cookies are counted: call n in slot i has 16 * n + i."""
     hello = b'NBDMAGICIHAVEOPT' + struct.pack('>H', 3)
@@ -171,19 +175,18 @@ def client_seeds():
     for n in range(6, 9):
         answers += chunk(16 * n + n - 6, 0)
     answers += chunk(16 * 9, 0x8001, struct.pack('>IH', 5, 0))
-    save('nbd_client', 'structured', b'\0' + new + answers)
+    talk('structured', 0, new, answers)
     marks = hello + reply(8, 1) + reply(10, 4, struct.pack('>I', 5) + b'qemu:dirty-bitmap:marks') + reply(10, 1)
-    save('nbd_client', 'bitmap', b'\1' + marks + info + answers)
+    talk('bitmap', 1, marks + info, answers)
     simple = b''
     for n in range(3):
         simple += struct.pack('>IIQ', 0x67446698, 0, 17 * n) + data
     for n in range(3, 9):
         simple += struct.pack('>IIQ', 0x67446698, n % 2 * 5, 16 * n + n % 3)
-    save('nbd_client', 'simple', b'\0' + hello + reply(8, 1 << 31 | 1) + info + simple)
-    save('nbd_client', 'name', b'\0' + hello + reply(8, 1 << 31 | 1) + reply(7, 1 << 31 | 1) +
-         struct.pack('>QH', 65536, 0x1ed) + simple)
-    save('nbd_client', 'old', b'\0NBDMAGIC' + struct.pack('>QQIH', 0x00420281861253, 65536, 0, 1) +
-         bytes(122) + simple)
+    talk('simple', 0, hello + reply(8, 1 << 31 | 1) + info, simple)
+    talk('name', 0, hello + reply(8, 1 << 31 | 1) + reply(7, 1 << 31 | 1) +
+         struct.pack('>QH', 65536, 0x1ed), simple)
+    talk('old', 0, b'NBDMAGIC' + struct.pack('>QQIH', 0x00420281861253, 65536, 0, 1) + bytes(122), simple)
 
 
 with tempfile.TemporaryDirectory() as tmp:
