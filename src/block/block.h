@@ -239,6 +239,10 @@ int block_bitmap_change(struct block *b, enum bitmap_op op, const char *name, ui
 int block_bitmap_merge(struct block *b, const char *name, const struct block_bitmap *from,
                        struct err *err);
 bool block_can_bitmaps(const struct block *b);
+bool block_can_compress(const struct block *b); /* BLOCK_COMPRESSED */
+
+/* Memory for data: aligned for any host disk; NULL without. free() it. */
+void *block_alloc(size_t bytes);
 
 /* Bytes that cluster-wise work should be a multiple of, at least a sector. */
 uint32_t block_granule(const struct block *b);

@@ -132,7 +132,4 @@ int block_opt_size(const struct keyval *opts, const char *name, uint64_t *out, s
 int block_opt_bool(const struct keyval *opts, const char *name, bool *out, struct err *err);
 int block_opt_prealloc(const struct keyval *opts, enum block_prealloc *out, struct err *err);
 
-/* Memory for data: aligned for any host disk; NULL without. free() it. */
-void *block_alloc(size_t bytes);
-
 #endif

@@ -59,6 +59,11 @@ const char *block_node_name(const struct block *b)
     return b->node_name;
 }
 
+bool block_can_compress(const struct block *b)
+{
+    return b->write_flags & BLOCK_COMPRESSED;
+}
+
 bool block_has_parents(const struct block *b)
 {
     return b->refs > 1;

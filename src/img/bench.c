@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "block/driver.h"
+#include "block/block.h"
 #include "img/img.h"
 #include "loop/co.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "block/driver.h"
+#include "block/block.h"
 #include "img/img.h"
 #include "loop/co.h"
 

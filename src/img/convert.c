@@ -8,7 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/bits.h"
-#include "block/driver.h"
+#include "block/block.h"
 #include "img/copy.h"
 #include "img/img.h"
 
@@ -287,7 +287,15 @@ static int convert_copy(struct convert *v, struct err *err)
     c->img = v->img;
     c->sources = v->sources;
     c->source_count = v->count;
-    if (c->compressed && !(c->target->write_flags & BLOCK_COMPRESSED)) {
+    struct block_info info;
+    int got = block_get_info(c->target, &info, err);
+    if (got) {
+        return got;
+    }
+    c->compressed |= info.needs_compressed;
+    c->out_of_order &= !info.needs_compressed;
+    block_info_free(&info);
+    if (c->compressed && !block_can_compress(c->target)) {
         return err_set(err, ENOTSUP, "Compression not supported for this file format: '%s'",
                        block_format(c->target));
     }

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "base/bits.h"
-#include "block/driver.h"
+#include "block/block.h"
 #include "img/img.h"
 
 struct piece {

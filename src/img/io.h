@@ -55,7 +55,7 @@ int io_number(const char *text, uint64_t *out);
 int io_length(const char *text, uint64_t *out); /* of one request */
 int io_pattern(const struct io_call *c, uint8_t *byte);
 void io_drain(struct io *io);
-int io_open(struct io *io, struct keyval *opts, unsigned flags, bool snapshot);
+int io_open(struct io *io, struct keyval *opts, unsigned flags, bool snapshot, bool copy);
 int io_close(struct io *io);
 int io_discard_flags(const char *mode, unsigned *flags, struct err *err);
 

@@ -54,7 +54,25 @@ static struct block *io_open_snapshot(struct io *io, struct block *below, unsign
     return b;
 }
 
-int io_open(struct io *io, struct keyval *opts, unsigned flags, bool snapshot)
+/* -C: takes the reference. */
+static struct block *io_copy_on_read(struct io *io, struct block *b, unsigned flags,
+                                     struct err *err)
+{
+    struct keyval opts = {NULL};
+    keyval_add(&opts, "driver", "copy-on-read");
+    keyval_add(&opts, "file", block_node_name(b));
+    struct block *top = NULL;
+    if (block_readonly(b)) {
+        err_set(err, EINVAL, "copy-on-read writes to the image, which is opened read-only");
+    } else {
+        top = block_open(io->img.graph, &opts, flags, err);
+    }
+    keyval_free(&opts);
+    block_close(b);
+    return top;
+}
+
+int io_open(struct io *io, struct keyval *opts, unsigned flags, bool snapshot, bool copy)
 {
     struct err err;
     if (io->b) {
@@ -68,6 +86,7 @@ int io_open(struct io *io, struct keyval *opts, unsigned flags, bool snapshot)
         block_close(b);
         b = top;
     }
+    b = b && copy ? io_copy_on_read(io, b, flags, &err) : b;
     if (!b) {
         const char *name = keyval_get(opts, "filename");
         fprintf(stderr, "%s: can't open%s%s: %s\n", io->img.program, name ? " device " : "",
@@ -113,7 +132,7 @@ int io_open_run(struct io_call *c)
         if (c->count) {
             keyval_add(&opts, "filename", c->words[0]);
         }
-        ret = io_open(c->io, &opts, flags, c->has['s']);
+        ret = io_open(c->io, &opts, flags, c->has['s'], c->has['C']);
     }
     keyval_free(&opts);
     return ret;
@@ -143,7 +162,7 @@ int io_reopen_run(struct io_call *c)
             keyval_add(&io->opts, more.pairs[i].key, more.pairs[i].value);
         }
         ret = io_close(io);
-        ret = ret ? ret : io_open(io, &io->opts, flags, false);
+        ret = ret ? ret : io_open(io, &io->opts, flags, false, false);
     }
     keyval_free(&more);
     return ret;

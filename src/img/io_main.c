@@ -22,7 +22,7 @@ static const struct arg_row io_rows[] = {
     {"read-only", 'r', NULL, "open it read-only"},
     {"snapshot", 's', NULL, "writes go to a temporary file"},
     {"nocache", 'n', NULL, "past the host's cache, short for -t none"},
-    {"copy-on-read", 'C', NULL, "accepted, without effect"},
+    {"copy-on-read", 'C', NULL, "what is read from backing files is kept in the image"},
     {"misalign", 'm', NULL, "accepted, without effect"},
     {"native-aio", 'k', NULL, "accepted, without effect"},
     {"aio", 'i', "MODE", "threads, native or io_uring; the best there is is used"},
@@ -127,7 +127,8 @@ static int io_open_first(struct io *io, struct err *err)
         }
     }
     err->text[0] = 0;
-    ret = ret ? ret : io_open(io, &opts, flags, args_has(a, "snapshot"));
+    ret =
+        ret ? ret : io_open(io, &opts, flags, args_has(a, "snapshot"), args_has(a, "copy-on-read"));
     keyval_free(&opts);
     return ret;
 }

@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
-#include "block/driver.h"
+#include "block/block.h"
 #include "img/io.h"
 
 enum { READ_FILL = 0xab, WRITE_FILL = 0xcd };

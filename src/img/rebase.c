@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "block/driver.h"
+#include "block/block.h"
 #include "img/img.h"
 
 #define REBASE_BUFFER (2u << 20)

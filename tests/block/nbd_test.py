@@ -244,7 +244,8 @@ def names():
             a, b = run(IMG, *args).stdout, run('qemu-img', *args).stdout
             assert a == b or json.loads(a) == json.loads(b), (a, b)
         run(IMG, 'compare', '-f', 'raw', '-F', 'raw', forms[0], forms[1])
-    # qcow2 in the export.
+    # qcow2 in an export, which has to have the room: it cannot grow.
+    os.truncate('d.qcow2', 20 * M)
     with server('-f', 'raw', 'd.qcow2', '-e', '2', program='qemu-nbd'):
         io(uri(), 'write -P 9 12M 1M', opts=['-f', 'qcow2'])
     io('d.qcow2', 'read -P 9 12M 1M', program='qemu-io')

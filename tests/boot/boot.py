@@ -218,13 +218,19 @@ CASES = {
     "bad-kernels": bad_kernels, "bad-options": bad_options, "name": name_of_program,
 }
 
-if not os.path.exists(f"{GUEST}/initrd.gz") and CASE not in ("bad-options", "name"):
-    sys.exit(77)
-try:
-    if CASE.startswith("boot-"):
-        smp(int(CASE.split("-")[2]), kernel=CASE.split("-")[1])
-    else:
-        CASES[CASE]()
-except AssertionError as e:
-    print(e)
-    sys.exit(1)
+
+def main():
+    if not os.path.exists(f"{GUEST}/initrd.gz") and CASE not in ("bad-options", "name"):
+        sys.exit(77)
+    try:
+        if CASE.startswith("boot-"):
+            smp(int(CASE.split("-")[2]), kernel=CASE.split("-")[1])
+        else:
+            CASES[CASE]()
+    except AssertionError as e:
+        print(e)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

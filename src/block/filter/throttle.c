@@ -128,10 +128,33 @@ static int take_limit(const struct keyval *opts, const char *prefix, const char 
     return ret;
 }
 
+/* A slip of the pen must not be no limit. */
+static int check_names(const struct keyval *opts, const char *prefix, struct err *err)
+{
+    static const char *const suffixes[] = {"", "-max", "-max-length"};
+    size_t n = strlen(prefix);
+    for (size_t i = 0; i < opts->count; i++) {
+        const char *key = opts->pairs[i].key, *name = key + n;
+        bool known = strncmp(key, prefix, n) || !strcmp(name, "iops-size");
+        known |= !strcmp(key, "id") || !strcmp(key, "qom-type");
+        known |= !*prefix && (!strncmp(key, "x-", 2) || !strncmp(key, "limits.", 7));
+        for (size_t k = 0; !known && k < BUCKETS * ARRAY_LEN(suffixes); k++) {
+            const char *kind = kinds[k / ARRAY_LEN(suffixes)].name;
+            size_t m = strlen(kind);
+            known = !strncmp(name, kind, m) && !strcmp(name + m, suffixes[k % ARRAY_LEN(suffixes)]);
+        }
+        if (!known) {
+            return err_set(err, EINVAL, "there is no limit '%s'", name);
+        }
+    }
+    return 0;
+}
+
 static int take_limits(struct throttle_group *g, const struct keyval *opts, const char *prefix,
                        struct err *err)
 {
-    int ret = take_limit(opts, prefix, "iops-size", "", &g->iops_size, err);
+    int ret = check_names(opts, prefix, err);
+    ret = ret ? ret : take_limit(opts, prefix, "iops-size", "", &g->iops_size, err);
     for (unsigned i = 0; !ret && i < BUCKETS; i++) {
         struct bucket *k = &g->bucket[i];
         k->length = k->length > 0 ? k->length : 1;

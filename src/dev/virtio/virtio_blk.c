@@ -337,11 +337,15 @@ static void blk_try_again(struct virtio_blk *d)
 {
     struct blk_req *r;
     while (!d->stopped && (r = d->kept)) {
+        struct vq *vq = r->vq;
         d->kept = r->next;
         d->flying++;
         pthread_mutex_unlock(&d->v.lock);
         co_start(d->loop, blk_req_start, r);
         pthread_mutex_lock(&d->v.lock);
+        if (d->unsignalled && virtio_running(&d->v)) {
+            blk_signal(d, vq); /* done at once: nobody else will */
+        }
     }
 }
 
