@@ -309,7 +309,7 @@ static void copy_worker(void *opaque)
 static void copy_measure_out(struct copy *c)
 {
     uint32_t granule = block_granule(c->target);
-    c->unit = granule <= COPY_BUFFER ? granule : BLOCK_SECTOR;
+    c->unit = granule <= COPY_MAX_UNIT ? granule : BLOCK_SECTOR;
     c->piece = c->compressed ? c->unit : COPY_BUFFER;
     c->step = c->min_zero ? c->min_zero : BLOCK_SECTOR;
     if (c->compressed || c->step < c->unit) {

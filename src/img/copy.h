@@ -16,6 +16,8 @@
 struct img;
 
 #define COPY_BUFFER (1u << 20)
+/* The largest cluster that is written whole. */
+#define COPY_MAX_UNIT (2u << 20)
 /* Where the source is compressed: unpacking needs memory beside it. */
 #define COPY_PACKED (256u << 10)
 #define COPY_WORKERS_MAX 16

@@ -111,6 +111,8 @@ def one(tool, tmp, base, amend):
         return None
     p = run(tool, "amend", "-f", "qcow2", "-o", amend, ours)
     name = "%s %s: " % (base.kind, amend)
+    if amend == "lazy_refcounts=on,compat=0.10":  # qemu-img says yes and leaves them off: we say no
+        return None if p.returncode else name + "accepted"
     if (p.returncode == 0) != (status == 0):
         return name + "ours %d (%s) theirs %d" % (p.returncode, p.stderr.strip(), status)
     check = run("qemu-img", "check", "-f", "qcow2", ours)
@@ -120,8 +122,11 @@ def one(tool, tmp, base, amend):
         return None  # refused, and nothing has happened
     if not same_data(raw(ours, tmp), base.raw):
         return name + "data differs"
-    if base.snap and raw(ours, tmp, "-l", "s")[: len(base.snap)] != base.snap:
-        return name + "the snapshot's data differs"
+    if base.snap:
+        there = raw(ours, tmp, "-l", "s")
+        short = min(len(there), len(base.snap))  # qemu-img reads no more than the disk has now
+        if there[:short] != base.snap[:short]:
+            return name + "the snapshot's data differs"
     if amend not in WIDTHS and not status and facts(ours) != facts(theirs):
         return name + "%s, theirs %s" % (facts(ours), facts(theirs))
     return None
