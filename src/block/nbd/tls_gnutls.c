@@ -269,7 +269,8 @@ static int set_up(struct session *t, const struct keyval *o, struct channel *ch,
                                                       GNUTLS_CRD_ANON};
     const char *priority = keyval_get(o, "priority");
     bool verify = true;
-    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | (t->server ? GNUTLS_SERVER : GNUTLS_CLIENT);
+    unsigned flags =
+        GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | (t->server ? GNUTLS_SERVER : GNUTLS_CLIENT);
     int ret = block_opt_bool(o, "verify-peer", &verify, err);
     if (ret) {
         return ret;
