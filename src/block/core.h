@@ -58,7 +58,7 @@ struct block *block_open_protocol(struct block_graph *g, const char *name, unsig
 int block_protocol_create(struct block_graph *g, const char *name, const struct keyval *opts,
                           struct err *err);
 
-#define BLOCK_MAX_DEPTH 200 /* of a backing chain */
+#define BLOCK_MAX_DEPTH 100 /* of a backing chain */
 
 /* ---- locks.c: other processes with the same file, as QEMU tells them ---- */
 /* What this node will do and lets others do, from its flags. `shares_write`: raw images of tools */

@@ -13,7 +13,7 @@ import malformed_images
 
 IMG, IO = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 ONLY = sys.argv[3] if len(sys.argv) > 3 else ''
-SECONDS, MEGABYTES = 2, 64
+SECONDS, MEGABYTES = 4, 64  # of processor time; at most this much memory
 SLOW = 10  # times, for builds with sanitizers
 
 

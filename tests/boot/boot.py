@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-LODGE, GUEST, CASE = sys.argv[1:4]
+LODGE, GUEST, CASE = (*(os.path.abspath(a) for a in sys.argv[1:3]), sys.argv[3])
 EXTRA = os.environ.get("LODGE_ACCEL", "")
 PATIENCE = float(os.environ.get("LODGE_PATIENCE", 1))
 

@@ -8,11 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 #include "base/keyval.h"
 #include "block/block.h"
 #include "chardev/chardev.h"
 #include "core/machine.h"
+#include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_mmio.h"
 #include "loop/clock.h"
@@ -86,6 +88,7 @@ static void add_drive(struct machine *m, int *fd)
         abort();
     }
     machine_add_backend(m, "drive", "d", b, free_drive);
+    machine_add_backend(m, "drive-policy", "d", alloc_zero(sizeof(struct drive_policy)), free);
     if (drive_thread_start(t, m, &err)) {
         abort();
     }

@@ -151,6 +151,9 @@ static int vdi_extent(struct block *b, uint64_t off, uint64_t len, struct block_
     if (ret || (!data && first != UNALLOCATED && first != ZERO)) {
         return ret ? ret : -EIO;
     }
+    if (data && v->data_off + (uint64_t)first * BLOCK_BYTES >= block_size(b->file)) {
+        return -EIO; /* behind the end of the file: nobody has written that */
+    }
     prev = first;
     for (unsigned steps = 0; n < len && i + 1 < v->blocks && steps < EXTENT_STEPS; steps++) {
         ret = map_get(v, ++i, &next);

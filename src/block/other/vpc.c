@@ -198,6 +198,9 @@ static int vpc_extent(struct block *b, uint64_t off, uint64_t len, struct block_
     uint64_t i = off / v->block, skip = off % v->block, n = v->block - skip;
     uint32_t first, next;
     int ret = bat_get(v, i, &first);
+    if (!ret && (uint64_t)first * 512 < FOOTER + DYNAMIC) {
+        ret = -EIO; /* no block can lie there */
+    }
     if (ret) {
         return ret;
     }

@@ -88,7 +88,7 @@ static int one_extent(struct block *b, const char *line, struct err *err)
     if (!zero) {
         x->file = open_extent_file(b, name, err);
         if (!x->file) {
-            return -EINVAL;
+            return err_prefix(err, -EINVAL, "'%s'", b->filename);
         }
         x->own_file = x->file == b->file;
     }
