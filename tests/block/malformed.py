@@ -93,6 +93,8 @@ def main():
             for what, args in commands(fmt, path).items():
                 if what in ('check', 'map') and opens != 0:
                     continue  # opening it failed twice: it does so here
+                if what == 'map' and name.endswith('with data'):
+                    continue  # every block is the same one: a list of 2^28 lines is what there is to say
                 count += 1
                 got = run(args)
                 opens = max(opens, got[0]) if what == 'info' else opens

@@ -469,7 +469,8 @@ def sparse_cases(folder):
     for at, bits, v in ((0x40, 32, 0xbeda107f), (0x44, 32, 0x10001), (0x154, 32, 512), (0x158, 32, 1 << 30),
                         (0x168, 32, 512), (0x170, 64, 0xf000000 << 20), (0x178, 32, 1 << 20), (0x180, 32, 0xf000000)):
         put(vdi, at, bits, v, LE)
-    yield 'map of 1 GiB', 'vdi', sparse(vdi, [], 2 << 30)
+    yield 'map of 1 GiB', 'vdi', sparse(vdi, [], 1 << 30)
+    yield 'map of 1 GiB with data', 'vdi', sparse(vdi, [], 2 << 30)
     vhdx = vhdx_base()
     put(vhdx, VHDX_REGIONS + 40, 32, 1 << 30, LE)
     put(vhdx, MB + 65552, 64, 64 << 40, LE)
