@@ -282,7 +282,9 @@ int main(int argc, char **argv)
     ret = ret ? ret : add_objects(&s, &err);
     if (!ret && s.o.action == NBD_DISCONNECT) {
         ret = nbd_device_disconnect(s.o.device, &err);
-        printf(ret ? "" : "%s disconnected\n", s.o.device);
+        if (!ret) {
+            printf("%s disconnected\n", s.o.device);
+        }
     } else if (!ret && s.o.action == NBD_LIST) {
         ret = nbd_list(&s.o, s.loop, s.graph, &err);
     } else if (!ret && s.o.action == NBD_SERVE) {
