@@ -32,7 +32,7 @@ void aio_free(struct aio *a)
     free(a);
 }
 
-bool aio_has_uring(struct aio *a)
+static bool aio_has_uring(struct aio *a)
 {
     if (!a->looked) {
         a->looked = true;

@@ -15,7 +15,6 @@ struct loop;
 
 struct aio *aio_new(struct loop *loop);
 void aio_free(struct aio *a);
-bool aio_has_uring(struct aio *a);
 
 struct aio_file {
     struct aio *aio;

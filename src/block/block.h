@@ -34,9 +34,8 @@ void block_graph_free(struct block_graph *g); /* nodes must be gone */
 struct loop *block_graph_loop(const struct block_graph *g);
 /* Images may not name other files: opening one that does fails and says so. */
 void block_graph_refuse_backing(struct block_graph *g);
-/* Passwords and keys, as --object secret,id=,data=|file=,format=raw|base64. */
-int block_add_secret(struct block_graph *g, const struct keyval *opts, struct err *err);
-/* --object: "qom-type" is secret, or tls-creds-x509, -psk, -anon. */
+/* --object: "qom-type" is secret (id=,data=|file=,format=raw|base64), throttle-group, or
+ * tls-creds-x509, -psk, -anon. */
 int block_add_object(struct block_graph *g, const struct keyval *opts, struct err *err);
 bool block_has_object(struct block_graph *g, const char *id);
 

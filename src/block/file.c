@@ -408,11 +408,6 @@ static int file_info(struct block *b, struct block_info *info, struct err *err)
     return 0;
 }
 
-int file_fd(struct block *b)
-{
-    return ((struct file *)b->state)->io.fd;
-}
-
 static int file_create(struct block_graph *g, const char *name, const struct keyval *opts,
                        struct err *err)
 {
@@ -437,43 +432,15 @@ static const struct block_opt file_open_opts[] = {
     {0},
 };
 
+/* What files and devices have in common: all but growing. */
+#define FILE_DRIVER                                                                                \
+    .size = sizeof(struct file), .protocol = true, .open_opts = file_open_opts, .open = file_open, \
+    .claim = file_claim, .close = file_close, .preadv = file_preadv, .pwritev = file_pwritev,      \
+    .flush = file_flush, .discard = file_discard, .zero = file_zero, .extent = file_extent,        \
+    .truncate = file_truncate, .create_file = file_create, .info = file_info
+
 const struct block_type file_type = {
-    .name = "file",
-    .summary = "files of the host",
-    .size = sizeof(struct file),
-    .protocol = true,
-    .grows = true,
-    .open_opts = file_open_opts,
-    .open = file_open,
-    .claim = file_claim,
-    .close = file_close,
-    .preadv = file_preadv,
-    .pwritev = file_pwritev,
-    .flush = file_flush,
-    .discard = file_discard,
-    .zero = file_zero,
-    .extent = file_extent,
-    .truncate = file_truncate,
-    .create_file = file_create,
-    .info = file_info,
-};
+    .name = "file", .summary = "files of the host", .grows = true, FILE_DRIVER};
 
 const struct block_type host_device_type = {
-    .name = "host_device",
-    .summary = "block devices of the host",
-    .size = sizeof(struct file),
-    .protocol = true,
-    .open_opts = file_open_opts,
-    .open = file_open,
-    .claim = file_claim,
-    .close = file_close,
-    .preadv = file_preadv,
-    .pwritev = file_pwritev,
-    .flush = file_flush,
-    .discard = file_discard,
-    .zero = file_zero,
-    .extent = file_extent,
-    .truncate = file_truncate,
-    .create_file = file_create,
-    .info = file_info,
-};
+    .name = "host_device", .summary = "block devices of the host", FILE_DRIVER};

@@ -1,11 +1,9 @@
-/* What copying between files asks of the file driver. */
+/* The host's files and block devices. */
 #ifndef BLOCK_FILE_H
 #define BLOCK_FILE_H
 
-struct block;
+struct block_type;
 
 extern const struct block_type file_type, host_device_type;
-
-int file_fd(struct block *b); /* of a node of these two types */
 
 #endif

@@ -167,7 +167,7 @@ static int secret_bytes(struct block_secret *s, const struct keyval *opts, struc
     return ret;
 }
 
-int block_add_secret(struct block_graph *g, const struct keyval *opts, struct err *err)
+static int block_add_secret(struct block_graph *g, const struct keyval *opts, struct err *err)
 {
     const char *id = keyval_get(opts, "id");
     if (!id) {

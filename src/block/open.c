@@ -3,7 +3,6 @@
  * "backing." and the like those of its children. A name alone stands for a protocol, by its prefix,
  * and a format on it, given or found by looking at the first bytes.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -34,7 +34,8 @@ void fuzz_block_open(struct fuzz_block *f)
     block_graph_refuse_backing(f->g);
     keyval_add(&secret, "id", "s");
     keyval_add(&secret, "data", "secret");
-    if (block_add_secret(f->g, &secret, &err)) {
+    keyval_add(&secret, "qom-type", "secret");
+    if (block_add_object(f->g, &secret, &err)) {
         abort();
     }
     keyval_free(&secret);
