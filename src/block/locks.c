@@ -3,7 +3,9 @@
  * its system calls). Byte 100 + n locked: the holder does what bit n says; byte 200 + n: it does
  * not let others do that. All locks are shared ones; whoever wants to do n asks whether anybody
  * holds byte 200 + n, and for what it forbids whether anybody holds 100 + n. The locks belong to
- * the open file, so they end with it, whatever happens to the process.
+ * the open file, so they end with it, whatever happens to the process: not before its last write is
+ * done, which io_uring makes some milliseconds after the process has ended. A conflict is looked at
+ * again for that long, so that a guest can be started again as soon as it is seen to be dead.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,9 +13,11 @@
 
 #include "base/err.h"
 #include "block/core.h"
+#include "loop/co.h"
 
 enum { USE_READ, USE_WRITE, USE_WRITE_UNCHANGED, USE_RESIZE, USES };
 enum { BYTE_DOES = 100, BYTE_FORBIDS = 200 };
+enum { LOCK_TRIES = 20, LOCK_PAUSE_NS = 10000000 };
 
 static int lock_byte(int fd, int byte, bool on)
 {
@@ -26,6 +30,14 @@ static bool byte_is_locked(int fd, int byte)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
     return !fcntl(fd, F_OFD_GETLK, &l) && l.l_type != F_UNLCK;
+}
+
+static void lock_drop(int fd)
+{
+    for (int n = 0; n < USES; n++) {
+        lock_byte(fd, BYTE_DOES + n, false);
+        lock_byte(fd, BYTE_FORBIDS + n, false);
+    }
 }
 
 static int lock_take(int fd, unsigned does, unsigned forbids)
@@ -64,9 +76,17 @@ int file_lock(int fd, unsigned flags, bool shares_write, const char *name, struc
     if (flags & BLOCK_FORCE_SHARE) {
         return 0;
     }
-    int ret = lock_take(fd, does, forbids);
     bool theirs = false;
-    int n = ret ? -1 : lock_conflict(fd, does, forbids, &theirs);
+    int n = -1;
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        int ret = lock_take(fd, does, forbids);
+        n = ret ? -1 : lock_conflict(fd, does, forbids, &theirs);
+        if (n < 0) {
+            break;
+        }
+        lock_drop(fd); /* two that wait for each other would both give up */
+        co_sleep_ns(LOCK_PAUSE_NS);
+    }
     if (n >= 0) {
         return err_set(err, EAGAIN,
                        "cannot open '%s': another process %s (Failed to get %s\"%s\" lock). Is "
