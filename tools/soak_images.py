@@ -49,7 +49,7 @@ def images(s):
         for pair in (GROUPS[:2], GROUPS[2:]):
             running = [(g, subprocess.Popen(
                 [sys.executable, "tests/block/matrix.py", img, io, "--group", g, "--seed", str(seed), "--sequences",
-                 "5", "--keep", s.path("failed")], stdout=open(s.path(f"{g}-{seed}.log"), "wb"),
+                 "5", "--longer", "100", "--keep", s.path("failed")], stdout=open(s.path(f"{g}-{seed}.log"), "wb"),
                 stderr=subprocess.STDOUT)) for g in pair]
             for group, p in running:
                 bad += taken(s, totals, group, seed, p.wait())

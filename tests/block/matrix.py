@@ -2,6 +2,7 @@
 """Lodge's image tools and the installed qemu-img and qemu-io in turns on the same images.
 
 usage: matrix.py LODGE-IMG LODGE-IO [--group NAME] [--seed N] [--sequences N | --ops N | --seconds N] [--keep DIR]
+                 [--longer N]
 
 A sequence draws an image of some format and options from its seed and then works on it: a batch of reads,
 writes, zeros, discards and flushes by one program, an operation on the image by one of them; after that both
@@ -26,13 +27,13 @@ from matrix_io import Batch  # noqa: E402
 BATCHES = 5
 
 
-def batch(bench, image):
-    b = Batch(bench, image, bench.theirs if image.fmt in READ_ONLY else bench.either())
-    b.draw(bench.rnd.randrange(8, 26))
+def batch(bench, image, longer):
+    b = Batch(bench, image, bench.theirs if image.fmt in READ_ONLY else bench.either(), longer)
+    b.draw(bench.rnd.randrange(8, 26) * longer)
     b.run()
 
 
-def sequence(ours, theirs, group, seed, keep):
+def sequence(ours, theirs, group, seed, keep, longer):
     """Number of operations; None and a report if something was wrong."""
     rnd = random.Random("%s %d" % (group, seed))
     folder = tempfile.mkdtemp(prefix="matrix-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
@@ -40,11 +41,11 @@ def sequence(ours, theirs, group, seed, keep):
     try:
         image = matrix_cases.DRAW[group](bench)
         for _ in range(BATCHES):
-            batch(bench, image)
+            batch(bench, image, longer)
             image = matrix_ops.one(bench, image)
             bench.verify(image)
     except Wrong as e:
-        print("matrix: --group %s --seed %d: %s" % (group, seed, e))
+        print("matrix: --group %s --seed %d --longer %d: %s" % (group, seed, longer, e))
         print("\n".join("    " + line.replace(folder + "/", "") for line in bench.log.lines), flush=True)
         if keep:
             shutil.copytree(folder, os.path.join(keep, "%s-%d" % (group, seed)), dirs_exist_ok=True)
@@ -63,6 +64,7 @@ def arguments():
     p.add_argument("--sequences", type=int)
     p.add_argument("--ops", type=int)
     p.add_argument("--seconds", type=float)
+    p.add_argument("--longer", type=int, default=1, metavar="N", help="N times as many requests in a batch")
     p.add_argument("--keep", metavar="DIR", help="keep the files of what fails")
     a = p.parse_args()
     if not (a.sequences or a.ops or a.seconds):
@@ -81,7 +83,7 @@ def main():
     while ((a.sequences is None or n < a.sequences) and (a.ops is None or done < a.ops)
            and (a.seconds is None or time.monotonic() - begin < a.seconds)):
         for group in groups:
-            count = sequence(ours, theirs, group, a.seed + n, a.keep)
+            count = sequence(ours, theirs, group, a.seed + n, a.keep, a.longer)
             done += count or 0
             failed += count is None
         n += 1

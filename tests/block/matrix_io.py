@@ -5,11 +5,12 @@ KB, MB = 1 << 10, 1 << 20
 
 
 class Batch:
-    def __init__(self, bench, image, program):
+    def __init__(self, bench, image, program, longer=1):
         self.bench, self.image, self.rnd, self.program = bench, image, bench.rnd, program
         self.commands, self.compressed = [], []  # compressed: (place in commands, off, len, pattern)
         self.model = image.model
         self.cluster = image.opts.get("cluster_size", 64 * KB)
+        self.longer = longer
 
     def range(self):
         """Small or large, aligned to clusters, sectors or nothing."""
@@ -62,6 +63,8 @@ class Batch:
             return self.write()
         # With refcounts of one bit qemu-img loses clusters when what it packed shares one.
         if self.program is self.bench.theirs and self.image.opts.get("refcount_bits") == 1:
+            return self.write()
+        if self.longer > 1 and self.rnd.randrange(self.longer):  # one ends the batch
             return self.write()
         off = self.rnd.randrange(self.model.size) // self.cluster * self.cluster
         length, p = min(self.cluster, self.model.size - off), self.pattern()
