@@ -32,6 +32,8 @@ struct pc {
 
 /* What firmware is told, by CMOS and fw_cfg. */
 int pc_configure(struct pc *pc, struct err *err);
+/* -kernel, -initrd and -append, for an option ROM that starts them after firmware. */
+int pc_add_kernel(struct pc *pc, struct err *err);
 /* ACPI tables as files for firmware to put into memory. */
 int pc_add_acpi(struct pc *pc, struct err *err);
 
