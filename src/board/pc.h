@@ -14,6 +14,7 @@ struct fw_cfg;
 #define PC_PCI_HOLE_MAX 0xe0000000ull   /* RAM below 4 GiB ends here at the latest */
 #define PC_PCI_HOLE_SPLIT 0xc0000000ull /* or here, when some is above 4 GiB anyway */
 #define PC_ACPI_SCI 9
+#define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
 
 struct pc {
     /* Options. */

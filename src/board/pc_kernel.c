@@ -129,7 +129,7 @@ static int kernel_add_rom(struct pc *pc, struct err *err)
     struct firmware_file rom;
     int ret = firmware_read(pc->x86.machine, "linuxboot_dma.bin", 1 << 16, &rom, err);
     if (!ret) {
-        ret = fw_cfg_add_file(pc->fw_cfg, "genroms/linuxboot_dma.bin", rom.bytes, rom.len, err);
+        ret = fw_cfg_add_file(pc->fw_cfg, PC_KERNEL_ROM, rom.bytes, rom.len, err);
         free(rom.bytes);
     }
     return ret;
