@@ -4,14 +4,14 @@
 #include <stddef.h>
 
 #include "board/microvm.h"
-#include "board/pc.h"
+#include "core/machine.h"
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
 
-const struct board_type *const boards[] = {&board_microvm, &board_pc, NULL};
+const struct board_type *const boards[] = {&board_microvm, &board_pc, &board_q35, NULL};
 
 const struct dev_type *const dev_types[] = {
     &isa_debugcon_type,
