@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "board/firmware.h"
 #include "dev/firmware/fw_cfg.h"
+#include "dev/input/i8042.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/misc/reset_ports.h"
 
@@ -74,6 +75,7 @@ void pc_add_chips(struct pc_base *b)
     x86_board_add_isa(&b->x86);
     x86_board_add_pit(&b->x86);
     reset_ports_map(m);
+    b->keyboard = i8042_new(m, &b->x86.gsi[1], &b->x86.gsi[12]);
     b->fw_cfg = fw_cfg_new(m->mem);
     fw_cfg_map(b->fw_cfg, m->io);
 }
@@ -102,12 +104,14 @@ int pc_add_rest(struct pc_base *b, struct err *err)
 void pc_reset(struct pc_base *b)
 {
     x86_board_reset(&b->x86);
+    i8042_reset(b->keyboard);
     fw_cfg_reset(b->fw_cfg);
 }
 
 void pc_fini(struct pc_base *b)
 {
     fw_cfg_free(b->fw_cfg);
+    i8042_free(b->keyboard);
     pci_root_fini(&b->pci);
     x86_board_fini(&b->x86);
 }

@@ -7,6 +7,7 @@
 #include "dev/pci/pci.h"
 
 struct fw_cfg;
+struct i8042;
 
 #define PC_ACPI_SCI 9
 #define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
@@ -18,6 +19,7 @@ struct pc_base {
     struct x86_board x86;
     struct mem_node *pci_mem, *pci_io;
     struct pci_root pci;
+    struct i8042 *keyboard;
     struct fw_cfg *fw_cfg;
     struct ram *bios;
     bool kernel_loaded;
