@@ -124,6 +124,7 @@ struct qcow2 {
     uint8_t *header_copy; /* as last read or written, one cluster */
     uint8_t *header_more; /* fields behind those we know */
     uint32_t header_more_len;
+    bool header_unsure; /* the one on disk may have what was taken back here */
 
     /* compress.c */
     struct qcow2_codec *codecs; /* not in use */
@@ -149,6 +150,11 @@ int qcow2_file_read(struct qcow2 *s, uint64_t off, void *buf, size_t len);
 /* Writes the header with all its extensions as the struct says, in place; the first cluster is
  * written whole. The caller has made what it points to durable. */
 int qcow2_write_header(struct qcow2 *s);
+/* The same and a sync. After a failure nobody knows what is on disk: the caller puts the fields
+ * back as they were, and the next barrier writes them before anything else (I6). */
+int qcow2_commit_header(struct qcow2 *s);
+/* Writes it again at once if the last commit failed. */
+int qcow2_settle_header(struct qcow2 *s);
 
 /* ---- overlap.c ---- */
 /* Metadata that cannot be: marks the image corrupt, on disk too if it can be; returns -EIO. */

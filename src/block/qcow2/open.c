@@ -174,8 +174,7 @@ static int open_autoclear(struct qcow2 *s, struct err *err)
         return 0;
     }
     s->autoclear &= known;
-    int ret = qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    int ret = qcow2_commit_header(s);
     return ret ? err_set(err, -ret, "cannot write the header of '%s'", s->b->filename) : 0;
 }
 
@@ -198,8 +197,7 @@ static int open_repair(struct qcow2 *s, struct err *err)
     ret = qcow2_barrier(s);
     ret = ret ? ret : qcow2_write_refcounts(s);
     ret = ret ? ret : block_flush(s->b->file);
-    ret = ret ? ret : qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    ret = ret ? ret : qcow2_commit_header(s);
     return ret ? err_set(err, -ret, "cannot repair the dirty image '%s'", s->b->filename) : 0;
 }
 
@@ -267,8 +265,7 @@ static int close_write(struct qcow2 *s)
     if (!stored && s->lazy_marked) {
         stored = block_flush(s->b->file);
         s->incompatible &= ~(uint64_t)QCOW2_DIRTY;
-        stored = stored ? stored : qcow2_write_header(s);
-        stored = stored ? stored : block_flush(s->b->file);
+        stored = stored ? stored : qcow2_commit_header(s);
         s->lazy_marked = false;
     }
     return stored;

@@ -314,6 +314,25 @@ int qcow2_extent(struct block *b, uint64_t off, uint64_t len, struct block_exten
 
 /* ---- Space ahead of data ---- */
 
+/* Where the table cannot say it: what reads as zeros. */
+static int write_zeros(struct qcow2 *s, uint64_t guest, uint64_t host, uint64_t len)
+{
+    if (!s->crypt) {
+        return block_zero(s->b->file, host, len, 0);
+    }
+    uint64_t most = s->cluster_size > 1 << 20 ? s->cluster_size : 1 << 20;
+    most = most < len ? most : len;
+    AUTO_FREE uint8_t *buf = block_alloc(most);
+    int ret = buf ? 0 : -ENOMEM;
+    for (uint64_t done = 0, n; done < len && !ret; done += n) {
+        n = len - done < most ? len - done : most;
+        memset(buf, 0, n);
+        ret = qcow2_encrypt(s, guest + done, host + done, buf, n);
+        ret = ret ? ret : block_pwrite(s->b->file, host + done, buf, n, 0);
+    }
+    return ret;
+}
+
 /* What is there already stays. New clusters that may hold something are marked as zero. */
 static int preallocate_run(struct qcow2 *s, struct table *t, uint32_t i, uint64_t guest, uint64_t n)
 {
@@ -323,7 +342,7 @@ static int preallocate_run(struct qcow2 *s, struct table *t, uint32_t i, uint64_
     if (ret) {
         return ret;
     }
-    bool zero = data_file || (host >= fresh && !s->crypt);
+    bool zero = (data_file || host >= fresh) && !s->crypt;
     for (uint64_t k = 0; k < n; k++) {
         uint64_t entry = (host + (k << s->cluster_bits)) | QCOW2_COPIED, bits = 0;
         if (s->subclusters > 1) {
@@ -336,7 +355,7 @@ static int preallocate_run(struct qcow2 *s, struct table *t, uint32_t i, uint64_
     if (zero || s->version >= 3) {
         return 0;
     }
-    return block_zero(s->b->file, host, n << s->cluster_bits, 0);
+    return write_zeros(s, guest, host, n << s->cluster_bits);
 }
 
 int qcow2_preallocate(struct qcow2 *s, uint64_t off, uint64_t len)
