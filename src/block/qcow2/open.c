@@ -250,6 +250,7 @@ int qcow2_open_image(struct qcow2 *s, struct block *b, const struct keyval *opts
 {
     s->b = b;
     b->state = s;
+    qcow2_codec_init(s);
     int ret = open_steps(s, opts, err);
     if (ret) {
         open_free(s);
