@@ -1,6 +1,7 @@
 /*
- * convert: images, one after the other, as a new image. Copy offloading (-C) is taken and not
- * used: what is read is looked at, to leave zeros out.
+ * convert: images, one after the other, as a new image. With copy offloading (-C) the host copies
+ * between raw images in files if it can; otherwise data is read and written as ever, but not looked
+ * at to leave zeros out.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -218,6 +219,12 @@ static int convert_check(struct convert *v, struct err *err)
     if (v->snapshot && v->count > 1) {
         return err_set(err, EINVAL, "-l takes one image, not several");
     }
+    if (v->copy.offload && (v->copy.compressed || v->copy.salvage || args_has(a, "sparse"))) {
+        return err_set(err, EINVAL, "Cannot enable copy offloading when %s is used",
+                       v->copy.compressed ? "-c"
+                       : v->copy.salvage  ? "--salvage"
+                                          : "-S");
+    }
     if (args_has(a, "skip-broken-bitmaps") && !args_has(a, "bitmaps")) {
         return err_set(err, EINVAL, "--skip-broken-bitmaps needs --bitmaps");
     }
@@ -337,7 +344,8 @@ static int convert_run(struct img *img, struct err *err)
         .quiet = img->quiet,
         .copy = {.compressed = args_has(a, "compress"),
                  .out_of_order = args_has(a, "out-of-order"),
-                 .salvage = args_has(a, "salvage")},
+                 .salvage = args_has(a, "salvage"),
+                 .offload = args_has(a, "copy-offload")},
     };
     int ret = img_collect_options(img, &v.opts, err);
     if (!ret && keyval_get(&v.opts, "help")) {
@@ -380,7 +388,7 @@ static const struct arg_row convert_rows[] = {
     {"sparse", 'S', "SPARSE_SIZE", "leave out zeros of this length (4k); 0: write them"},
     {"coroutines", 'm', "NUM", "how many pieces are under way at a time (8)"},
     {"out-of-order", 'W', NULL, "writes need not begin in order"},
-    {"copy-offload", 'C', NULL, "accepted, without effect"},
+    {"copy-offload", 'C', NULL, "let the host copy raw files; no looking for zeros in data"},
     {"rate-limit", 'r', "RATE", "bytes a second"},
     {"salvage", 0, NULL, "go on where the source cannot be read: zeros"},
     {"bitmaps", 0, NULL, "also copy the bitmaps of the source"},
