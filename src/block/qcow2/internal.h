@@ -135,6 +135,8 @@ struct qcow2 {
     unsigned buffer_count;
     uint64_t packed_at; /* where the next compressed cluster goes; 0: in a new cluster */
 
+    enum qcow2_sparse { QCOW2_SPARSE_UNKNOWN, QCOW2_SPARSE, QCOW2_NOT_SPARSE } sparse; /* zero.c */
+
     enum qcow2_discard freeing;   /* why clusters are being freed; set under lock */
     struct qcow2_range *discards; /* to be passed on after the next barrier */
     unsigned discard_count;
