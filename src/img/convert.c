@@ -288,6 +288,20 @@ static int convert_bitmaps(struct convert *v, struct err *err)
 
 /* ---- All of it ---- */
 
+static int convert_no_packing(struct convert *v, bool encrypted, struct err *err)
+{
+    const char *format = block_format(v->copy.target);
+    if (encrypted) {
+        return err_set(err, ENOTSUP, "Compression and encryption not supported at the same time");
+    }
+    return strcmp(format, "qcow2")
+               ? err_set(err, ENOTSUP, "Compression not supported for this file format: '%s'",
+                         format)
+               : err_set(err, ENOTSUP,
+                         "Compression not supported for '%s', whose data is in a data file",
+                         v->target_name);
+}
+
 static int convert_copy(struct convert *v, struct err *err)
 {
     struct copy *c = &v->copy;
@@ -301,10 +315,10 @@ static int convert_copy(struct convert *v, struct err *err)
     }
     c->compressed |= info.needs_compressed;
     c->out_of_order &= !info.needs_compressed;
+    bool encrypted = info.encrypted;
     block_info_free(&info);
     if (c->compressed && !block_can_compress(c->target)) {
-        return err_set(err, ENOTSUP, "Compression not supported for this file format: '%s'",
-                       block_format(c->target));
+        return convert_no_packing(v, encrypted, err);
     }
     progress_start(&v->img->progress, args_has(&v->img->args, "progress") && !v->quiet, 1.0);
     int ret = copy_run(c, err);

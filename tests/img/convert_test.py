@@ -66,6 +66,19 @@ def compressed():
     assert not os.path.exists('x.raw')
 
 
+def not_compressed():
+    """What cannot hold compressed clusters says so, and nothing is left behind."""
+    source()
+    secret = ('--object', 'secret,id=s,data=x')
+    for more, text in ((('-o', 'data_file=d.raw'), 'data file'), ((*secret, '-o', 'encrypt.format=luks,encrypt.iter-time=10,'
+                       'encrypt.key-secret=s'), 'Compression and encryption'), ((*secret, '-o', 'encrypt.format=aes,encrypt.key-secret=s'),
+                       'Compression and encryption')):
+        assert text in run(IMG, 'convert', '-c', '-f', 'raw', '-O', 'qcow2', *more, 's.raw', 'x', status=1).stderr
+        assert run('qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', *more, 's.raw', 'y', status=None).returncode == 1
+        assert not os.path.exists('x')
+    assert 'raw' in run(IMG, 'convert', '-c', '-f', 'raw', '-O', 'raw', 's.raw', 'x', status=1).stderr
+
+
 def odd():
     for n in (1, 511, 513, 4097, 65537, (2 << 20) + 1):
         open('o.raw', 'wb').write(os.urandom(n))
@@ -197,4 +210,4 @@ def offload():
         assert 'copy offloading' in run(IMG, 'convert', '-C', more, 's.raw', 'x', status=1).stderr
 
 
-main(formats, sparse, compressed, odd, several, backing, existing, snapshot, bitmaps, stopped, dd, offload)
+main(formats, sparse, compressed, not_compressed, odd, several, backing, existing, snapshot, bitmaps, stopped, dd, offload)

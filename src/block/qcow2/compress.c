@@ -217,7 +217,7 @@ int qcow2_write_compressed(struct qcow2 *s, uint64_t off, const struct iovs *q)
 {
     uint64_t unit = s->cluster_size;
     bool whole = !(off & (unit - 1)) && (!(q->len & (unit - 1)) || off + q->len == s->b->size);
-    if (!whole || s->incompatible & QCOW2_DATA_FILE || s->crypt) {
+    if (!whole) {
         return -ENOTSUP;
     }
     struct qcow2_jobs jobs = {.loop = block_graph_loop(s->b->graph), .max = WRITE_JOBS};
