@@ -171,10 +171,12 @@ int luks_try_slots(struct cipher *c, const struct luks_io *io, const uint8_t *se
         if (c->luks.slot[i].active) {
             work += slot_work(c, &c->luks.slot[i]);
             if (work > LUKS_MAX_WORK) {
-                return err_set(err, EINVAL,
-                               "no LUKS key slot before number %d opens, and with it they want more "
-                               "than %u hashes",
-                               i, LUKS_MAX_WORK);
+                explicit_bzero(master, sizeof(master));
+                return err_set(
+                    err, EINVAL,
+                    "no LUKS key slot before number %d opens, and with it they want more "
+                    "than %u hashes",
+                    i, LUKS_MAX_WORK);
             }
             ret = try_slot(c, io, &c->luks.slot[i], secret, len, master);
             *slot = i;
