@@ -222,7 +222,8 @@ static int open_steps(struct qcow2 *s, const struct keyval *opts, struct err *er
     b->granule = s->cluster_size;
     b->align = s->crypt ? BLOCK_SECTOR : 1;
     b->zero_flags = BLOCK_MAY_UNMAP | BLOCK_NO_FALLBACK;
-    b->write_flags = BLOCK_COMPRESSED;
+    bool packs = !s->crypt && !(s->incompatible & QCOW2_DATA_FILE);
+    b->write_flags = packs ? BLOCK_COMPRESSED : 0;
     return ret;
 }
 
@@ -248,6 +249,7 @@ int qcow2_open_image(struct qcow2 *s, struct block *b, const struct keyval *opts
 {
     s->b = b;
     b->state = s;
+    qcow2_codec_init(s);
     int ret = open_steps(s, opts, err);
     if (ret) {
         open_free(s);
