@@ -4,18 +4,15 @@
 #include <stddef.h>
 
 #include "board/microvm.h"
+#include "board/pc.h"
 #include "dev/misc/isa_debug_exit.h"
+#include "dev/misc/isa_debugcon.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
 
-const struct board_type *const boards[] = {&board_microvm, NULL};
+const struct board_type *const boards[] = {&board_microvm, &board_pc, NULL};
 
 const struct dev_type *const dev_types[] = {
-    &isa_debug_exit_type,
-    &isa_serial_type,
-    &virtconsole_type,
-    &virtio_blk_type,
-    &virtio_rng_type,
-    &virtio_serial_type,
-    NULL,
+    &isa_debugcon_type, &isa_debug_exit_type, &isa_serial_type,    &virtconsole_type,
+    &virtio_blk_type,   &virtio_rng_type,     &virtio_serial_type, NULL,
 };

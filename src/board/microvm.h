@@ -2,19 +2,11 @@
 #ifndef BOARD_MICROVM_H
 #define BOARD_MICROVM_H
 
-#include "core/irq.h"
+#include "board/x86_board.h"
 #include "core/machine.h"
-#include "dev/isa/isa_bus.h"
 #include "dev/virtio/virtio_mmio.h"
 
-struct ioapic;
-struct lapic_bus;
-struct pic;
-struct pit;
-struct rtc;
-
 #define MICROVM_LOW_RAM_MAX 0xc0000000ull
-#define MICROVM_HIGH_RAM 0x100000000ull
 #define MICROVM_ACPI_TABLES 0xe0000ull
 #define MICROVM_ACPI_TABLES_SIZE 0x10000ull
 #define MICROVM_POWER_BASE 0xfea00000ull
@@ -29,17 +21,7 @@ struct microvm {
     char *pit_opt, *pic_opt, *rtc_opt, *acpi_opt;
     bool isa_serial, auto_cmdline, option_roms;
 
-    struct machine *machine;
-    struct ram *ram;
-    uint64_t low_ram, high_ram; /* bytes below and above 4 GiB */
-    struct lapic_bus *lapics;
-    struct ioapic *ioapic;
-    struct pic *pic;
-    struct pit *pit;
-    struct rtc *rtc;
-    struct irq_pin gsi[24]; /* the first 16 are the ISA lines */
-    bool gsi_ready;
-    struct isa_bus isa;
+    struct x86_board x86;
     struct virtio_mmio virtio[MICROVM_VIRTIO_COUNT];
     bool loaded; /* once: a further load is a reset */
 };

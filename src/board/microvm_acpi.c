@@ -124,8 +124,8 @@ static void build_madt(const struct microvm *v, struct strbuf *sb)
 {
     size_t table = acpi_table_begin(sb, "APIC", 5);
     aml_u32(sb, LAPIC_BASE);
-    aml_u32(sb, v->pic ? 1 : 0); /* PCAT_COMPAT: a PIC to switch off */
-    for (unsigned i = 0; i < v->machine->config.vcpus; i++) {
+    aml_u32(sb, v->x86.pic ? 1 : 0); /* PCAT_COMPAT: a PIC to switch off */
+    for (unsigned i = 0; i < v->x86.machine->config.vcpus; i++) {
         aml_u16(sb, 8 << 8 | 0); /* local APIC */
         aml_u8(sb, (uint8_t)i);
         aml_u8(sb, (uint8_t)i);

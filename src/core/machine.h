@@ -39,6 +39,11 @@ struct machine_config {
     const char *cpu;        /* -cpu MODEL,...; NULL: the board's */
     const char *accel_args; /* -accel tcg,...: what follows the name; or NULL */
     const char *kernel, *initrd, *append;
+    const char *firmware, *firmware_dir; /* -bios, -L; NULL: the board's, the usual folders */
+    const char *boot_order;              /* -boot order=, or NULL */
+    char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL */
+    bool boot_menu;
+    uint32_t boot_splash_ms;
     const char *name, *uuid;
     bool no_reboot, no_shutdown;
 };

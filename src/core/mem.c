@@ -164,6 +164,17 @@ void mem_node_place(struct mem_node *node, struct mem_node *container, uint64_t 
     mem_map_commit(map);
 }
 
+void mem_node_move(struct mem_node *node, uint64_t off)
+{
+    struct mem_map *map = node->map;
+    mem_map_begin(map);
+    if (node->off != off) {
+        node->off = off;
+        map->stale |= node->enabled;
+    }
+    mem_map_commit(map);
+}
+
 void mem_node_enable(struct mem_node *node, bool on)
 {
     struct mem_map *map = node->map;

@@ -90,6 +90,7 @@ struct mem_node *mem_map_add_alias(struct mem_map *map, gpa_t gpa, struct mem_no
 struct mem_node *mem_map_add_container(struct mem_map *map, gpa_t gpa, uint64_t len);
 /* Moves a node below a container, at `off` in it; higher priority wins there. */
 void mem_node_place(struct mem_node *node, struct mem_node *container, uint64_t off, int priority);
+void mem_node_move(struct mem_node *node, uint64_t off); /* in the container where it is */
 void mem_node_enable(struct mem_node *node, bool on);
 void mem_map_remove(struct mem_node *node); /* frees it; aliases of it must go first */
 

@@ -235,6 +235,7 @@ struct jit_vcpu {
     pthread_mutex_t mail_lock;
     struct jit_mail *mail;
     size_t mail_count, mail_room;
+    _Atomic bool map_changed; /* by any thread: flush at the next safepoint */
     bool stop;
     bool breaks, watches;      /* somebody waits for instructions, for memory accesses */
     bool in_code;              /* a block runs: instructions can be done again */
@@ -445,6 +446,9 @@ void jit_exclusive_end(struct jit_vcpu *);
 void jit_report(struct jit_vcpu *); /* statistics, at the end */
 void jit_post_mail(struct jit_vcpu *to, struct jit_mail);
 void jit_read_mail(struct jit_vcpu *);
+void jit_map_changed(void *jit_machine); /* mem_map_on_change() */
+/* Before the first block: memory is what it will be. */
+int jit_take_ram(struct machine *m, struct err *err);
 
 /* debug.c */
 void jit_debug_enter(struct jit_vcpu *); /* begins to run, */

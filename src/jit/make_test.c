@@ -84,6 +84,7 @@ static int begin(void **state)
     mem_map_add_ram(m->mem, 0, ram, 0, RAM);
     assert_int_equal(jit_add(m, &toy, 0, &err), 0);
     assert_int_equal(jit_add(m, &toy, 1, &err), 0);
+    assert_int_equal(jit_take_ram(m, &err), 0);
     jv = jit_of(m->vcpu[0]);
     jv->jm->running = 1; /* this one */
     *state = m;

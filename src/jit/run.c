@@ -325,13 +325,8 @@ static struct jit_machine *new_machine(struct machine *m, const struct isa *isa,
     }
     pthread_mutex_init(&jm->lock, NULL);
     pthread_cond_init(&jm->changed, NULL);
-    for (struct ram *r = m->ram.first; r; r = r->next) {
-        r->code_pages = alloc_zero((r->size >> RT_PAGE_BITS) + 1);
-        r->code_written = jit_dma_wrote;
-        r->code_opaque = jm;
-        jm->ram_end = r->base + r->size;
-    }
     jm->parked = true;
+    mem_map_on_change(m->mem, jit_map_changed, jm);
     return jm;
 }
 
@@ -356,6 +351,29 @@ static size_t granules_size(const struct jit_machine *jm)
 static size_t heat_size(const struct jit_machine *jm)
 {
     return ((jm->ram_end >> RT_PAGE_BITS) + 1) * sizeof(uint16_t);
+}
+
+/* Tables by RAM offset, once all memory is there: devices bring some, too. */
+int jit_take_ram(struct machine *m, struct err *err)
+{
+    struct jit_machine *jm = machine_of(m);
+    for (struct ram *r = m->ram.first; r; r = r->next) {
+        r->code_pages = alloc_zero((r->size >> RT_PAGE_BITS) + 1);
+        r->code_written = jit_dma_wrote;
+        r->code_opaque = jm;
+        jm->ram_end = r->base + r->size;
+    }
+    for (unsigned i = 0; i < jm->count; i++) {
+        struct jit_vcpu *jv = jm->cpu[i];
+        jv->pages = big_zero(pages_size(jm));
+        jv->granules = big_zero(granules_size(jm));
+        jv->heat = big_zero(heat_size(jm));
+        jv->homes = big_zero(pages_size(jm));
+        if (!jv->pages || !jv->granules || !jv->heat || !jv->homes) {
+            return err_set(err, ENOMEM, "vcpu %u: no memory for its tables", i);
+        }
+    }
+    return 0;
 }
 
 /* Tier 1 where the host has a back end and grants executable memory; else the interpreter. */
@@ -419,10 +437,6 @@ int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err
     }
     jm->cpu[jm->count++] = jv;
     pthread_mutex_init(&jv->mail_lock, NULL);
-    jv->pages = big_zero(pages_size(jm));
-    jv->granules = big_zero(granules_size(jm));
-    jv->heat = big_zero(heat_size(jm));
-    jv->homes = big_zero(pages_size(jm));
     if (getrandom(&jv->salt_secret, 8, 0) != 8) {
         jv->salt_secret = (uint64_t)(uintptr_t)jv;
     }
@@ -449,15 +463,16 @@ void jit_reset(struct machine *m)
 int jit_start(struct machine *m, struct err *err)
 {
     struct jit_machine *jm = machine_of(m);
-    for (unsigned i = 0; i < jm->count; i++) {
+    int ret = jit_take_ram(m, err);
+    for (unsigned i = 0; !ret && i < jm->count; i++) {
         struct vcpu *v = jm->cpu[i]->v;
-        int ret = pthread_create(&v->thread, NULL, jit_thread, jm->cpu[i]);
+        ret = pthread_create(&v->thread, NULL, jit_thread, jm->cpu[i]);
         if (ret) {
             return err_set(err, ret, "vcpu %u: cannot start its thread: %s", i, strerror(ret));
         }
         v->thread_started = true;
     }
-    return 0;
+    return ret;
 }
 
 static void wake_all(struct jit_machine *jm)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "core/machine.h"
+#include "core/tlb_ops.h"
 #include "jit/internal.h"
 #include "jit/jit.h"
 #include "jit/lockstep.h"
@@ -53,7 +54,21 @@ void jit_safepoint(struct jit_vcpu *jv)
         jit_leave_run(jv);
         jit_enter_run(jv);
     }
+    if (atomic_exchange(&jv->map_changed, false)) {
+        tlb_flush(jv->v);
+    }
     jit_read_mail(jv);
+}
+
+/* Guest addresses mean other memory now. Any thread; each vcpu hears of it before its next block.
+ */
+void jit_map_changed(void *opaque)
+{
+    struct jit_machine *jm = opaque;
+    for (unsigned i = 0; i < jm->count; i++) {
+        atomic_store(&jm->cpu[i]->map_changed, true);
+        vcpu_post(jm->cpu[i]->v, VCPU_EV_WORK, 0);
+    }
 }
 
 static void kick_others(struct jit_vcpu *jv)

@@ -219,8 +219,14 @@ static int take_append(struct options *o, const char *arg, struct err *err)
 
 static int take_bios(struct options *o, const char *arg, struct err *err)
 {
-    return err_set(err, EINVAL, "-bios: machine '%s' has no firmware; use -kernel FILE",
-                   o->config.board->name);
+    o->config.firmware = arg;
+    return 0;
+}
+
+static int take_firmware_dir(struct options *o, const char *arg, struct err *err)
+{
+    o->config.firmware_dir = arg;
+    return 0;
 }
 
 static int take_rtc(struct options *o, const char *arg, struct err *err)
@@ -510,7 +516,8 @@ const struct option_row option_rows[] = {
     {"kernel", "FILE", take_kernel, "kernel: Linux bzImage, or ELF with a PVH note"},
     {"initrd", "FILE", take_initrd, "initial ramdisk for the kernel"},
     {"append", "TEXT", take_append, "command line for the kernel"},
-    {"bios", "FILE", take_bios, NULL},
+    {"bios", "FILE", take_bios, "firmware in place of the machine's own"},
+    {"L", "FOLDER", take_firmware_dir, "where to look for firmware first"},
     {"drive",
      "[file=FILE][,id=ID][,if=none|virtio][,format=FORMAT][,readonly=on|off][,cache=MODE]"
      "[,discard=unmap][,snapshot=on][,OPTION=VALUE...]",

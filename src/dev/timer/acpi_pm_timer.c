@@ -9,12 +9,15 @@
 #include "core/machine.h"
 #include "loop/clock.h"
 
-#define FREQUENCY 3579545 /* Hz */
+uint32_t acpi_pm_timer_value(struct clock *clock)
+{
+    return muldiv64(clock_ns(clock), ACPI_PM_TIMER_HZ, NS_PER_SEC) & 0xffffff;
+}
 
 static enum mem_result pm_read(void *dev, uint64_t off, unsigned size, uint64_t *val)
 {
     const struct machine *m = dev;
-    *val = muldiv64(clock_ns(m->clock), FREQUENCY, NS_PER_SEC) & 0xffffff;
+    *val = acpi_pm_timer_value(m->clock);
     return MEM_OK;
 }
 

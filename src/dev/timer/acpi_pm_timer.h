@@ -2,10 +2,15 @@
 #ifndef DEV_TIMER_ACPI_PM_TIMER_H
 #define DEV_TIMER_ACPI_PM_TIMER_H
 
-#define ACPI_PM_TIMER_PORT 0x608
+#include <stdint.h>
 
+#define ACPI_PM_TIMER_PORT 0x608
+#define ACPI_PM_TIMER_HZ 3579545
+
+struct clock;
 struct machine;
 
-void acpi_pm_timer_map(struct machine *machine);
+uint32_t acpi_pm_timer_value(struct clock *clock);
+void acpi_pm_timer_map(struct machine *machine); /* the timer alone */
 
 #endif

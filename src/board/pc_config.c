@@ -1,0 +1,147 @@
+/*
+ * What firmware learns of the machine: CMOS bytes as PC firmware has them since the AT, and fw_cfg
+ * (specification: QEMU, docs/specs/fw_cfg). Sizes of memory, processors, order of boot.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/err.h"
+#include "base/strbuf.h"
+#include "board/pc.h"
+#include "dev/firmware/fw_cfg.h"
+#include "dev/timer/cmos_rtc.h"
+
+enum {
+    CMOS_FLOPPY = 0x10,
+    CMOS_EQUIPMENT = 0x14,
+    CMOS_BASE_MEMORY = 0x15,  /* KiB, 16 bits */
+    CMOS_EXT_MEMORY = 0x17,   /* KiB above 1 MiB */
+    CMOS_EXT_MEMORY_2 = 0x30, /* the same */
+    CMOS_MEMORY_16M = 0x34,   /* 64 KiB above 16 MiB */
+    CMOS_BOOT_3 = 0x38,       /* third device in the high half; bit 0: floppies unsigned */
+    CMOS_BOOT_1 = 0x3d,       /* first device low, second high */
+    CMOS_MEMORY_4G = 0x5b,    /* 64 KiB above 4 GiB, 24 bits */
+    CMOS_CPUS = 0x5f,         /* number less one */
+    EQUIPMENT_FPU = 2,
+    EQUIPMENT_MOUSE = 4,
+    E820_RAM = 1,
+    E820_RESERVED = 2,
+};
+
+static void cmos_put(struct pc *pc, unsigned at, uint32_t v, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++) {
+        rtc_set_cmos(pc->x86.rtc, at + i, v >> 8 * i & 0xff);
+    }
+}
+
+static uint32_t at_most(uint64_t v, uint32_t max)
+{
+    return v < max ? (uint32_t)v : max;
+}
+
+static void pc_cmos_memory(struct pc *pc)
+{
+    uint64_t low = pc->x86.low_ram;
+    uint32_t ext = at_most((low - (1 << 20)) >> 10, 65535);
+    cmos_put(pc, CMOS_BASE_MEMORY, 640, 2);
+    cmos_put(pc, CMOS_EXT_MEMORY, ext, 2);
+    cmos_put(pc, CMOS_EXT_MEMORY_2, ext, 2);
+    cmos_put(pc, CMOS_MEMORY_16M, low > 16 << 20 ? at_most((low - (16 << 20)) >> 16, 65535) : 0, 2);
+    cmos_put(pc, CMOS_MEMORY_4G, at_most(pc->x86.high_ram >> 16, 0xffffff), 3);
+}
+
+/* "cdn": floppy a, disk c, CD d, network n, in the firmware's numbers. */
+static uint32_t pc_boot_nibbles(const char *order)
+{
+    static const char letters[] = "acdn";
+    uint32_t v = 0;
+    for (unsigned i = 0; order && order[i] && i < 3; i++) {
+        const char *at = strchr(letters, order[i]);
+        v |= at ? (uint32_t)(at - letters + 1) << 4 * i : 0;
+    }
+    return v;
+}
+
+static void pc_cmos(struct pc *pc)
+{
+    const struct machine_config *c = &pc->x86.machine->config;
+    uint32_t boot = pc_boot_nibbles(c->boot_order ? c->boot_order : "cad");
+    pc_cmos_memory(pc);
+    cmos_put(pc, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE, 1);
+    cmos_put(pc, CMOS_BOOT_1, boot & 0xff, 1);
+    cmos_put(pc, CMOS_BOOT_3, (boot >> 4 & 0xf0) | 1, 1);
+    cmos_put(pc, CMOS_CPUS, c->vcpus - 1, 1);
+}
+
+static void e820_add(struct strbuf *sb, uint64_t start, uint64_t len, uint32_t type)
+{
+    uint8_t e[20];
+    store_le64(e, start);
+    store_le64(e + 8, len);
+    store_le32(e + 16, type);
+    strbuf_add_bytes(sb, e, sizeof(e));
+}
+
+static int pc_add_e820(struct pc *pc, struct err *err)
+{
+    struct strbuf sb = {0};
+    e820_add(&sb, 0, pc->x86.low_ram, E820_RAM);
+    if (pc->x86.high_ram) {
+        e820_add(&sb, X86_BOARD_HIGH_RAM, pc->x86.high_ram, E820_RAM);
+    }
+    int ret = fw_cfg_add_file(pc->fw_cfg, "etc/e820", sb.text, sb.len, err);
+    strbuf_free(&sb);
+    return ret;
+}
+
+static int pc_add_boot_files(struct pc *pc, struct err *err)
+{
+    /* S3 and S4 are not offered, S5 is SLP_TYP 0. */
+    static const uint8_t states[] = {128, 0, 0, 1, 2, 128};
+    const struct machine_config *c = &pc->x86.machine->config;
+    uint8_t b[8];
+    int ret = fw_cfg_add_file(pc->fw_cfg, "etc/system-states", states, sizeof(states), err);
+    if (!ret && c->boot_menu) {
+        fw_cfg_add_u16(pc->fw_cfg, FW_CFG_BOOT_MENU, 1);
+        store_le32(b, c->boot_splash_ms);
+        ret = c->boot_splash_ms ? fw_cfg_add_file(pc->fw_cfg, "etc/boot-menu-wait", b, 2, err) : 0;
+    }
+    if (!ret && c->boot_order_devices) {
+        ret = fw_cfg_add_file(pc->fw_cfg, "bootorder", c->boot_order_devices,
+                              strlen(c->boot_order_devices) + 1, err);
+    }
+    return ret;
+}
+
+static int pc_uuid(const char *text, uint8_t *uuid)
+{
+    unsigned n = 0;
+    for (const char *p = text; *p && n < 16; p++) {
+        unsigned byte;
+        if (*p != '-' && sscanf(p, "%2x", &byte) == 1) {
+            uuid[n++] = (uint8_t)byte;
+            p++;
+        }
+    }
+    return n == 16;
+}
+
+int pc_configure(struct pc *pc, struct err *err)
+{
+    const struct machine_config *c = &pc->x86.machine->config;
+    uint8_t uuid[16] = {0};
+    pc_cmos(pc);
+    fw_cfg_add_u64(pc->fw_cfg, FW_CFG_RAM_SIZE, c->ram_size);
+    fw_cfg_add_u16(pc->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)c->vcpus);
+    fw_cfg_add_u16(pc->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)c->vcpus);
+    fw_cfg_add_u16(pc->fw_cfg, FW_CFG_NOGRAPHIC, !pc->graphics);
+    fw_cfg_add_u32(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1);
+    if (c->uuid && pc_uuid(c->uuid, uuid)) {
+        fw_cfg_add(pc->fw_cfg, FW_CFG_UUID, uuid, sizeof(uuid));
+    }
+    int ret = pc_add_e820(pc, err);
+    return ret ? ret : pc_add_boot_files(pc, err);
+}

@@ -1,0 +1,165 @@
+/* The parts of every x86 board: memory, interrupt controllers, processors, timers, serial ports. */
+#include "board/x86_board.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+#include "core/machine.h"
+#include "dev/irqchip/ioapic.h"
+#include "dev/irqchip/lapic.h"
+#include "dev/irqchip/pic8259.h"
+#include "dev/serial/isa_serial.h"
+#include "dev/timer/cmos_rtc.h"
+#include "dev/timer/pit8254.h"
+
+int x86_board_add_ram(struct x86_board *v, uint64_t low_max, bool window, struct err *err)
+{
+    struct machine *m = v->machine;
+    uint64_t size = m->config.ram_size;
+    if (size < 2 << 20 || size & 0xfff) {
+        return err_set(err, EINVAL, "-m: guest memory must be at least 2 MiB, in whole pages");
+    }
+    v->ram = ram_set_add(&m->ram, "ram", size, err);
+    if (!v->ram) {
+        return -ENOMEM;
+    }
+    v->low_ram = size < low_max ? size : low_max;
+    v->high_ram = size - v->low_ram;
+    mem_map_begin(m->mem);
+    if (window) {
+        mem_map_add_ram(m->mem, 0, v->ram, 0, X86_BOARD_WINDOW);
+        mem_map_add_ram(m->mem, X86_BOARD_WINDOW_END, v->ram, X86_BOARD_WINDOW_END,
+                        v->low_ram - X86_BOARD_WINDOW_END);
+    } else {
+        mem_map_add_ram(m->mem, 0, v->ram, 0, v->low_ram);
+    }
+    if (v->high_ram) {
+        mem_map_add_ram(m->mem, X86_BOARD_HIGH_RAM, v->ram, v->low_ram, v->high_ram);
+    }
+    mem_map_commit(m->mem);
+    return 0;
+}
+
+static bool x86_board_send(void *bus, const struct apic_msg *msg)
+{
+    return lapic_bus_send(bus, msg);
+}
+
+void x86_board_add_irqchips(struct x86_board *v, bool with_pic)
+{
+    struct machine *m = v->machine;
+    v->lapics = lapic_bus_new(m->clock);
+    mem_map_add_mmio(m->mem, LAPIC_BASE, LAPIC_SIZE, &lapic_mmio, v->lapics);
+    v->ioapic = ioapic_new(0, x86_board_send, v->lapics);
+    mem_map_add_mmio(m->mem, IOAPIC_BASE, IOAPIC_SIZE, &ioapic_mmio, v->ioapic);
+    lapic_bus_set_eoi(v->lapics, ioapic_eoi, v->ioapic);
+    if (with_pic) {
+        v->pic = pic_new(lapic_bus_lint0, v->lapics);
+        pic_map(v->pic, m->io);
+        lapic_bus_set_pic(v->lapics, pic_inta, v->pic);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(v->gsi); i++) {
+        irq_pin_init(&v->gsi[i]);
+        if (i != 2) {
+            irq_pin_add(&v->gsi[i], ioapic_set_pin, v->ioapic, i ? i : 2);
+        }
+        if (v->pic && i < 16 && i != 2) {
+            irq_pin_add(&v->gsi[i], pic_set_pin, v->pic, i);
+        }
+    }
+    v->gsi_ready = true;
+}
+
+int x86_board_add_cpus(struct x86_board *v, struct err *err)
+{
+    struct machine *m = v->machine;
+    for (unsigned i = 0; i < m->config.vcpus; i++) {
+        struct lapic *l = lapic_new(v->lapics, i);
+        m->ic[i] = lapic_ctrl(l);
+        int ret = machine_add_vcpu(m, err);
+        if (ret) {
+            return ret;
+        }
+        lapic_set_vcpu(l, m->vcpu[i]);
+    }
+    return 0;
+}
+
+/* One port for each -serial, COM1 in any case. */
+int x86_board_add_serial(struct x86_board *v, struct err *err)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        char id[16];
+        snprintf(id, sizeof(id), "serial%u", i);
+        struct backend *b = machine_find_backend(v->machine, "chardev", id);
+        struct keyval args = {0};
+        if (b) {
+            keyval_add(&args, "chardev", id);
+        } else if (i) {
+            break;
+        }
+        struct dev *d = dev_new(v->machine, &isa_serial_type, &args, err);
+        keyval_free(&args);
+        if (!d) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int x86_board_add_rtc(struct x86_board *v, bool wanted, struct err *err)
+{
+    int64_t base;
+    int ret = rtc_base_from_args(&v->machine->config.rtc_args, &base, err);
+    if (ret || !wanted) {
+        return ret;
+    }
+    v->rtc = rtc_new(v->machine->clock, base);
+    irq_connect(rtc_irq(v->rtc), &v->gsi[8]);
+    rtc_map(v->rtc, v->machine->io);
+    return 0;
+}
+
+void x86_board_add_isa(struct x86_board *v)
+{
+    struct machine *m = v->machine;
+    v->isa = (struct isa_bus){
+        .bus = {&isa_bus_type, "isa.0", &v->isa, NULL}, .io = m->io, .pins = v->gsi};
+    bus_add(m, &v->isa.bus);
+}
+
+void x86_board_add_pit(struct x86_board *v)
+{
+    v->pit = pit_new(v->machine->clock);
+    irq_connect(pit_irq(v->pit), &v->gsi[0]);
+    pit_map(v->pit, v->machine->io);
+}
+
+void x86_board_reset(struct x86_board *v)
+{
+    lapic_reset_all(v->lapics);
+    ioapic_reset(v->ioapic);
+    if (v->pic) {
+        pic_reset(v->pic);
+    }
+    if (v->pit) {
+        pit_reset(v->pit);
+    }
+    if (v->rtc) {
+        rtc_reset(v->rtc);
+    }
+}
+
+void x86_board_fini(struct x86_board *v)
+{
+    rtc_free(v->rtc);
+    pit_free(v->pit);
+    pic_free(v->pic);
+    ioapic_free(v->ioapic);
+    lapic_bus_free(v->lapics);
+    for (unsigned i = 0; v->gsi_ready && i < ARRAY_LEN(v->gsi); i++) {
+        irq_pin_fini(&v->gsi[i]);
+    }
+}

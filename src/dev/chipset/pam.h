@@ -1,0 +1,36 @@
+/* What the PC's host bridges do with the memory from a0000h to fffffh. */
+#ifndef DEV_CHIPSET_PAM_H
+#define DEV_CHIPSET_PAM_H
+
+#include "core/mem.h"
+
+struct machine;
+
+#define PAM_SEGMENTS 13
+#define PAM_REGISTERS 7
+
+/* Attributes of a segment, and of nibbles of the registers. */
+enum { PAM_READ = 1, PAM_WRITE = 2 };
+
+struct pam_segment {
+    struct pam *pam;
+    struct mem_node *ram, *rom, *write_only;
+    gpa_t start;
+    uint64_t len;
+};
+
+struct pam {
+    struct machine *machine;
+    struct ram *ram; /* holds the guest's first MiB at offset 0 */
+    struct pam_segment seg[PAM_SEGMENTS];
+    struct mem_node *smram; /* RAM behind the VGA window */
+};
+
+/* Before any vcpu runs. The nodes lie in the memory map's root, over the PCI container. */
+void pam_init(struct pam *p, struct machine *m, struct ram *ram);
+/* `regs`: PAM0 to PAM6 as they are in configuration space. */
+void pam_update(struct pam *p, const uint8_t *regs);
+/* RAM in the VGA window (SMRAM open). */
+void pam_open_smram(struct pam *p, bool on);
+
+#endif

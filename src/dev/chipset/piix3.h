@@ -1,0 +1,24 @@
+/* PCI-ISA bridge of the PIIX3: where PCI's interrupt lines end. */
+#ifndef DEV_CHIPSET_PIIX3_H
+#define DEV_CHIPSET_PIIX3_H
+
+#include "dev/pci/pci.h"
+
+#define PIIX3_PIRQS 4
+
+struct piix3 {
+    struct pci_func pci;
+    struct irq_pin pirq[PIIX3_PIRQS]; /* what functions drive */
+    struct irq out[PIIX3_PIRQS];      /* where the register says it goes */
+    struct irq_pin *isa;              /* 16 lines */
+};
+
+/* First the pins, which functions are connected to as they are made; then the function, 01.0. */
+void piix3_init_lines(struct piix3 *p, struct irq_pin *isa);
+void piix3_init(struct piix3 *p, struct pci_bus *bus);
+void piix3_reset(struct piix3 *p);
+void piix3_fini(struct piix3 *p);
+/* For pci_root.route: the line of INTA# (0) and so on of a slot. */
+struct irq_pin *piix3_route(void *piix3, unsigned slot, unsigned pin);
+
+#endif
