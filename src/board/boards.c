@@ -5,6 +5,8 @@
 
 #include "board/microvm.h"
 #include "board/pc.h"
+#include "dev/ata/ich9_ahci.h"
+#include "dev/ata/ide_dev.h"
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
 #include "dev/serial/isa_serial.h"
@@ -13,6 +15,9 @@
 const struct board_type *const boards[] = {&board_microvm, &board_pc, NULL};
 
 const struct dev_type *const dev_types[] = {
+    &ich9_ahci_type,
+    &ide_cd_type,
+    &ide_hd_type,
     &isa_debugcon_type, &isa_debug_exit_type, &isa_serial_type,    &virtconsole_type,
     &virtio_blk_type,   &virtio_rng_type,     &virtio_serial_type, NULL,
 };

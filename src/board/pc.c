@@ -85,6 +85,7 @@ static void pc_add_chipset(struct pc *pc)
     mem_map_add_mmio(m->io, 0xcf8, 8, &pci_host_ports, &pc->pci);
     i440fx_init(&pc->host, &pc->pci.bus0, pc->x86.ram);
     piix3_init(&pc->isa_bridge, &pc->pci.bus0);
+    piix_ide_init(&pc->ide, &pc->pci.bus0, pc->x86.gsi);
     piix4_pm_init(&pc->pm, &pc->pci.bus0, &pc->x86.gsi[PC_ACPI_SCI]);
 }
 
@@ -121,6 +122,7 @@ static void pc_reset_chips(struct pc *pc)
     x86_board_reset(&pc->x86);
     i440fx_reset(&pc->host);
     piix3_reset(&pc->isa_bridge);
+    piix_ide_reset(&pc->ide);
     piix4_pm_reset(&pc->pm);
     fw_cfg_reset(pc->fw_cfg);
 }
@@ -140,6 +142,7 @@ static void pc_fini(struct machine *m)
     struct pc *pc = m->board_data;
     fw_cfg_free(pc->fw_cfg);
     piix4_pm_fini(&pc->pm);
+    piix_ide_fini(&pc->ide);
     piix3_fini(&pc->isa_bridge);
     i440fx_fini(&pc->host);
     pci_root_fini(&pc->pci);

@@ -4,6 +4,7 @@
 
 #include "board/x86_board.h"
 #include "core/machine.h"
+#include "dev/ata/piix_ide.h"
 #include "dev/chipset/i440fx.h"
 #include "dev/chipset/piix3.h"
 #include "dev/chipset/piix4_pm.h"
@@ -24,6 +25,7 @@ struct pc {
     struct pci_root pci;
     struct i440fx host;
     struct piix3 isa_bridge;
+    struct piix_ide ide;
     struct piix4_pm pm;
     struct fw_cfg *fw_cfg;
     struct ram *bios;

@@ -38,8 +38,14 @@ static void ahci_output(struct ahci *h, bool event)
     bool level = (h->ghc & GHC_IE) && h->is;
     if (level != h->level || (level && event)) {
         h->level = level;
-        h->set_irq(h->opaque, level);
+        h->wires->set_irq(h->opaque, level);
     }
+}
+
+bool ahci_mem_write(struct ahci *h, gpa_t at, const void *buf, unsigned len)
+{
+    struct mem_map *mem = h->wires->dma(h->opaque);
+    return mem && gmem_write(mem, at, buf, len);
 }
 
 static bool ahci_port_wants(struct ahci_port *p)
@@ -213,9 +219,9 @@ void ahci_insert(struct ahci *h, struct ata_drive *drive, struct block *block)
 
 /* ---- Life ---- */
 
-void ahci_init(struct ahci *h, struct mem_map *mem, void (*set_irq)(void *, bool), void *opaque)
+void ahci_init(struct ahci *h, const struct ahci_wires *wires, void *opaque)
 {
-    *h = (struct ahci){.mem = mem, .set_irq = set_irq, .opaque = opaque, .ghc = GHC_AE};
+    *h = (struct ahci){.wires = wires, .opaque = opaque, .ghc = GHC_AE};
     pthread_mutex_init(&h->lock, NULL);
     for (unsigned n = 0; n < AHCI_PORTS; n++) {
         h->port[n].hba = h;
@@ -227,8 +233,10 @@ void ahci_init(struct ahci *h, struct mem_map *mem, void (*set_irq)(void *, bool
 void ahci_attach(struct ahci *h, unsigned port, struct ata_drive *drive)
 {
     AUTO_LOCK(&h->lock);
-    drive->sata = true;
     h->port[port].drive = drive;
+    if (drive) {
+        drive->sata = true;
+    }
     ahci_port_reset(&h->port[port]);
 }
 

@@ -38,11 +38,16 @@ struct ahci_port {
     bool reset_asked; /* reset and signature, when nothing flies any more */
 };
 
+/* What the PCI function around it gives. Called with the adapter's lock held. */
+struct ahci_wires {
+    /* True while it is true already: another event came (for MSI, one more message). */
+    void (*set_irq)(void *opaque, bool level);
+    struct mem_map *(*dma)(void *opaque); /* NULL: not now */
+};
+
 struct ahci {
     pthread_mutex_t lock;
-    struct mem_map *mem;
-    /* Lock held. True while it is: another event came (one more message, for MSI). */
-    void (*set_irq)(void *opaque, bool level);
+    const struct ahci_wires *wires;
     void *opaque;
     uint32_t ghc, is;
     uint32_t idp_index;
@@ -50,8 +55,9 @@ struct ahci {
     struct ahci_port port[AHCI_PORTS];
 };
 
-void ahci_init(struct ahci *h, struct mem_map *mem, void (*set_irq)(void *, bool), void *opaque);
+void ahci_init(struct ahci *h, const struct ahci_wires *wires, void *opaque);
 void ahci_fini(struct ahci *h); /* after the drives' jobs have ended */
+/* NULL takes it off; then no job of it is at work. */
 void ahci_attach(struct ahci *h, unsigned port, struct ata_drive *drive);
 void ahci_reset(struct ahci *h); /* power or system reset: waits for jobs */
 

@@ -78,7 +78,7 @@ static uint32_t ahci_end_plain(struct ahci_port *p, struct ahci_slot *s)
     uint8_t moved[4];
     bool pio_in = req->proto == PROTO_IN && !req->dma && !req->atapi;
     store_le32(moved, (uint32_t)req->moved);
-    gmem_write(p->hba->mem, s->header + 4, moved, sizeof(moved)); /* PRDBC */
+    ahci_mem_write(p->hba, s->header + 4, moved, sizeof(moved)); /* PRDBC */
     ahci_set_tfd(p, &req->tf);
     p->ci &= ~(1u << s->n);
     if (pio_in && req->moved && !(req->tf.status & ATA_ERR)) {
@@ -244,9 +244,12 @@ static void ahci_bus_error(struct ahci_port *p)
 /* False: not yet, or not any more. */
 static bool ahci_fetch(struct ahci_port *p, unsigned n)
 {
-    struct mem_map *mem = p->hba->mem;
+    struct mem_map *mem = p->hba->wires->dma(p->hba->opaque);
     uint8_t head[HEADER_BYTES], table[TABLE_ACMD + ACMD_BYTES];
     gpa_t header = p->clb + n * HEADER_BYTES;
+    if (!mem) {
+        return false; /* no bus master: as if nothing were there */
+    }
     if (!gmem_read(mem, header, head, sizeof(head))) {
         ahci_bus_error(p);
         return false;

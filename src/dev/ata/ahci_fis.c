@@ -39,7 +39,7 @@ static void put_task_file(uint8_t *fis, const struct ata_tf *tf)
 static void post(struct ahci_port *p, unsigned at, const uint8_t *fis, unsigned len)
 {
     if (p->cmd & CMD_FRE) {
-        gmem_write(p->hba->mem, p->fb + at, fis, len);
+        ahci_mem_write(p->hba, p->fb + at, fis, len);
     }
 }
 

@@ -24,7 +24,8 @@ enum {
 };
 
 /* ahci.c */
-void ahci_update_irq(struct ahci_port *p);   /* after PxIS or PxIE changed */
+void ahci_update_irq(struct ahci_port *p); /* after PxIS or PxIE changed */
+bool ahci_mem_write(struct ahci *h, gpa_t at, const void *buf, unsigned len);
 void ahci_port_settled(struct ahci_port *p); /* nothing of it flies any more */
 
 /* ahci_port.c */

@@ -31,6 +31,13 @@ static void see_irq(void *opaque, bool level)
     r->events += level;
 }
 
+static struct mem_map *dma(void *opaque)
+{
+    return rig_dma(&((struct rig *)opaque)->base);
+}
+
+static const struct ahci_wires wires = {see_irq, dma};
+
 static void w(struct rig *r, unsigned off, uint32_t v)
 {
     ahci_abar.write(&r->h, off, 4, v);
@@ -81,7 +88,7 @@ static int rig_up(void **state)
     disk_init(&r->cd.disk, NULL, r->base.cd.block);
     ata_drive_init(&r->hd, false, &hd);
     ata_drive_init(&r->cd, true, &cd);
-    ahci_init(&r->h, r->base.mem, see_irq, r);
+    ahci_init(&r->h, &wires, r);
     ahci_attach(&r->h, 0, &r->hd);
     ahci_attach(&r->h, 1, &r->cd);
     start(r, 0);

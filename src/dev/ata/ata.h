@@ -114,7 +114,8 @@ struct ata_drive {
     uint8_t multiple;     /* sectors; 0: off */
     uint8_t xfer_mode[3]; /* PIO, multiword DMA and Ultra DMA: the mode, 0xff: not this one */
     bool write_cache, read_ahead, smart, asleep;
-    struct { /* log 10h: the last queued command that failed */
+    bool no_write_cache; /* at power on */
+    struct {             /* log 10h: the last queued command that failed */
         bool valid;
         uint8_t tag;
         struct ata_tf tf;

@@ -336,7 +336,8 @@ void ata_drive_reset(struct ata_drive *d, bool power)
         scsi_lu_reset(&d->lu);
     }
     if (power) {
-        d->write_cache = d->read_ahead = d->smart = true;
+        d->write_cache = !d->no_write_cache;
+        d->read_ahead = d->smart = true;
         d->xfer_mode[0] = d->xfer_mode[1] = 0xff;
         d->xfer_mode[2] = 5;
         d->queue_error.valid = false;

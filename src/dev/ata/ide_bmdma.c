@@ -33,12 +33,13 @@ static bool bm_entry(const struct ata_sg *sg, uint32_t index, gpa_t *gpa, uint32
 
 bool ide_bm_open(struct ide_channel *ch, struct ata_sg *sg)
 {
-    if (!(ch->bm_command & BM_START)) {
+    struct mem_map *mem = ch->dma(ch->opaque);
+    if (!mem || !(ch->bm_command & BM_START)) {
         return false;
     }
     uint32_t room = PRD_TABLE - (ch->bm_table & (PRD_TABLE - 1));
     *sg = (struct ata_sg){
-        .mem = ch->mem, .entry = bm_entry, .table = ch->bm_table, .count = room / PRD_BYTES};
+        .mem = mem, .entry = bm_entry, .table = ch->bm_table, .count = room / PRD_BYTES};
     return true;
 }
 

@@ -598,9 +598,9 @@ void ide_channel_insert(struct ide_channel *ch, struct ata_drive *drive, struct 
 
 /* ---- Life ---- */
 
-void ide_channel_init(struct ide_channel *ch, struct mem_map *mem)
+void ide_channel_init(struct ide_channel *ch, struct mem_map *(*dma)(void *), void *opaque)
 {
-    *ch = (struct ide_channel){.mem = mem};
+    *ch = (struct ide_channel){.dma = dma, .opaque = opaque};
     pthread_mutex_init(&ch->lock, NULL);
     ch->req.done = ide_done;
     ch->req.opaque = ch;
@@ -609,7 +609,8 @@ void ide_channel_init(struct ide_channel *ch, struct mem_map *mem)
 void ide_channel_attach(struct ide_channel *ch, unsigned unit, struct ata_drive *drive)
 {
     AUTO_LOCK(&ch->lock);
-    ch->unit[unit & 1].drive = drive;
+    ide_idle(ch);
+    ch->unit[unit & 1] = (struct ide_unit){.drive = drive};
     ide_reset_unit(ch, unit & 1, true);
 }
 

@@ -26,7 +26,9 @@ struct ide_unit {
 
 struct ide_channel {
     pthread_mutex_t lock;
-    struct mem_map *mem; /* for DMA */
+    /* Memory for DMA; NULL: not now. */
+    struct mem_map *(*dma)(void *opaque);
+    void *opaque;
     struct irq irq;
     struct ide_unit unit[2];
     unsigned selected;
@@ -42,8 +44,9 @@ struct ide_channel {
     uint32_t bm_table;
 };
 
-void ide_channel_init(struct ide_channel *ch, struct mem_map *mem);
+void ide_channel_init(struct ide_channel *ch, struct mem_map *(*dma)(void *), void *opaque);
 void ide_channel_fini(struct ide_channel *ch); /* after the drives' jobs have ended */
+/* NULL takes it off; then no job of it is at work. */
 void ide_channel_attach(struct ide_channel *ch, unsigned unit, struct ata_drive *drive);
 /* Power or system reset: waits for jobs. */
 void ide_channel_reset(struct ide_channel *ch);

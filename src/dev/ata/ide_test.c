@@ -29,7 +29,7 @@ static int rig_up(void **state)
     disk_init(&r->cd.disk, NULL, r->base.cd.block);
     ata_drive_init(&r->hd, false, &hd);
     ata_drive_init(&r->cd, true, &cd);
-    ide_channel_init(&r->ch, r->base.mem);
+    ide_channel_init(&r->ch, rig_dma, &r->base);
     irq_pin_init(&r->pin);
     irq_pin_add(&r->pin, see_irq, r, 0);
     irq_connect(&r->ch.irq, &r->pin);

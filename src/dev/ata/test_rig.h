@@ -54,6 +54,11 @@ static inline void rig_open(struct rig_base *r, struct rig_medium *m, uint64_t s
     }
 }
 
+static inline struct mem_map *rig_dma(void *base)
+{
+    return ((struct rig_base *)base)->mem;
+}
+
 static inline void rig_base_up(struct rig_base *r)
 {
     struct err err;
