@@ -11,6 +11,7 @@
 #include "dev/misc/isa_debugcon.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
+#include "dev/virtio/virtio_pci.h"
 
 const struct board_type *const boards[] = {&board_microvm, &board_pc, NULL};
 
@@ -18,6 +19,15 @@ const struct dev_type *const dev_types[] = {
     &ich9_ahci_type,
     &ide_cd_type,
     &ide_hd_type,
-    &isa_debugcon_type, &isa_debug_exit_type, &isa_serial_type,    &virtconsole_type,
-    &virtio_blk_type,   &virtio_rng_type,     &virtio_serial_type, NULL,
+    &isa_debugcon_type,
+    &isa_debug_exit_type,
+    &isa_serial_type,
+    &virtconsole_type,
+    &virtio_blk_pci_type,
+    &virtio_blk_type,
+    &virtio_rng_pci_type,
+    &virtio_rng_type,
+    &virtio_serial_pci_type,
+    &virtio_serial_type,
+    NULL,
 };

@@ -55,7 +55,7 @@ unsigned microvm_virtio_gsi(const struct microvm *v, unsigned n)
 
 bool microvm_virtio_used(const struct microvm *v, unsigned n)
 {
-    return v->virtio[n].vdev != NULL;
+    return v->virtio[n].bus.vdev != NULL;
 }
 
 static void microvm_add_virtio(struct microvm *v)
@@ -67,7 +67,7 @@ static void microvm_add_virtio(struct microvm *v)
         irq_connect(&t->irq, &v->x86.gsi[microvm_virtio_gsi(v, i)]);
         mem_map_add_mmio(m->mem, MICROVM_VIRTIO_BASE + i * MICROVM_VIRTIO_STRIDE, VIRTIO_MMIO_SIZE,
                          &virtio_mmio_regs, t);
-        bus_add(m, &t->bus);
+        bus_add(m, &t->bus.bus);
     }
 }
 

@@ -134,6 +134,7 @@ static int pc_load(struct machine *m, struct err *err)
     memset(&m->boot, 0, sizeof(m->boot));
     pc_reset_chips(pc);
     int ret = pc_configure(pc, err);
+    ret = ret ? ret : pc_add_kernel(pc, err);
     return ret || !pc->acpi ? ret : pc_add_acpi(pc, err);
 }
 
@@ -155,6 +156,7 @@ const struct board_type board_pc = {
     .default_cpu = "qemu64",
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,
+    .pci = true,
     .props = pc_props,
     .size = sizeof(struct pc),
     .init = pc_init,

@@ -15,6 +15,7 @@ struct fw_cfg;
 #define PC_PCI_HOLE_MAX 0xe0000000ull   /* RAM below 4 GiB ends here at the latest */
 #define PC_PCI_HOLE_SPLIT 0xc0000000ull /* or here, when some is above 4 GiB anyway */
 #define PC_ACPI_SCI 9
+#define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
 
 struct pc {
     /* Options. */
@@ -34,6 +35,8 @@ struct pc {
 
 /* What firmware is told, by CMOS and fw_cfg. */
 int pc_configure(struct pc *pc, struct err *err);
+/* -kernel, -initrd and -append, for an option ROM that starts them after firmware. */
+int pc_add_kernel(struct pc *pc, struct err *err);
 /* ACPI tables as files for firmware to put into memory. */
 int pc_add_acpi(struct pc *pc, struct err *err);
 

@@ -97,6 +97,22 @@ static int pc_add_e820(struct pc *pc, struct err *err)
     return ret;
 }
 
+/* Firmware's names of what to start, a line each: a kernel before all. */
+static int pc_add_boot_order(struct pc *pc, struct err *err)
+{
+    const struct machine_config *c = &pc->x86.machine->config;
+    struct strbuf sb = {0};
+    if (c->kernel) {
+        strbuf_add(&sb, "/rom@" PC_KERNEL_ROM "\n");
+    }
+    if (c->boot_order_devices) {
+        strbuf_add(&sb, "%s", c->boot_order_devices);
+    }
+    int ret = sb.len ? fw_cfg_add_file(pc->fw_cfg, "bootorder", sb.text, sb.len + 1, err) : 0;
+    strbuf_free(&sb);
+    return ret;
+}
+
 static int pc_add_boot_files(struct pc *pc, struct err *err)
 {
     /* S3 and S4 are not offered, S5 is SLP_TYP 0. */
@@ -109,11 +125,7 @@ static int pc_add_boot_files(struct pc *pc, struct err *err)
         store_le32(b, c->boot_splash_ms);
         ret = c->boot_splash_ms ? fw_cfg_add_file(pc->fw_cfg, "etc/boot-menu-wait", b, 2, err) : 0;
     }
-    if (!ret && c->boot_order_devices) {
-        ret = fw_cfg_add_file(pc->fw_cfg, "bootorder", c->boot_order_devices,
-                              strlen(c->boot_order_devices) + 1, err);
-    }
-    return ret;
+    return ret ? ret : pc_add_boot_order(pc, err);
 }
 
 static int pc_uuid(const char *text, uint8_t *uuid)

@@ -164,6 +164,10 @@ static int dev_set_args(struct dev *dev, const struct keyval *args, struct err *
         if (!strcmp(p->key, "bus") || !strcmp(p->key, "driver")) {
             continue;
         }
+        if (dev->type->child && !prop_find(dev->type->props, p->key)) {
+            keyval_add(&dev->child_args, p->key, p->value);
+            continue;
+        }
         int ret = prop_set(dev->type->props, dev, dev->type->name, p->key, p->value, err);
         if (ret) {
             return ret;
@@ -200,8 +204,20 @@ static void dev_free(struct dev *dev)
         dev->type->fini(dev);
     }
     prop_free(dev->type->props, dev);
+    keyval_free(&dev->child_args);
     free(dev->id);
     free(dev);
+}
+
+/* Also those that it has made. */
+static void dev_drop(struct machine *machine, const struct dev *last)
+{
+    for (bool more = true; more;) {
+        struct dev *dev = machine->devs;
+        more = dev != last;
+        machine->devs = dev->next;
+        dev_free(dev);
+    }
 }
 
 struct dev *dev_new(struct machine *machine, const struct dev_type *type, const struct keyval *args,
@@ -211,14 +227,14 @@ struct dev *dev_new(struct machine *machine, const struct dev_type *type, const 
     struct dev *dev = alloc_zero(type->size);
     dev->type = type;
     dev->machine = machine;
+    dev->next = machine->devs;
+    machine->devs = dev;
     prop_presets(type->props, dev);
     if (dev_set_args(dev, args, err) || dev_attach(dev, args, err) ||
         (type->init && type->init(dev, err))) {
-        dev_free(dev);
+        dev_drop(machine, dev);
         return NULL;
     }
-    dev->next = machine->devs;
-    machine->devs = dev;
     return dev;
 }
 
@@ -234,8 +250,6 @@ void dev_reset_all(struct machine *machine, enum dev_reset how)
 void dev_free_all(struct machine *machine)
 {
     while (machine->devs) {
-        struct dev *dev = machine->devs;
-        machine->devs = dev->next;
-        dev_free(dev);
+        dev_drop(machine, machine->devs);
     }
 }

@@ -11,13 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/keyval.h"
 #include "base/log.h"
 
 struct bus;
 struct dev;
 struct err;
 struct field_set;
-struct keyval;
 struct machine;
 
 enum prop_kind { PROP_TEXT, PROP_BOOL, PROP_U32, PROP_U64, PROP_SIZE };
@@ -41,6 +41,9 @@ struct dev_type {
     const char *bus; /* name of the bus type it needs; NULL: built in by a board */
     size_t size;
     const struct prop *props; /* ends with a NULL name; NULL: none */
+    /* A device that it makes in its init(), by dev->child_args: options it has not are the
+     * child's. */
+    const struct dev_type *child;
     const struct field_set *state;
     /* Loop thread, machine not running. May fail with a sentence. */
     int (*init)(struct dev *, struct err *);
@@ -59,6 +62,7 @@ struct dev {
     struct machine *machine;
     struct bus *bus;
     char *id; /* NULL: none given */
+    struct keyval child_args;
     struct log_rate rate;
     struct dev *next;
 };

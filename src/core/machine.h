@@ -121,6 +121,7 @@ struct board_type {
     const char *default_cpu;
     uint64_t default_ram;
     unsigned max_vcpus;
+    bool pci;                                    /* short options make PCI devices */
     const struct prop *props;                    /* on the board's own data */
     size_t size;                                 /* of board_data */
     int (*init)(struct machine *, struct err *); /* memory, chips; vcpus too */

@@ -21,6 +21,7 @@
 #include "core/device.h"
 #include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio_devices.h"
+#include "dev/virtio/virtio_pci.h"
 #include "vmm/drive_thread.h"
 
 #define THROTTLING "throttling."
@@ -372,7 +373,8 @@ int drives_add_devices(struct machine *m, const struct option_list *drives, stru
         if (serial) {
             keyval_add(&args, "serial", serial);
         }
-        struct dev *d = dev_new(m, &virtio_blk_type, &args, err);
+        struct dev *d =
+            dev_new(m, m->board->pci ? &virtio_blk_pci_type : &virtio_blk_type, &args, err);
         keyval_free(&args);
         if (!d) {
             return err_prefix(err, -EINVAL, "-drive");

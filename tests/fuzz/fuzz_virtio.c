@@ -36,7 +36,7 @@ static int board_init(struct machine *m, struct err *err)
     mem_map_add_ram(m->mem, 0, ram, 0, RAM_SIZE);
     for (unsigned i = 0; i < 3; i++) {
         virtio_mmio_init(&b->slot[i], i, m->mem);
-        bus_add(m, &b->slot[i].bus);
+        bus_add(m, &b->slot[i].bus.bus);
     }
     return 0;
 }
@@ -118,7 +118,7 @@ static struct virtio_mmio *used_slot(struct machine *m)
 {
     struct fuzz_board *b = m->board_data;
     for (unsigned i = 0; i < 3; i++) {
-        if (b->slot[i].vdev) {
+        if (b->slot[i].bus.vdev) {
             return &b->slot[i];
         }
     }

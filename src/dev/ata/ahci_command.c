@@ -107,7 +107,8 @@ void ahci_give_up(struct ahci_port *p)
     for (unsigned n = 0; n < AHCI_SLOTS; n++) {
         struct ahci_slot *s = p->slot[n];
         if (s && s->flying && !s->dead) {
-            s->dead = s->req.cancelled = true;
+            s->dead = true;
+            s->req.cancelled = true;
             p->dead++;
         }
     }

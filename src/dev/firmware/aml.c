@@ -96,7 +96,7 @@ size_t aml_device_begin(struct strbuf *sb, const char *name)
     return mark;
 }
 
-static void aml_int(struct strbuf *sb, uint64_t v)
+void aml_int(struct strbuf *sb, uint64_t v)
 {
     if (v <= 1) {
         aml_u8(sb, (uint8_t)v); /* ZeroOp, OneOp */
@@ -151,12 +151,20 @@ void aml_name_eisa(struct strbuf *sb, const char *name, const char *id)
     aml_u32(sb, __builtin_bswap32(v));
 }
 
-void aml_name_ints(struct strbuf *sb, const char *name, const uint8_t *values, unsigned count)
+size_t aml_package_begin(struct strbuf *sb, const char *name, unsigned count)
 {
-    aml_name(sb, name);
+    if (name) {
+        aml_name(sb, name);
+    }
     aml_u8(sb, OP_PACKAGE);
     size_t mark = pkg_begin(sb);
     aml_u8(sb, (uint8_t)count);
+    return mark;
+}
+
+void aml_name_ints(struct strbuf *sb, const char *name, const uint8_t *values, unsigned count)
+{
+    size_t mark = aml_package_begin(sb, name, count);
     for (unsigned i = 0; i < count; i++) {
         aml_int(sb, values[i]);
     }
@@ -200,6 +208,44 @@ void aml_crs_memory32(struct strbuf *sb, uint32_t base, uint32_t len)
     aml_u8(sb, 1); /* writable */
     aml_u32(sb, base);
     aml_u32(sb, len);
+}
+
+/* ACPI 6.4 6.4.3.5: address space descriptors of 16, 32 and 64 bits. */
+static void aml_crs_range(struct strbuf *sb, uint8_t kind, unsigned bytes, uint8_t type_flags,
+                          uint64_t first, uint64_t last)
+{
+    const uint64_t fields[] = {0, first, last, 0, last - first + 1}; /* granularity ... length */
+    aml_u8(sb, bytes == 2 ? 0x88 : bytes == 4 ? 0x87 : 0x8a);
+    aml_u16(sb, (uint16_t)(3 + 5 * bytes));
+    aml_u8(sb, kind);
+    aml_u8(sb, 0x0c); /* producer, both ends fixed */
+    aml_u8(sb, type_flags);
+    for (unsigned i = 0; i < 5; i++) {
+        for (unsigned b = 0; b < bytes; b++) {
+            aml_u8(sb, fields[i] >> 8 * b & 0xff);
+        }
+    }
+}
+
+void aml_crs_bus_range(struct strbuf *sb, uint16_t first, uint16_t last)
+{
+    aml_crs_range(sb, 2, 2, 0, first, last);
+}
+
+void aml_crs_io_range(struct strbuf *sb, uint16_t first, uint16_t last)
+{
+    aml_crs_range(sb, 1, 2, 3, first, last); /* the entire range */
+}
+
+void aml_crs_memory_range(struct strbuf *sb, uint64_t first, uint64_t last)
+{
+    aml_crs_range(sb, 0, last >> 32 ? 8 : 4, 1, first, last); /* read and write */
+}
+
+void aml_crs_irq_isa(struct strbuf *sb, unsigned line)
+{
+    aml_u8(sb, 0x22);
+    aml_u16(sb, (uint16_t)(1u << line));
 }
 
 void aml_crs_irq(struct strbuf *sb, uint32_t gsi, bool level)

@@ -75,7 +75,7 @@ static uint32_t serial_next_index(const struct isa_serial *self)
 {
     uint32_t n = 0;
     for (const struct dev *d = self->dev.machine->devs; d; d = d->next) {
-        if (d->type == &isa_serial_type) {
+        if (d->type == &isa_serial_type && d != &self->dev) {
             n++;
         }
     }

@@ -3,11 +3,32 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/err.h"
-#include "dev/virtio/virtio_mmio.h"
+
+static int virtio_attach(struct bus *bus, struct dev *dev, struct err *err)
+{
+    if (bus->full) {
+        return err_set(err, EBUSY, "%s: all virtio transports are in use", dev->type->name);
+    }
+    bus->full = true;
+    return 0;
+}
+
+const struct bus_type virtio_bus_type = {"virtio-bus", virtio_attach};
+
+void virtio_bus_init(struct virtio_bus *bus, const char *id, struct mem_map *mem,
+                     void (*interrupt)(struct virtio_bus *, int))
+{
+    snprintf(bus->id, sizeof(bus->id), "%s", id);
+    bus->bus = (struct bus){.type = &virtio_bus_type, .id = bus->id, .owner = bus};
+    bus->mem = mem;
+    bus->interrupt = interrupt;
+}
 
 int virtio_init(struct virtio *v, struct dev *dev, const struct virtio_type *type,
                 uint64_t features, struct err *err)
@@ -16,15 +37,16 @@ int virtio_init(struct virtio *v, struct dev *dev, const struct virtio_type *typ
     pthread_mutex_init(&v->lock, NULL);
     v->type = type;
     v->dev = dev;
+    v->bus = dev->bus->owner;
     v->offered =
         features | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1);
     v->queues = v->queues ? v->queues : type->queues;
     for (unsigned i = 0; i < v->queues; i++) {
-        v->queue[i].mem = virtio_mmio_mem(dev->bus);
+        v->queue[i].mem = v->bus->mem;
         v->queue[i].max = type->queue_size;
         vq_reset(&v->queue[i]);
     }
-    virtio_mmio_plug(dev->bus, v);
+    v->bus->vdev = v;
     return 0;
 }
 
@@ -46,7 +68,8 @@ static void virtio_reset_locked(struct virtio *v)
     }
     v->accepted = 0;
     v->isr = 0;
-    v->changed(v);
+    v->legacy = false;
+    v->bus->interrupt(v->bus, VIRTIO_NO_EVENT);
 }
 
 void virtio_reset(struct virtio *v)
@@ -60,16 +83,16 @@ bool virtio_running(const struct virtio *v)
     return (v->status & VIRTIO_STATUS_DRIVER_OK) && !(v->status & VIRTIO_STATUS_NEEDS_RESET);
 }
 
-static void virtio_interrupt(struct virtio *v, uint8_t bit)
+static void virtio_interrupt(struct virtio *v, uint8_t bit, int event)
 {
     v->isr |= bit;
-    v->changed(v);
+    v->bus->interrupt(v->bus, event);
 }
 
 void virtio_signal(struct virtio *v, struct vq *vq)
 {
     if (vq_should_signal(vq)) {
-        virtio_interrupt(v, VIRTIO_INT_QUEUE);
+        virtio_interrupt(v, VIRTIO_INT_QUEUE, (int)(vq - v->queue));
     }
 }
 
@@ -77,7 +100,7 @@ void virtio_config_changed(struct virtio *v)
 {
     v->config_generation++;
     if (v->status & VIRTIO_STATUS_DRIVER_OK) {
-        virtio_interrupt(v, VIRTIO_INT_CONFIG);
+        virtio_interrupt(v, VIRTIO_INT_CONFIG, VIRTIO_CONFIG_EVENT);
     }
 }
 
@@ -88,7 +111,7 @@ void virtio_check_broken(struct virtio *v, struct vq *vq)
                   (unsigned)(vq - v->queue));
         v->status |= VIRTIO_STATUS_NEEDS_RESET;
         if (v->status & VIRTIO_STATUS_DRIVER_OK) {
-            virtio_interrupt(v, VIRTIO_INT_CONFIG);
+            virtio_interrupt(v, VIRTIO_INT_CONFIG, VIRTIO_CONFIG_EVENT);
         }
     }
 }
@@ -102,7 +125,8 @@ void virtio_set_status(struct virtio *v, uint8_t status)
     }
     bool features_now = (status & ~v->status) & VIRTIO_STATUS_FEATURES_OK;
     bool ready_now = (status & ~v->status) & VIRTIO_STATUS_DRIVER_OK;
-    if (features_now && ((v->accepted & ~v->offered) || !(v->accepted & BIT(VIRTIO_F_VERSION_1)))) {
+    bool modern = v->legacy || v->accepted & BIT(VIRTIO_F_VERSION_1);
+    if (features_now && ((v->accepted & ~v->offered) || !modern)) {
         status &= (uint8_t)~VIRTIO_STATUS_FEATURES_OK;
     }
     v->status = status | (v->status & VIRTIO_STATUS_NEEDS_RESET);
@@ -125,4 +149,22 @@ void virtio_queue_ready(struct virtio *v, unsigned n, bool on)
     vq->indirect = v->accepted & BIT(VIRTIO_F_INDIRECT_DESC);
     vq_enable(vq);
     virtio_check_broken(v, vq);
+}
+
+uint64_t virtio_config_read(struct virtio *v, uint64_t off, unsigned size)
+{
+    uint64_t val = 0;
+    if (off < v->type->config_size && size <= v->type->config_size - off) {
+        memcpy(&val, v->config + off, size);
+    }
+    return val;
+}
+
+void virtio_config_write(struct virtio *v, uint64_t off, unsigned size, uint64_t val)
+{
+    if (v->type->config_written && off < v->type->config_size &&
+        size <= v->type->config_size - off) {
+        memcpy(v->config + off, &val, size);
+        v->type->config_written(v, (uint32_t)off, size);
+    }
 }

@@ -54,11 +54,31 @@ struct virtio {
     uint8_t isr;
     uint32_t config_generation;
     uint8_t config[64];
+    bool legacy;     /* the driver came by the legacy interface: no VERSION_1 */
     unsigned queues; /* type's, or fewer, set before virtio_init() */
     struct vq queue[VIRTIO_MAX_QUEUES];
-    void (*changed)(struct virtio *v); /* transport: isr changed; `lock` held */
-    void *transport;
+    struct virtio_bus *bus;
 };
+
+#define VIRTIO_CONFIG_EVENT (-1)
+
+/* A transport's side: a bus with room for one device. */
+struct virtio_bus {
+    struct bus bus; /* owner: this struct */
+    char id[32];
+    struct mem_map *mem; /* for DMA */
+    struct virtio *vdev; /* NULL: empty */
+    /* `isr` has the bits; `event` is a queue, VIRTIO_CONFIG_EVENT, or none at a reset, when the
+     * line has to fall; the device's lock is held. */
+    void (*interrupt)(struct virtio_bus *bus, int event);
+};
+
+#define VIRTIO_NO_EVENT (-2)
+
+extern const struct bus_type virtio_bus_type; /* "virtio-bus" */
+
+void virtio_bus_init(struct virtio_bus *bus, const char *id, struct mem_map *mem,
+                     void (*interrupt)(struct virtio_bus *, int));
 
 /* In a device's init(): takes the bus's slot. `features` are the device's own bits. */
 int virtio_init(struct virtio *v, struct dev *dev, const struct virtio_type *type,
@@ -75,5 +95,8 @@ void virtio_check_broken(struct virtio *v, struct vq *vq); /* after a pop that g
 /* For transports; `lock` held. */
 void virtio_set_status(struct virtio *v, uint8_t status);
 void virtio_queue_ready(struct virtio *v, unsigned n, bool on);
+/* Configuration space; what lies outside reads as 0. */
+uint64_t virtio_config_read(struct virtio *v, uint64_t off, unsigned size);
+void virtio_config_write(struct virtio *v, uint64_t off, unsigned size, uint64_t val);
 
 #endif

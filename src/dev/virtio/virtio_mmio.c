@@ -40,55 +40,30 @@ enum {
     VENDOR = 0x47444f4c,
 };
 
-static int virtio_mmio_attach(struct bus *bus, struct dev *dev, struct err *err)
+static void virtio_mmio_interrupt(struct virtio_bus *bus, int event)
 {
-    struct virtio_mmio *t = bus->owner;
-    if (bus->full) {
-        return err_set(err, EBUSY, "%s: all virtio-mmio transports are in use", dev->type->name);
-    }
-    t->bus.full = true;
-    return 0;
+    struct virtio_mmio *t = container_of(bus, struct virtio_mmio, bus);
+    irq_set(&t->irq, bus->vdev->isr != 0);
 }
-
-const struct bus_type virtio_mmio_bus_type = {"virtio-bus", virtio_mmio_attach};
 
 void virtio_mmio_init(struct virtio_mmio *t, unsigned n, struct mem_map *mem)
 {
-    snprintf(t->id, sizeof(t->id), "virtio-mmio-bus.%u", n);
-    t->bus = (struct bus){.type = &virtio_mmio_bus_type, .id = t->id, .owner = t};
-    t->mem = mem;
-}
-
-struct mem_map *virtio_mmio_mem(struct bus *bus)
-{
-    return ((struct virtio_mmio *)bus->owner)->mem;
-}
-
-static void virtio_mmio_changed(struct virtio *v)
-{
-    struct virtio_mmio *t = v->transport;
-    irq_set(&t->irq, v->isr != 0);
-}
-
-void virtio_mmio_plug(struct bus *bus, struct virtio *v)
-{
-    struct virtio_mmio *t = bus->owner;
-    v->transport = t;
-    v->changed = virtio_mmio_changed;
-    t->vdev = v;
+    char id[24];
+    snprintf(id, sizeof(id), "virtio-mmio-bus.%u", n);
+    virtio_bus_init(&t->bus, id, mem, virtio_mmio_interrupt);
 }
 
 void virtio_mmio_reset(struct virtio_mmio *t)
 {
     t->device_features_sel = t->driver_features_sel = t->queue_sel = 0;
-    if (t->vdev) {
-        virtio_reset(t->vdev);
+    if (t->bus.vdev) {
+        virtio_reset(t->bus.vdev);
     }
 }
 
 static struct vq *selected(struct virtio_mmio *t)
 {
-    return t->queue_sel < t->vdev->queues ? &t->vdev->queue[t->queue_sel] : NULL;
+    return t->queue_sel < t->bus.vdev->queues ? &t->bus.vdev->queue[t->queue_sel] : NULL;
 }
 
 static uint32_t half(uint64_t v, uint32_t sel)
@@ -98,7 +73,7 @@ static uint32_t half(uint64_t v, uint32_t sel)
 
 static uint32_t reg_read(struct virtio_mmio *t, uint64_t off)
 {
-    struct virtio *v = t->vdev;
+    struct virtio *v = t->bus.vdev;
     struct vq *vq = selected(t);
     switch (off) {
     case REG_DEVICE_FEATURES: return half(v->offered, t->device_features_sel);
@@ -126,7 +101,7 @@ static void queue_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
         return;
     }
     if (off == REG_QUEUE_READY) {
-        virtio_queue_ready(t->vdev, t->queue_sel, val & 1);
+        virtio_queue_ready(t->bus.vdev, t->queue_sel, val & 1);
         return;
     }
     if (vq->ready) {
@@ -142,7 +117,7 @@ static void queue_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
 
 static void features_write(struct virtio_mmio *t, uint32_t val)
 {
-    struct virtio *v = t->vdev;
+    struct virtio *v = t->bus.vdev;
     if (t->driver_features_sel < 2 && !(v->status & VIRTIO_STATUS_FEATURES_OK)) {
         put_half(&v->accepted, t->driver_features_sel * 4, val);
     }
@@ -150,7 +125,7 @@ static void features_write(struct virtio_mmio *t, uint32_t val)
 
 static void reg_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
 {
-    struct virtio *v = t->vdev;
+    struct virtio *v = t->bus.vdev;
     switch (off) {
     case REG_DEVICE_FEATURES_SEL: t->device_features_sel = val; break;
     case REG_DRIVER_FEATURES: features_write(t, val); break;
@@ -158,30 +133,10 @@ static void reg_write(struct virtio_mmio *t, uint64_t off, uint32_t val)
     case REG_QUEUE_SEL: t->queue_sel = val; break;
     case REG_INTERRUPT_ACK:
         v->isr &= (uint8_t)~val;
-        v->changed(v);
+        v->bus->interrupt(v->bus, VIRTIO_NO_EVENT);
         break;
     case REG_STATUS: virtio_set_status(v, (uint8_t)val); break;
     default: queue_write(t, off, val);
-    }
-}
-
-static uint64_t config_read(struct virtio *v, uint64_t off, unsigned size)
-{
-    uint64_t val = 0;
-    off -= REG_CONFIG;
-    if (off < v->type->config_size && size <= v->type->config_size - off) {
-        memcpy(&val, v->config + off, size);
-    }
-    return val;
-}
-
-static void config_write(struct virtio *v, uint64_t off, unsigned size, uint64_t val)
-{
-    off -= REG_CONFIG;
-    if (v->type->config_written && off < v->type->config_size &&
-        size <= v->type->config_size - off) {
-        memcpy(v->config + off, &val, size);
-        v->type->config_written(v, (uint32_t)off, size);
     }
 }
 
@@ -196,13 +151,14 @@ static enum mem_result virtio_mmio_read(void *dev, uint64_t off, unsigned size, 
     case REG_MAGIC: *val = MAGIC; return MEM_OK;
     case REG_VERSION: *val = 2; return MEM_OK;
     case REG_DEVICE_ID:
-        *val = t->vdev ? t->vdev->type->id : 0; /* 0: a placeholder */
+        *val = t->bus.vdev ? t->bus.vdev->type->id : 0; /* 0: a placeholder */
         return MEM_OK;
     case REG_VENDOR_ID: *val = VENDOR; return MEM_OK;
     }
-    if (t->vdev) {
-        AUTO_LOCK(&t->vdev->lock);
-        *val = off < REG_CONFIG ? reg_read(t, off) : config_read(t->vdev, off, size);
+    if (t->bus.vdev) {
+        AUTO_LOCK(&t->bus.vdev->lock);
+        *val = off < REG_CONFIG ? reg_read(t, off)
+                                : virtio_config_read(t->bus.vdev, off - REG_CONFIG, size);
     }
     return MEM_OK;
 }
@@ -210,20 +166,20 @@ static enum mem_result virtio_mmio_read(void *dev, uint64_t off, unsigned size, 
 static enum mem_result virtio_mmio_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 {
     struct virtio_mmio *t = dev;
-    if (!t->vdev || (off < REG_CONFIG && size != 4)) {
+    if (!t->bus.vdev || (off < REG_CONFIG && size != 4)) {
         return MEM_OK;
     }
     if (off == REG_QUEUE_NOTIFY) {
-        if (val < t->vdev->queues) {
-            t->vdev->type->kick(t->vdev, (unsigned)val);
+        if (val < t->bus.vdev->queues) {
+            t->bus.vdev->type->kick(t->bus.vdev, (unsigned)val);
         }
         return MEM_OK;
     }
-    AUTO_LOCK(&t->vdev->lock);
+    AUTO_LOCK(&t->bus.vdev->lock);
     if (off < REG_CONFIG) {
         reg_write(t, off, (uint32_t)val);
     } else {
-        config_write(t->vdev, off, size, val);
+        virtio_config_write(t->bus.vdev, off - REG_CONFIG, size, val);
     }
     return MEM_OK;
 }

@@ -9,22 +9,14 @@
 #define VIRTIO_MMIO_SIZE 0x200
 
 struct virtio_mmio {
-    struct bus bus;
-    char id[24];
-    struct mem_map *mem; /* for DMA */
+    struct virtio_bus bus;
     struct irq irq;
-    struct virtio *vdev; /* NULL: empty */
     uint32_t device_features_sel, driver_features_sel, queue_sel;
 };
 
-extern const struct bus_type virtio_mmio_bus_type;
 extern const struct mmio virtio_mmio_regs; /* dev: struct virtio_mmio */
 
 void virtio_mmio_init(struct virtio_mmio *t, unsigned n, struct mem_map *mem);
 void virtio_mmio_reset(struct virtio_mmio *t);
-
-/* For virtio_init(). */
-struct mem_map *virtio_mmio_mem(struct bus *bus);
-void virtio_mmio_plug(struct bus *bus, struct virtio *v);
 
 #endif

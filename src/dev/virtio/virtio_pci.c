@@ -1,0 +1,371 @@
+/*
+ * The PCI transport: VIRTIO 1.2 section 4.1. BAR 4 has the modern registers, BAR 1 the MSI-X table,
+ * BAR 0 the legacy ports. Does not do: the PCI configuration access capability, shared memory.
+ */
+#include "dev/virtio/virtio_pci.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/err.h"
+#include "core/machine.h"
+#include "dev/virtio/virtio_devices.h"
+
+enum {
+    COMMON = 0,
+    ISR = 0x1000,
+    DEVICE = 0x2000,
+    NOTIFY = 0x3000,
+    PART = 0x1000,
+    NOTIFY_STEP = 4,
+    MODERN_BAR = 4,
+    MSIX_BAR = 1,
+    LEGACY_BAR = 0,
+    CAP_COMMON = 1,
+    CAP_NOTIFY,
+    CAP_ISR,
+    CAP_DEVICE,
+    CAP_LEN = 16,
+    CAP_NOTIFY_LEN = 20,
+    MODERN_ID = 0x1040,
+    MSIX_PBA = 0x800,
+};
+
+/* Common configuration structure, 4.1.4.3. */
+enum {
+    DEVICE_FEATURE_SELECT = 0x00,
+    DEVICE_FEATURE = 0x04,
+    DRIVER_FEATURE_SELECT = 0x08,
+    DRIVER_FEATURE = 0x0c,
+    CONFIG_MSIX_VECTOR = 0x10,
+    NUM_QUEUES = 0x12,
+    DEVICE_STATUS = 0x14,
+    CONFIG_GENERATION = 0x15,
+    QUEUE_SELECT = 0x16,
+    QUEUE_SIZE = 0x18,
+    QUEUE_MSIX_VECTOR = 0x1a,
+    QUEUE_ENABLE = 0x1c,
+    QUEUE_NOTIFY_OFF = 0x1e,
+    QUEUE_DESC = 0x20,
+    QUEUE_DRIVER = 0x28,
+    QUEUE_DEVICE = 0x30,
+    COMMON_END = 0x38,
+};
+
+/* ---- Interrupts ---- */
+
+static void virtio_pci_interrupt(struct virtio_bus *bus, int event)
+{
+    struct virtio_pci *p = container_of(bus, struct virtio_pci, bus);
+    if (!pci_msix_on(&p->pci)) {
+        pci_irq_set(&p->pci, bus->vdev->isr != 0);
+        return;
+    }
+    pci_irq_set(&p->pci, false);
+    if (event != VIRTIO_NO_EVENT) {
+        pci_msix_notify(&p->pci,
+                        event == VIRTIO_CONFIG_EVENT ? p->config_vector : p->queue_vector[event]);
+    }
+}
+
+uint16_t virtio_pci_set_vector(struct virtio_pci *p, uint16_t *to, uint16_t vector)
+{
+    *to = vector < p->pci.msix.count ? vector : VIRTIO_NO_VECTOR;
+    return *to;
+}
+
+uint8_t virtio_pci_take_isr(struct virtio_pci *p)
+{
+    struct virtio *v = p->bus.vdev;
+    uint8_t isr = v->isr;
+    v->isr = 0;
+    pci_irq_set(&p->pci, false);
+    return isr;
+}
+
+/* ---- Common configuration ---- */
+
+static uint32_t half(uint64_t v, uint32_t sel)
+{
+    return sel < 2 ? (uint32_t)(v >> sel * 32) : 0;
+}
+
+static uint64_t queue_read(const struct virtio_pci *p, unsigned off)
+{
+    const struct virtio *v = p->bus.vdev;
+    if (p->queue_sel >= v->queues) {
+        return 0;
+    }
+    const struct vq *vq = &v->queue[p->queue_sel];
+    switch (off) {
+    case QUEUE_SIZE: return vq->size ? vq->size : vq->max;
+    case QUEUE_MSIX_VECTOR: return p->queue_vector[p->queue_sel];
+    case QUEUE_ENABLE: return vq->ready;
+    case QUEUE_NOTIFY_OFF: return p->queue_sel;
+    case QUEUE_DESC: return vq->desc;
+    case QUEUE_DESC + 4: return vq->desc >> 32;
+    case QUEUE_DRIVER: return vq->avail;
+    case QUEUE_DRIVER + 4: return vq->avail >> 32;
+    case QUEUE_DEVICE: return vq->used;
+    case QUEUE_DEVICE + 4: return vq->used >> 32;
+    }
+    return 0;
+}
+
+static uint64_t common_read(const struct virtio_pci *p, unsigned off)
+{
+    const struct virtio *v = p->bus.vdev;
+    switch (off) {
+    case DEVICE_FEATURE_SELECT: return p->device_features_sel;
+    case DEVICE_FEATURE: return half(v->offered, p->device_features_sel);
+    case DRIVER_FEATURE_SELECT: return p->driver_features_sel;
+    case DRIVER_FEATURE: return half(v->accepted, p->driver_features_sel);
+    case CONFIG_MSIX_VECTOR: return p->config_vector;
+    case NUM_QUEUES: return v->queues;
+    case DEVICE_STATUS: return v->status;
+    case CONFIG_GENERATION: return v->config_generation & 0xff;
+    case QUEUE_SELECT: return p->queue_sel;
+    default: return queue_read(p, off);
+    }
+}
+
+static void put_half(uint64_t *to, unsigned off, uint64_t val, unsigned size)
+{
+    unsigned shift = off & 4 ? 32 : 0;
+    *to = size == 8 ? val : (*to & ~(0xffffffffull << shift)) | (val & 0xffffffff) << shift;
+}
+
+static void queue_write(struct virtio_pci *p, unsigned off, unsigned size, uint64_t val)
+{
+    struct virtio *v = p->bus.vdev;
+    if (p->queue_sel >= v->queues) {
+        return;
+    }
+    struct vq *vq = &v->queue[p->queue_sel];
+    if (off == QUEUE_MSIX_VECTOR) {
+        virtio_pci_set_vector(p, &p->queue_vector[p->queue_sel], (uint16_t)val);
+    } else if (off == QUEUE_ENABLE && val & 1) {
+        vq->size = vq->size ? vq->size : vq->max;
+        virtio_queue_ready(v, p->queue_sel, true);
+    }
+    if (vq->ready) {
+        return;
+    }
+    switch (off & ~4u) { /* the halves of addresses */
+    case QUEUE_SIZE: vq->size = val <= vq->max ? (uint16_t)val : 0; break;
+    case QUEUE_DESC: put_half(&vq->desc, off, val, size); break;
+    case QUEUE_DRIVER: put_half(&vq->avail, off, val, size); break;
+    case QUEUE_DEVICE: put_half(&vq->used, off, val, size); break;
+    }
+}
+
+static void virtio_pci_status(struct virtio_pci *p, uint8_t status)
+{
+    virtio_set_status(p->bus.vdev, status);
+    if (!status) {
+        p->config_vector = VIRTIO_NO_VECTOR;
+        memset(p->queue_vector, 0xff, sizeof(p->queue_vector));
+    }
+}
+
+static void common_write(struct virtio_pci *p, unsigned off, unsigned size, uint64_t val)
+{
+    struct virtio *v = p->bus.vdev;
+    switch (off) {
+    case DEVICE_FEATURE_SELECT: p->device_features_sel = (uint32_t)val; break;
+    case DRIVER_FEATURE_SELECT: p->driver_features_sel = (uint32_t)val; break;
+    case DRIVER_FEATURE:
+        if (p->driver_features_sel < 2 && !(v->status & VIRTIO_STATUS_FEATURES_OK)) {
+            put_half(&v->accepted, p->driver_features_sel * 4, val, 4);
+        }
+        break;
+    case CONFIG_MSIX_VECTOR: virtio_pci_set_vector(p, &p->config_vector, (uint16_t)val); break;
+    case DEVICE_STATUS: virtio_pci_status(p, (uint8_t)val); break;
+    case QUEUE_SELECT: p->queue_sel = (uint16_t)val; break;
+    default: queue_write(p, off, size, val);
+    }
+}
+
+/* ---- The BAR ---- */
+
+static enum mem_result modern_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
+{
+    struct virtio_pci *p = opaque;
+    struct virtio *v = p->bus.vdev;
+    AUTO_LOCK(&v->lock);
+    *val = 0;
+    if (off < ISR) {
+        *val = off < COMMON_END ? common_read(p, (unsigned)off) : 0;
+    } else if (off < DEVICE) {
+        *val = off == ISR ? virtio_pci_take_isr(p) : 0;
+    } else if (off < NOTIFY) {
+        *val = virtio_config_read(v, off - DEVICE, size);
+    }
+    return MEM_OK;
+}
+
+static enum mem_result modern_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+    struct virtio_pci *p = opaque;
+    struct virtio *v = p->bus.vdev;
+    if (off >= NOTIFY) {
+        uint64_t n = (off - NOTIFY) / NOTIFY_STEP;
+        if (n < v->queues) {
+            v->type->kick(v, (unsigned)n);
+        }
+        return MEM_OK;
+    }
+    AUTO_LOCK(&v->lock);
+    if (off < COMMON_END) {
+        common_write(p, (unsigned)off, size, val);
+    } else if (off >= DEVICE) {
+        virtio_config_write(v, off - DEVICE, size, val);
+    }
+    return MEM_OK;
+}
+
+static const struct mmio modern_regs = {modern_read, modern_write, 1, 4};
+
+static void add_cap(struct virtio_pci *p, uint8_t type, uint32_t off, unsigned len)
+{
+    unsigned at = pci_cap_add(&p->pci, PCI_CAP_VENDOR, len);
+    uint8_t *c = p->pci.config + at;
+    c[2] = (uint8_t)len;
+    c[3] = type;
+    c[4] = MODERN_BAR;
+    store_le32(c + 8, off);
+    store_le32(c + 12, PART);
+    if (len == CAP_NOTIFY_LEN) {
+        store_le32(c + 16, NOTIFY_STEP);
+    }
+}
+
+/* ---- The devices ---- */
+
+/* What transitional devices are called (4.1.2.1), and the class that goes with the kind. */
+static const struct virtio_pci_kind {
+    const char *type;
+    uint16_t legacy_id, id;
+    uint32_t class_code;
+} kinds[] = {
+    {"virtio-blk-pci", 0x1001, 2, 0x010000},
+    {"virtio-serial-pci", 0x1003, 3, 0x078000},
+    {"virtio-rng-pci", 0x1005, 4, 0x00ff00},
+};
+
+static const struct virtio_pci_kind *virtio_pci_find(const char *type)
+{
+    size_t i = 0;
+    while (strcmp(kinds[i].type, type)) {
+        i++;
+    }
+    return &kinds[i];
+}
+
+static void virtio_pci_add_bars(struct virtio_pci *p, bool legacy)
+{
+    if (legacy) {
+        pci_bar_add_mmio(&p->pci, LEGACY_BAR, PCI_BAR_IO, VIRTIO_PCI_LEGACY_SIZE,
+                         &virtio_pci_legacy_regs, p);
+    }
+    pci_bar_add(&p->pci, MSIX_BAR, PCI_BAR_MEM32, 4096);
+    pci_msix_add(&p->pci, p->vectors, MSIX_BAR, 0, MSIX_PBA);
+    if (!p->disable_modern) {
+        pci_bar_add_mmio(&p->pci, MODERN_BAR, PCI_BAR_MEM64 | PCI_BAR_PREFETCH, 4 * PART,
+                         &modern_regs, p);
+        add_cap(p, CAP_COMMON, COMMON, CAP_LEN);
+        add_cap(p, CAP_ISR, ISR, CAP_LEN);
+        add_cap(p, CAP_DEVICE, DEVICE, CAP_LEN);
+        add_cap(p, CAP_NOTIFY, NOTIFY, CAP_NOTIFY_LEN);
+    }
+    pci_express_add(&p->pci);
+}
+
+static int virtio_pci_init(struct dev *dev, struct err *err)
+{
+    struct virtio_pci *p = container_of(dev, struct virtio_pci, dev);
+    const struct virtio_pci_kind *k = virtio_pci_find(dev->type->name);
+    struct pci_bus *on = dev->bus->owner;
+    bool legacy =
+        !strcmp(p->disable_legacy, "auto") ? !on->express : !strcmp(p->disable_legacy, "off");
+    if (!legacy && p->disable_modern) {
+        return err_set(err, EINVAL, "%s: disable-legacy=on and disable-modern=on leave nothing",
+                       dev->type->name);
+    }
+    struct pci_ids ids = {.vendor = 0x1af4,
+                          .device = legacy ? k->legacy_id : (uint16_t)(MODERN_ID + k->id),
+                          .subvendor = 0x1af4,
+                          .subdevice = legacy ? k->id : 0x1100,
+                          .class_code = k->class_code,
+                          .revision = !legacy,
+                          .interrupt_pin = 1};
+    int ret = pci_func_init(&p->pci, dev, &ids, err);
+    if (ret) {
+        return ret;
+    }
+    char id[32];
+    snprintf(id, sizeof(id), "virtio-pci-bus.%s.%02x", on->id, p->pci.devfn);
+    virtio_bus_init(&p->bus, id, dev->machine->mem, virtio_pci_interrupt);
+    bus_add(dev->machine, &p->bus.bus);
+    keyval_add(&dev->child_args, "bus", p->bus.id);
+    if (!dev_new(dev->machine, dev->type->child, &dev->child_args, err)) {
+        return -EINVAL;
+    }
+    unsigned want = p->bus.vdev->queues + 1;
+    p->vectors = p->vectors == UINT32_MAX || p->vectors > 128 ? want : p->vectors;
+    p->vectors = p->vectors ? p->vectors : 1;
+    virtio_pci_add_bars(p, legacy);
+    return 0;
+}
+
+static void virtio_pci_reset(struct dev *dev, enum dev_reset how)
+{
+    struct virtio_pci *p = container_of(dev, struct virtio_pci, dev);
+    struct virtio *v = p->bus.vdev;
+    virtio_reset(v);
+    AUTO_LOCK(&v->lock);
+    virtio_pci_status(p, 0);
+    p->device_features_sel = p->driver_features_sel = 0;
+    p->queue_sel = p->legacy_sel = 0;
+    pci_func_reset(&p->pci);
+}
+
+static void virtio_pci_fini(struct dev *dev)
+{
+    struct virtio_pci *p = container_of(dev, struct virtio_pci, dev);
+    pci_func_fini(&p->pci);
+}
+
+static const char *const on_off_auto[] = {"on", "off", "auto", NULL};
+
+static const struct prop virtio_pci_props[] = {
+    PCI_PROPS(struct virtio_pci, pci),
+    {"disable-legacy", PROP_TEXT, offsetof(struct virtio_pci, disable_legacy), "auto",
+     "no legacy interface", on_off_auto},
+    {"disable-modern", PROP_BOOL, offsetof(struct virtio_pci, disable_modern), "off",
+     "the legacy interface only"},
+    {"vectors", PROP_U32, offsetof(struct virtio_pci, vectors), "4294967295",
+     "MSI-X vectors; by default one for each queue and one"},
+    {0},
+};
+
+#define VIRTIO_PCI(symbol, type, what, made)                                                       \
+    const struct dev_type symbol = {.name = type,                                                  \
+                                    .summary = what,                                               \
+                                    .spec = "VIRTIO 1.2",                                          \
+                                    .bus = "PCI",                                                  \
+                                    .size = sizeof(struct virtio_pci),                             \
+                                    .props = virtio_pci_props,                                     \
+                                    .child = made,                                                 \
+                                    .init = virtio_pci_init,                                       \
+                                    .reset = virtio_pci_reset,                                     \
+                                    .fini = virtio_pci_fini}
+
+VIRTIO_PCI(virtio_blk_pci_type, "virtio-blk-pci", "disk", &virtio_blk_type);
+VIRTIO_PCI(virtio_rng_pci_type, "virtio-rng-pci", "random numbers", &virtio_rng_type);
+VIRTIO_PCI(virtio_serial_pci_type, "virtio-serial-pci", "console device with ports",
+           &virtio_serial_type);
