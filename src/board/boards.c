@@ -16,18 +16,11 @@
 const struct board_type *const boards[] = {&board_microvm, &board_pc, NULL};
 
 const struct dev_type *const dev_types[] = {
-    &ich9_ahci_type,
-    &ide_cd_type,
-    &ide_hd_type,
-    &isa_debugcon_type,
-    &isa_debug_exit_type,
-    &isa_serial_type,
-    &virtconsole_type,
-    &virtio_blk_pci_type,
-    &virtio_blk_type,
-    &virtio_rng_pci_type,
-    &virtio_rng_type,
-    &virtio_serial_pci_type,
-    &virtio_serial_type,
-    NULL,
+    &ich9_ahci_type,      &ide_cd_type,
+    &ide_hd_type,         &isa_debugcon_type,
+    &isa_debug_exit_type, &isa_serial_type,
+    &virtconsole_type,    &virtio_blk_pci_type,
+    &virtio_blk_type,     &virtio_rng_pci_type,
+    &virtio_rng_type,     &virtio_serial_pci_type,
+    &virtio_serial_type,  NULL,
 };
