@@ -8,6 +8,7 @@
 #include "board/acpi_pc.h"
 #include "board/boards.h"
 #include "board/pc_base.h"
+#include "dev/ata/piix_ide.h"
 #include "dev/chipset/i440fx.h"
 #include "dev/chipset/piix3.h"
 #include "dev/chipset/piix4_pm.h"
@@ -21,6 +22,7 @@ struct pc {
     struct pc_base base;
     struct i440fx host;
     struct piix3 isa_bridge;
+    struct piix_ide ide;
     struct piix4_pm pm;
 };
 
@@ -72,6 +74,7 @@ static int pc_init(struct machine *m, struct err *err)
     pc_add_pci(b, "pci.0", false, pc_route, pc);
     i440fx_init(&pc->host, &b->pci.bus0, b->x86.ram);
     piix3_init(&pc->isa_bridge, &b->pci.bus0);
+    piix_ide_init(&pc->ide, &b->pci.bus0, b->x86.gsi);
     piix4_pm_init(&pc->pm, &b->pci.bus0, &b->x86.gsi[PC_ACPI_SCI]);
     return pc_add_rest(b, err);
 }
@@ -84,6 +87,7 @@ static int pc_load(struct machine *m, struct err *err)
     pc_reset(&pc->base);
     i440fx_reset(&pc->host);
     piix3_reset(&pc->isa_bridge);
+    piix_ide_reset(&pc->ide);
     piix4_pm_reset(&pc->pm);
     int ret = pc_configure(&pc->base, err);
     ret = ret ? ret : pc_add_kernel(&pc->base, err);
@@ -94,6 +98,7 @@ static void pc_fini_board(struct machine *m)
 {
     struct pc *pc = m->board_data;
     piix4_pm_fini(&pc->pm);
+    piix_ide_fini(&pc->ide);
     piix3_fini(&pc->isa_bridge);
     i440fx_fini(&pc->host);
     pc_fini(&pc->base);

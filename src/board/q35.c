@@ -8,6 +8,7 @@
 #include "board/acpi_pc.h"
 #include "board/boards.h"
 #include "board/pc_base.h"
+#include "dev/ata/ich9_ahci.h"
 #include "dev/chipset/ich9_lpc.h"
 #include "dev/chipset/mch.h"
 #include "dev/firmware/fw_cfg.h"
@@ -15,12 +16,16 @@
 #define Q35_LOW_RAM_MAX 0xb0000000ull
 #define Q35_LOW_RAM_SPLIT 0x80000000ull
 
-enum { PM_BASE = 0x600 }; /* where firmware puts it */
+enum {
+    PM_BASE = 0x600, /* where firmware puts it */
+    AHCI_DEVFN = 0x1f << 3 | 2,
+};
 
 struct q35 {
     struct pc_base base;
     struct mch host;
     struct ich9_lpc lpc;
+    struct ich9_ahci ahci;
 };
 
 static const struct prop q35_props[] = {PC_PROPS(struct q35, base), {0}};
@@ -75,6 +80,7 @@ static int q35_init(struct machine *m, struct err *err)
     pc_add_pci(b, "pcie.0", true, q35_route, q);
     mch_init(&q->host, &b->pci.bus0, b->x86.ram);
     ich9_lpc_init(&q->lpc, &b->pci.bus0, &b->x86.gsi[PC_ACPI_SCI]);
+    ich9_ahci_init(&q->ahci, &b->pci.bus0, AHCI_DEVFN);
     return pc_add_rest(b, err);
 }
 
@@ -85,6 +91,7 @@ static int q35_load(struct machine *m, struct err *err)
     pc_reset(&q->base);
     mch_reset(&q->host);
     ich9_lpc_reset(&q->lpc);
+    ich9_ahci_reset(&q->ahci);
     int ret = pc_configure(&q->base, err);
     ret = ret ? ret : pc_add_kernel(&q->base, err);
     ret = ret ? ret : q35_add_acpi(q, err);
@@ -97,6 +104,7 @@ static int q35_load(struct machine *m, struct err *err)
 static void q35_fini(struct machine *m)
 {
     struct q35 *q = m->board_data;
+    ich9_ahci_fini(&q->ahci);
     ich9_lpc_fini(&q->lpc);
     mch_fini(&q->host);
     pc_fini(&q->base);
