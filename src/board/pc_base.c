@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "board/firmware.h"
+#include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/input/i8042.h"
 #include "dev/irqchip/lapic.h"
