@@ -78,9 +78,12 @@ static unsigned smaller(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* The rectangle around both. */
-static void rect_join(struct rect *r, const struct rect *other)
+void rect_join(struct rect *r, const struct rect *other)
 {
+    if (!r->width) {
+        *r = *other;
+        return;
+    }
     unsigned right = larger(r->x + r->width, other->x + other->width);
     unsigned end = larger(r->y + r->height, other->y + other->height);
     r->x = smaller(r->x, other->x);

@@ -31,6 +31,9 @@ struct rect {
     unsigned x, y, width, height;
 };
 
+/* Makes `r` the rectangle around both; an `r` of width 0 is none. */
+void rect_join(struct rect *r, const struct rect *other);
+
 /* ---- Sources: display devices ---- */
 
 #define DISPLAY_MAX_DIRTY 16
