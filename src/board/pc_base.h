@@ -10,11 +10,13 @@ struct fw_cfg;
 struct i8042;
 
 #define PC_ACPI_SCI 9
+#define PC_FLASHES 2
 #define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
 
 struct pc_base {
     /* Options. */
     bool acpi, graphics;
+    char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
     struct x86_board x86;
     struct mem_node *pci_mem, *pci_io;
@@ -28,6 +30,8 @@ struct pc_base {
 /* Options that both have, at the start of the board's list. */
 #define PC_PROPS(type, member)                                                                     \
     {"acpi", PROP_BOOL, offsetof(type, member.acpi), "on", "ACPI tables"},                         \
+        {"pflash0", PROP_TEXT, offsetof(type, member.pflash[0]), NULL, "node with firmware"},      \
+        {"pflash1", PROP_TEXT, offsetof(type, member.pflash[1]), NULL, "node with its variables"}, \
     {                                                                                              \
         "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
     }

@@ -21,7 +21,7 @@
 
 enum { MAX_INDEX = 255, CDROM_INDEX = 2 };
 
-static const char *const names[] = {"ide", "virtio", "none"};
+static const char *const names[] = {"ide", "virtio", "pflash", "none"};
 
 static int place_interface(const struct machine *m, const struct keyval *kv, const char **interface,
                            struct err *err)
@@ -163,7 +163,9 @@ int drives_add_devices(struct machine *m, const struct option_list *drives, bool
     for (unsigned i = 0; i < drives->count; i++) {
         struct drive_place p;
         int ret = drive_place(m, drives, i, &p, err);
-        ret = ret || !strcmp(p.interface, "none") ? ret : place_add(m, &drives->items[i], &p, err);
+        bool other =
+            !strcmp(p.interface, "none") || !strcmp(p.interface, "pflash"); /* the board's */
+        ret = ret || other ? ret : place_add(m, &drives->items[i], &p, err);
         if (ret) {
             return ret;
         }

@@ -47,6 +47,11 @@ int option_cdrom(struct options *o, const char *arg, struct err *err)
     return add_drive(o, arg, "if=ide,index=2,media=cdrom", "-cdrom", err);
 }
 
+int option_pflash(struct options *o, const char *arg, struct err *err)
+{
+    return add_drive(o, arg, "if=pflash,format=raw", "-pflash", err);
+}
+
 static int boot_letters(const char *key, const char *letters, struct err *err)
 {
     size_t n = strspn(letters, "abcdefghijklmnop");

@@ -519,7 +519,8 @@ const struct option_row option_rows[] = {
     {"bios", "FILE", take_bios, "firmware in place of the machine's own"},
     {"L", "FOLDER", take_firmware_dir, "where to look for firmware first"},
     {"drive",
-     "[file=FILE][,id=ID][,if=none|ide|virtio][,media=disk|cdrom][,index=N][,format=FORMAT][,"
+     "[file=FILE][,id=ID][,if=none|ide|virtio|pflash][,media=disk|cdrom][,index=N][,format=FORMAT]["
+     ","
      "readonly=on|off][,cache=MODE]"
      "[,discard=unmap][,snapshot=on][,OPTION=VALUE...]",
      take_drive, "a disk image"},
@@ -530,6 +531,7 @@ const struct option_row option_rows[] = {
     {"hdc", "FILE", option_hdc, NULL},
     {"hdd", "FILE", option_hdd, NULL},
     {"cdrom", "FILE", option_cdrom, "CD or DVD image in the IDE drive"},
+    {"pflash", "FILE", option_pflash, "firmware in flash memory; the second one: its variables"},
     {"boot", "[order=]acdn[,once=LETTERS][,menu=on|off][,splash-time=MS][,strict=on|off]",
      option_boot, "what firmware starts: a floppy, c disk, d CD, n network"},
     {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},

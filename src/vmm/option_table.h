@@ -22,6 +22,7 @@ int option_hdb(struct options *o, const char *arg, struct err *err);
 int option_hdc(struct options *o, const char *arg, struct err *err);
 int option_hdd(struct options *o, const char *arg, struct err *err);
 int option_cdrom(struct options *o, const char *arg, struct err *err);
+int option_pflash(struct options *o, const char *arg, struct err *err);
 int option_boot(struct options *o, const char *arg, struct err *err);
 
 /* Parses `arg` and adds it; `first_key` as in keyval_parse(). */
