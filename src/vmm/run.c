@@ -179,6 +179,18 @@ static int run_add_devices(struct run *r, struct err *err)
     return 0;
 }
 
+/* A disk or CD drive that is asked for by name takes the place of the one that is there anyway. */
+static bool run_wants_default_cd(const struct options *o)
+{
+    bool named = o->nodefaults;
+    for (size_t i = 0; i < o->devices.count; i++) {
+        const char *driver = keyval_get(&o->devices.items[i], "driver");
+        named |= !strcmp(driver, "ide-cd") || !strcmp(driver, "ide-hd") ||
+                 !strcmp(driver, "scsi-cd") || !strcmp(driver, "scsi-hd");
+    }
+    return !named;
+}
+
 static int run_build(struct run *r, struct err *err)
 {
     struct options *o = r->o;
@@ -197,7 +209,7 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_devices(r, err);
-    ret = ret ? ret : drives_add_devices(r->m, &o->drives, !o->nodefaults, err);
+    ret = ret ? ret : drives_add_devices(r->m, &o->drives, run_wants_default_cd(o), err);
     ret = ret ? ret : machine_load(r->m, err);
     return ret;
 }
