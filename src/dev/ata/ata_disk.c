@@ -46,7 +46,7 @@ bool ata_range(struct ata_drive *d, struct ata_req *req, uint64_t *lba, uint32_t
         *count = n & 0xff ? n & 0xff : 256;
     }
     uint64_t all = disk_sectors(d);
-    if (*lba >= all || *count > all - *lba || (req->lba48 && !(tf->device & ATA_DEV_LBA))) {
+    if (*lba >= all || *count > all - *lba) {
         ata_fail(req, ATA_IDNF);
         return false;
     }
