@@ -120,6 +120,9 @@ int block_pread(struct block *b, uint64_t off, void *buf, size_t len);
 int block_pwrite(struct block *b, uint64_t off, const void *buf, size_t len, unsigned flags);
 int block_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags);
 int block_discard(struct block *b, uint64_t off, uint64_t len);
+/* Copies by the host without the data coming here. Any error: read and write it instead. */
+int block_copy(struct block *from, uint64_t from_off, struct block *to, uint64_t to_off,
+               uint64_t len);
 int block_flush(struct block *b);
 
 enum block_prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };

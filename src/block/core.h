@@ -58,6 +58,11 @@ struct block *block_open_protocol(struct block_graph *g, const char *name, unsig
 int block_protocol_create(struct block_graph *g, const char *name, const struct keyval *opts,
                           struct err *err);
 
+/* ---- uses.c: several parents of one node ---- */
+/* -EPERM if one writes what another relies on. `as`: how `parent` is about to use it, or NULL. */
+int block_check_uses(const struct block *b, const struct block *parent, const char *as,
+                     struct err *err);
+
 #define BLOCK_MAX_DEPTH 100 /* of a backing chain */
 
 /* ---- locks.c: other processes with the same file, as QEMU tells them ---- */

@@ -73,6 +73,10 @@ struct block_type {
     /* Any bytes; -ENOTSUP for ranges it can't do cheaply, the core writes zeros then. */
     int (*zero)(struct block *b, uint64_t off, uint64_t len, unsigned flags);
     int (*extent)(struct block *b, uint64_t off, uint64_t len, struct block_extent *e);
+    /* Formats whose bytes are those of b->file, moved by *shift, reading and writing. */
+    int (*plain)(struct block *b, uint64_t *shift);
+    /* Protocols: `from` has the same function; both ranges are aligned. May do nothing and fail. */
+    int (*copy)(struct block *b, uint64_t off, struct block *from, uint64_t from_off, uint64_t len);
     int (*truncate)(struct block *b, uint64_t size, enum block_prealloc prealloc, struct err *err);
     int (*create)(const struct block_new *n, struct err *err); /* formats */
     int (*create_file)(struct block_graph *g, const char *name, const struct keyval *opts,

@@ -316,6 +316,41 @@ static int file_zero(struct block *b, uint64_t off, uint64_t len, unsigned flags
     return file_zero_end(b, off, len);
 }
 
+struct file_copy_job {
+    int from, to;
+    off_t from_off, to_off;
+    size_t left;
+};
+
+static int file_copy_work(void *opaque)
+{
+    struct file_copy_job *j = opaque;
+    while (j->left) {
+        ssize_t n = copy_file_range(j->from, &j->from_off, j->to, &j->to_off, j->left, 0);
+        if (n <= 0) {
+            return n && errno != EINTR ? -errno : n ? 0 : -EIO;
+        }
+        j->left -= (size_t)n;
+    }
+    return 0;
+}
+
+static int file_copy(struct block *b, uint64_t off, struct block *from, uint64_t from_off,
+                     uint64_t len)
+{
+    struct file *f = b->state, *other = from->state;
+    if (f->device || other->device || from_off + len > from->size) {
+        return -ENOTSUP;
+    }
+    struct file_copy_job j = {other->io.fd, f->io.fd, (off_t)from_off, (off_t)off, len};
+    int ret = co_offload(file_copy_work, &j);
+    if (!ret) {
+        file_grown(b, off + len);
+    }
+    f->data_end = 0;
+    return ret;
+}
+
 /* ---- Holes ---- */
 
 /* Where the data or hole that holds `off` ends; false: the file system does not know. */
@@ -437,7 +472,7 @@ static const struct block_opt file_open_opts[] = {
     .size = sizeof(struct file), .protocol = true, .open_opts = file_open_opts, .open = file_open, \
     .claim = file_claim, .close = file_close, .preadv = file_preadv, .pwritev = file_pwritev,      \
     .flush = file_flush, .discard = file_discard, .zero = file_zero, .extent = file_extent,        \
-    .truncate = file_truncate, .create_file = file_create, .info = file_info
+    .copy = file_copy, .truncate = file_truncate, .create_file = file_create, .info = file_info
 
 const struct block_type file_type = {
     .name = "file", .summary = "files of the host", .grows = true, FILE_DRIVER};

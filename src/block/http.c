@@ -3,7 +3,9 @@
  * (readahead, 256 KiB) are done by libcurl on worker threads; the blocks last used are kept. The
  * library is loaded when such an image is opened.
  *
- * The server is not trusted: an answer of another length than asked for is an error.
+ * The server is not trusted: an answer with another part of the file than asked for is an error,
+ * and so is one from a file that has another length by now. It may send us elsewhere, but not from
+ * https to something weaker.
  */
 #include <curl/curl.h>
 #include <dlfcn.h>
@@ -48,7 +50,7 @@ struct http {
     struct block *b;
     char *url, *cookie, *user, *password;
     uint64_t readahead, timeout, clock;
-    bool verify, ranges;
+    bool verify, web; /* web: http, not ftp */
     CURL *handle[HANDLES];
     bool busy[HANDLES];
     struct co_queue handle_free;
@@ -99,6 +101,9 @@ struct fetch {
     uint64_t off, len, got;
     uint8_t *to; /* NULL: only the header */
     bool ranges; /* the header says that parts can be had */
+    /* Content-Range of the last answer, of those that redirections give */
+    bool has_part;
+    uint64_t first, last, whole;
     CURLcode code;
     long status;
     int64_t size;
@@ -116,16 +121,47 @@ static size_t on_data(char *at, size_t one, size_t n, void *opaque)
     return len;
 }
 
+/* "bytes FIRST-LAST/WHOLE"; a whole that it does not know ("*") is taken for the one we do. */
+static void header_part(struct fetch *f, const char *value)
+{
+    unsigned long long first, last, whole = f->h->b->size;
+    char star = 0;
+    int n = sscanf(value, " bytes %19llu-%19llu/%c", &first, &last, &star);
+    f->has_part = n == 3 && (star == '*' || sscanf(strchr(value, '/') + 1, "%19llu", &whole) == 1);
+    f->first = first;
+    f->last = last;
+    f->whole = whole;
+}
+
 static size_t on_header(char *at, size_t one, size_t n, void *opaque)
 {
+    static const char status[] = "HTTP/", ranges[] = "accept-ranges:", part[] = "content-range:";
     struct fetch *f = opaque;
-    static const char name[] = "accept-ranges:";
     size_t len = one * n;
-    if (len > sizeof(name) && !strncasecmp(at, name, sizeof(name) - 1) &&
-        memmem(at, len, "bytes", 5)) {
-        f->ranges = true;
+    char line[128] = {0}; /* what we look for is shorter */
+    memcpy(line, at, len < sizeof(line) ? len : sizeof(line) - 1);
+    if (!strncasecmp(line, status, sizeof(status) - 1)) { /* another answer begins */
+        f->ranges = f->has_part = false;
+    } else if (!strncasecmp(line, ranges, sizeof(ranges) - 1)) {
+        f->ranges = strstr(line, "bytes");
+    } else if (!strncasecmp(line, part, sizeof(part) - 1)) {
+        header_part(f, line + sizeof(part) - 1);
     }
     return len;
+}
+
+/* It is what was asked for. Servers may always send all, which is right if we want all. */
+static bool fetch_is_right(const struct fetch *f)
+{
+    uint64_t size = f->h->b->size;
+    if (f->code || f->got != f->len) {
+        return false;
+    }
+    if (!f->h->web || (f->status == 200 && !f->off && f->len == size)) {
+        return true;
+    }
+    return f->status == 206 && f->has_part && f->first == f->off &&
+           f->last == f->off + f->len - 1 && f->whole == size;
 }
 
 static int fetch_work(void *opaque)
@@ -152,9 +188,10 @@ static int fetch_work(void *opaque)
 
 static void handle_set(struct http *h, CURL *c)
 {
+    const char *own = h->b->type->name;
     h->f.setopt(c, CURLOPT_URL, h->url);
-    h->f.setopt(c, CURLOPT_PROTOCOLS_STR, "http,https,ftp,ftps");
-    h->f.setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https,ftp,ftps");
+    h->f.setopt(c, CURLOPT_PROTOCOLS_STR, own);
+    h->f.setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, !strcmp(own, "http") ? "http,https" : own);
     h->f.setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
     h->f.setopt(c, CURLOPT_MAXREDIRS, 10L);
     h->f.setopt(c, CURLOPT_FAILONERROR, 1L);
@@ -182,7 +219,7 @@ static int handle_take(struct http *h)
             if (!h->busy[i]) {
                 h->busy[i] = true;
                 if (!h->handle[i]) {
-                    h->handle[i] = h->f.init();
+                    h->handle[i] = h->f.init(); /* NULL: the calls on it will fail */
                     handle_set(h, h->handle[i]);
                 }
                 return i;
@@ -237,7 +274,7 @@ static void piece_fetch(struct http *h, struct piece *p, uint64_t n)
     if (p->bytes) {
         fetch_do(h, &f);
     }
-    p->ret = !p->bytes ? -ENOMEM : f.code || f.got != f.len ? -EIO : 0;
+    p->ret = !p->bytes ? -ENOMEM : fetch_is_right(&f) ? 0 : -EIO;
     p->fetching = false;
     co_queue_all(&p->waiting);
 }
@@ -289,6 +326,14 @@ static int http_preadv(struct block *b, uint64_t off, const struct iovs *q)
 
 /* ---- Life ---- */
 
+static void secret_free(char *text)
+{
+    if (text) {
+        explicit_bzero(text, strlen(text));
+        free(text);
+    }
+}
+
 static void http_free(struct http *h)
 {
     for (unsigned i = 0; i < HANDLES; i++) {
@@ -299,10 +344,10 @@ static void http_free(struct http *h)
     for (unsigned i = 0; i < KEPT; i++) {
         free(h->piece[i].bytes);
     }
+    secret_free(h->cookie);
+    secret_free(h->password);
     free(h->url);
-    free(h->cookie);
     free(h->user);
-    free(h->password);
 }
 
 static int http_take_secret(struct block *b, const struct keyval *opts, const char *key, char **out,
@@ -324,11 +369,16 @@ static int http_take_opts(struct block *b, const struct keyval *opts, struct err
     struct http *h = b->state;
     const char *url = keyval_get(opts, "url");
     h->b = b;
+    h->web = !strncmp(b->type->name, "http", 4);
     h->verify = true;
     h->readahead = 256 << 10;
     h->timeout = 5;
     if (!url) {
         return err_set(err, EINVAL, "%s block driver requires an 'url' option", b->type->name);
+    }
+    size_t n = strlen(b->type->name);
+    if (strncasecmp(url, b->type->name, n) || strncmp(url + n, "://", 3)) {
+        return err_set(err, EINVAL, "'%s' is no name of the protocol '%s'", url, b->type->name);
     }
     h->url = alloc_text(url);
     h->cookie = alloc_text(keyval_get(opts, "cookie"));
@@ -350,15 +400,14 @@ static int http_look(struct http *h, struct err *err)
 {
     struct fetch f = {.len = 1};
     fetch_do(h, &f);
-    bool web = !strncmp(h->url, "http", 4);
-    if (f.code) {
+    if (f.code || (h->web && f.status != 200)) {
         return err_set(err, f.status == 404 ? ENOENT : EIO, "cannot open '%s': %s (%ld)", h->url,
-                       h->f.text(f.code), f.status);
+                       f.code ? h->f.text(f.code) : "an answer without the file", f.status);
     }
     if (f.size < 0 || (uint64_t)f.size > BLOCK_MAX_SIZE) {
         return err_set(err, EIO, "the server of '%s' does not say how long it is", h->url);
     }
-    if (web && !f.ranges) {
+    if (h->web && !f.ranges) {
         return err_set(err, ENOTSUP,
                        "the server of '%s' does not give parts of files "
                        "(Server does not support 'range')",

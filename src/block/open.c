@@ -244,7 +244,8 @@ struct block *block_open_child(struct block *parent, const struct keyval *opts, 
     opts_copy(&c.opts, opts);
     struct block *b = open_child(&c, prefix, name, flags);
     keyval_free(&c.opts);
-    if (b && b->type->protocol && b->refs == 1 && node_claim(&c, b)) {
+    bool claim = b && b->type->protocol && b->refs == 1;
+    if (b && (block_check_uses(b, parent, "data-file", err) || (claim && node_claim(&c, b)))) {
         block_close(b);
         return NULL;
     }
@@ -380,12 +381,14 @@ static struct block *node_make(struct open_ctx *c, const struct block_type *type
     b->next = c->g->nodes;
     c->g->nodes = b;
     int ret = node_set_name(c, b);
+    ret = ret || !file ? ret : block_check_uses(file, NULL, NULL, c->err);
     ret = ret ? ret : node_open_driver(c, b);
     if (ret) { /* the driver has freed what it had */
         node_free(b);
         return NULL;
     }
     ret = type->has_backing ? open_backing(c, b) : 0;
+    ret = ret || !b->backing ? ret : block_check_uses(b->backing, NULL, NULL, c->err);
     if (ret) {
         block_close(b);
         return NULL;

@@ -62,6 +62,12 @@ static int raw_extent(struct block *b, uint64_t off, uint64_t len, struct block_
     return block_extent(b->file, r->off + off, len, e);
 }
 
+static int raw_plain(struct block *b, uint64_t *shift)
+{
+    *shift = ((struct raw *)b->state)->off;
+    return 0;
+}
+
 static int raw_truncate(struct block *b, uint64_t size, enum block_prealloc prealloc,
                         struct err *err)
 {
@@ -115,6 +121,7 @@ const struct block_type raw_type = {
     .zero = raw_zero,
     .discard = raw_discard,
     .extent = raw_extent,
+    .plain = raw_plain,
     .truncate = raw_truncate,
     .create = raw_create,
     .measure = raw_measure,

@@ -266,6 +266,67 @@ static int discard_in(struct block *b, uint64_t off, uint64_t len)
     return write_done(b, b->type->discard(b, from, to - from), false);
 }
 
+/* ---- Copying on the host ---- */
+
+/* The protocol's node below and where the range is there; all nodes in between must agree. */
+static int copy_descend(struct block **b, uint64_t *off, uint64_t len, bool write)
+{
+    for (;;) {
+        struct block *at = *b;
+        int ret = request_check(at, *off, len, write);
+        bool odd = (*off | len) & (at->align - 1);
+        if (ret || odd || (write && (at->probed || at->flags & BLOCK_WRITETHROUGH))) {
+            return ret ? ret : -ENOTSUP;
+        }
+        if (at->type->protocol) {
+            return at->type->copy ? 0 : -ENOTSUP;
+        }
+        uint64_t shift = 0;
+        ret = at->type->plain ? at->type->plain(at, &shift) : -ENOTSUP;
+        if (ret) {
+            return ret;
+        }
+        *off += shift;
+        *b = at->file;
+    }
+}
+
+struct copy_call {
+    struct block *from, *to;
+    uint64_t from_off, to_off, len;
+    int ret;
+};
+
+static void copy_in(void *opaque)
+{
+    struct copy_call *c = opaque;
+    struct block *from = c->from, *to = c->to;
+    uint64_t from_off = c->from_off, to_off = c->to_off;
+    c->ret = copy_descend(&from, &from_off, c->len, false);
+    c->ret = c->ret ? c->ret : copy_descend(&to, &to_off, c->len, true);
+    if (c->ret || from->type->copy != to->type->copy) {
+        c->ret = c->ret ? c->ret : -ENOTSUP;
+        return;
+    }
+    struct block_range r;
+    block_range_lock(to, &r, to_off, c->len);
+    c->ret = to->type->copy(to, to_off, from, from_off, c->len);
+    block_range_unlock(to, &r);
+    for (struct block *b = c->to; b; b = b == to ? NULL : b->file) {
+        b->requests->writes++; /* so that a flush has something to do, at each of them */
+    }
+}
+
+int block_copy(struct block *from, uint64_t from_off, struct block *to, uint64_t to_off,
+               uint64_t len)
+{
+    struct copy_call c = {from, to, from_off, to_off, len, 0};
+    if (len) {
+        co_run(to->graph->loop, copy_in, &c);
+    }
+    return c.ret;
+}
+
 /* ---- Flush ---- */
 
 static int flush_below(struct block *b)

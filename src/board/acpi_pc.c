@@ -19,7 +19,7 @@
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 
-#define TABLES "etc/acpi/tables"
+#define TABLES ACPI_PC_TABLES
 #define RSDP "etc/acpi/rsdp"
 
 enum {
@@ -160,6 +160,17 @@ static void dsdt_add_windows(const struct acpi_pc *a, struct strbuf *sb)
     aml_crs_end(sb, crs);
 }
 
+/* What no device may be given. */
+static void dsdt_add_reserved(struct strbuf *sb, uint32_t base, uint32_t len)
+{
+    size_t dev = aml_device_begin(sb, "MRES");
+    aml_name_eisa(sb, "_HID", "PNP0C02");
+    size_t crs = aml_crs_begin(sb);
+    aml_crs_memory32(sb, base, len);
+    aml_crs_end(sb, crs);
+    aml_end(sb, dev);
+}
+
 static void build_dsdt(const struct acpi_pc *a, struct strbuf *sb)
 {
     static const uint8_t s5[] = {0, 0, 0, 0};
@@ -176,6 +187,9 @@ static void build_dsdt(const struct acpi_pc *a, struct strbuf *sb)
     dsdt_add_routing(a, sb);
     dsdt_add_isa_bridge(a, sb);
     aml_end(sb, pci);
+    if (a->ecam) {
+        dsdt_add_reserved(sb, (uint32_t)a->ecam, 256 << 20);
+    }
     aml_end(sb, scope);
     aml_name_ints(sb, "_S5_", s5, sizeof(s5));
     acpi_table_end(sb, table);
@@ -309,7 +323,7 @@ static size_t build_mcfg(const struct acpi_pc *a, struct strbuf *sb)
     size_t at = acpi_table_begin(sb, "MCFG", 1);
     aml_u64(sb, 0);
     aml_u64(sb, a->ecam);
-    aml_u32(sb, 0xff00 << 8); /* segment 0, buses 0 to 255 */
+    aml_u32(sb, 0xffu << 24); /* segment 0, buses 0 to 255 */
     aml_u32(sb, 0);
     acpi_table_end(sb, at);
     return at;

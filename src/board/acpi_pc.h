@@ -22,6 +22,8 @@ struct acpi_pc {
     unsigned (*gsi)(unsigned slot, unsigned pin);
 };
 
+#define ACPI_PC_TABLES "etc/acpi/tables"
+
 int acpi_pc_add(const struct acpi_pc *a, struct err *err);
 
 #endif

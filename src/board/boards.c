@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 #include "board/microvm.h"
-#include "board/pc.h"
+#include "core/machine.h"
 #include "dev/ata/ich9_ahci.h"
 #include "dev/ata/ide_dev.h"
 #include "dev/misc/isa_debug_exit.h"
@@ -13,7 +13,7 @@
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
 
-const struct board_type *const boards[] = {&board_microvm, &board_pc, NULL};
+const struct board_type *const boards[] = {&board_microvm, &board_pc, &board_q35, NULL};
 
 const struct dev_type *const dev_types[] = {
     &ich9_ahci_type,      &ide_cd_type,

@@ -9,7 +9,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/strbuf.h"
-#include "board/pc.h"
+#include "board/pc_base.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/timer/cmos_rtc.h"
 
@@ -30,10 +30,10 @@ enum {
     E820_RESERVED = 2,
 };
 
-static void cmos_put(struct pc *pc, unsigned at, uint32_t v, unsigned bytes)
+static void cmos_put(struct pc_base *b, unsigned at, uint32_t v, unsigned bytes)
 {
     for (unsigned i = 0; i < bytes; i++) {
-        rtc_set_cmos(pc->x86.rtc, at + i, v >> 8 * i & 0xff);
+        rtc_set_cmos(b->x86.rtc, at + i, v >> 8 * i & 0xff);
     }
 }
 
@@ -42,15 +42,15 @@ static uint32_t at_most(uint64_t v, uint32_t max)
     return v < max ? (uint32_t)v : max;
 }
 
-static void pc_cmos_memory(struct pc *pc)
+static void pc_cmos_memory(struct pc_base *b)
 {
-    uint64_t low = pc->x86.low_ram;
+    uint64_t low = b->x86.low_ram;
     uint32_t ext = at_most((low - (1 << 20)) >> 10, 65535);
-    cmos_put(pc, CMOS_BASE_MEMORY, 640, 2);
-    cmos_put(pc, CMOS_EXT_MEMORY, ext, 2);
-    cmos_put(pc, CMOS_EXT_MEMORY_2, ext, 2);
-    cmos_put(pc, CMOS_MEMORY_16M, low > 16 << 20 ? at_most((low - (16 << 20)) >> 16, 65535) : 0, 2);
-    cmos_put(pc, CMOS_MEMORY_4G, at_most(pc->x86.high_ram >> 16, 0xffffff), 3);
+    cmos_put(b, CMOS_BASE_MEMORY, 640, 2);
+    cmos_put(b, CMOS_EXT_MEMORY, ext, 2);
+    cmos_put(b, CMOS_EXT_MEMORY_2, ext, 2);
+    cmos_put(b, CMOS_MEMORY_16M, low > 16 << 20 ? at_most((low - (16 << 20)) >> 16, 65535) : 0, 2);
+    cmos_put(b, CMOS_MEMORY_4G, at_most(b->x86.high_ram >> 16, 0xffffff), 3);
 }
 
 /* "cdn": floppy a, disk c, CD d, network n, in the firmware's numbers. */
@@ -65,15 +65,15 @@ static uint32_t pc_boot_nibbles(const char *order)
     return v;
 }
 
-static void pc_cmos(struct pc *pc)
+static void pc_cmos(struct pc_base *b)
 {
-    const struct machine_config *c = &pc->x86.machine->config;
+    const struct machine_config *c = &b->x86.machine->config;
     uint32_t boot = pc_boot_nibbles(c->boot_order ? c->boot_order : "cad");
-    pc_cmos_memory(pc);
-    cmos_put(pc, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE, 1);
-    cmos_put(pc, CMOS_BOOT_1, boot & 0xff, 1);
-    cmos_put(pc, CMOS_BOOT_3, (boot >> 4 & 0xf0) | 1, 1);
-    cmos_put(pc, CMOS_CPUS, c->vcpus - 1, 1);
+    pc_cmos_memory(b);
+    cmos_put(b, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE, 1);
+    cmos_put(b, CMOS_BOOT_1, boot & 0xff, 1);
+    cmos_put(b, CMOS_BOOT_3, (boot >> 4 & 0xf0) | 1, 1);
+    cmos_put(b, CMOS_CPUS, c->vcpus - 1, 1);
 }
 
 static void e820_add(struct strbuf *sb, uint64_t start, uint64_t len, uint32_t type)
@@ -85,22 +85,22 @@ static void e820_add(struct strbuf *sb, uint64_t start, uint64_t len, uint32_t t
     strbuf_add_bytes(sb, e, sizeof(e));
 }
 
-static int pc_add_e820(struct pc *pc, struct err *err)
+static int pc_add_e820(struct pc_base *b, struct err *err)
 {
     struct strbuf sb = {0};
-    e820_add(&sb, 0, pc->x86.low_ram, E820_RAM);
-    if (pc->x86.high_ram) {
-        e820_add(&sb, X86_BOARD_HIGH_RAM, pc->x86.high_ram, E820_RAM);
+    e820_add(&sb, 0, b->x86.low_ram, E820_RAM);
+    if (b->x86.high_ram) {
+        e820_add(&sb, X86_BOARD_HIGH_RAM, b->x86.high_ram, E820_RAM);
     }
-    int ret = fw_cfg_add_file(pc->fw_cfg, "etc/e820", sb.text, sb.len, err);
+    int ret = fw_cfg_add_file(b->fw_cfg, "etc/e820", sb.text, sb.len, err);
     strbuf_free(&sb);
     return ret;
 }
 
 /* Firmware's names of what to start, a line each: a kernel before all. */
-static int pc_add_boot_order(struct pc *pc, struct err *err)
+static int pc_add_boot_order(struct pc_base *b, struct err *err)
 {
-    const struct machine_config *c = &pc->x86.machine->config;
+    const struct machine_config *c = &b->x86.machine->config;
     struct strbuf sb = {0};
     if (c->kernel) {
         strbuf_add(&sb, "/rom@" PC_KERNEL_ROM "\n");
@@ -108,24 +108,25 @@ static int pc_add_boot_order(struct pc *pc, struct err *err)
     if (c->boot_order_devices) {
         strbuf_add(&sb, "%s", c->boot_order_devices);
     }
-    int ret = sb.len ? fw_cfg_add_file(pc->fw_cfg, "bootorder", sb.text, sb.len + 1, err) : 0;
+    int ret = sb.len ? fw_cfg_add_file(b->fw_cfg, "bootorder", sb.text, sb.len + 1, err) : 0;
     strbuf_free(&sb);
     return ret;
 }
 
-static int pc_add_boot_files(struct pc *pc, struct err *err)
+static int pc_add_boot_files(struct pc_base *b, struct err *err)
 {
     /* S3 and S4 are not offered, S5 is SLP_TYP 0. */
     static const uint8_t states[] = {128, 0, 0, 1, 2, 128};
-    const struct machine_config *c = &pc->x86.machine->config;
-    uint8_t b[8];
-    int ret = fw_cfg_add_file(pc->fw_cfg, "etc/system-states", states, sizeof(states), err);
+    const struct machine_config *c = &b->x86.machine->config;
+    uint8_t wait[2];
+    int ret = fw_cfg_add_file(b->fw_cfg, "etc/system-states", states, sizeof(states), err);
     if (!ret && c->boot_menu) {
-        fw_cfg_add_u16(pc->fw_cfg, FW_CFG_BOOT_MENU, 1);
-        store_le32(b, c->boot_splash_ms);
-        ret = c->boot_splash_ms ? fw_cfg_add_file(pc->fw_cfg, "etc/boot-menu-wait", b, 2, err) : 0;
+        fw_cfg_add_u16(b->fw_cfg, FW_CFG_BOOT_MENU, 1);
+        store_le16(wait, (uint16_t)c->boot_splash_ms);
+        ret =
+            c->boot_splash_ms ? fw_cfg_add_file(b->fw_cfg, "etc/boot-menu-wait", wait, 2, err) : 0;
     }
-    return ret ? ret : pc_add_boot_order(pc, err);
+    return ret ? ret : pc_add_boot_order(b, err);
 }
 
 static int pc_uuid(const char *text, uint8_t *uuid)
@@ -141,19 +142,19 @@ static int pc_uuid(const char *text, uint8_t *uuid)
     return n == 16;
 }
 
-int pc_configure(struct pc *pc, struct err *err)
+int pc_configure(struct pc_base *b, struct err *err)
 {
-    const struct machine_config *c = &pc->x86.machine->config;
+    const struct machine_config *c = &b->x86.machine->config;
     uint8_t uuid[16] = {0};
-    pc_cmos(pc);
-    fw_cfg_add_u64(pc->fw_cfg, FW_CFG_RAM_SIZE, c->ram_size);
-    fw_cfg_add_u16(pc->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)c->vcpus);
-    fw_cfg_add_u16(pc->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)c->vcpus);
-    fw_cfg_add_u16(pc->fw_cfg, FW_CFG_NOGRAPHIC, !pc->graphics);
-    fw_cfg_add_u32(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1);
+    pc_cmos(b);
+    fw_cfg_add_u64(b->fw_cfg, FW_CFG_RAM_SIZE, c->ram_size);
+    fw_cfg_add_u16(b->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)c->vcpus);
+    fw_cfg_add_u16(b->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)c->vcpus);
+    fw_cfg_add_u16(b->fw_cfg, FW_CFG_NOGRAPHIC, !b->graphics);
+    fw_cfg_add_u32(b->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1);
     if (c->uuid && pc_uuid(c->uuid, uuid)) {
-        fw_cfg_add(pc->fw_cfg, FW_CFG_UUID, uuid, sizeof(uuid));
+        fw_cfg_add(b->fw_cfg, FW_CFG_UUID, uuid, sizeof(uuid));
     }
-    int ret = pc_add_e820(pc, err);
-    return ret ? ret : pc_add_boot_files(pc, err);
+    int ret = pc_add_e820(b, err);
+    return ret ? ret : pc_add_boot_files(b, err);
 }

@@ -13,7 +13,7 @@
 #include "board/firmware.h"
 #include "board/load_file.h"
 #include "board/load_x86.h"
-#include "board/pc.h"
+#include "board/pc_base.h"
 #include "dev/firmware/fw_cfg.h"
 
 enum {
@@ -63,9 +63,9 @@ static int read_whole(const char *what, const char *path, uint8_t **bytes, uint6
     return ret;
 }
 
-static int kernel_check(const struct pc *pc, struct pc_kernel *k, struct err *err)
+static int kernel_check(const struct pc_base *b, struct pc_kernel *k, struct err *err)
 {
-    const char *name = pc->x86.machine->config.kernel;
+    const char *name = b->x86.machine->config.kernel;
     bool linux_image = k->size > HEADER_END && x86_is_bzimage(k->image, k->size);
     if (!linux_image || load_le16(k->image + VERSION) < 0x202 ||
         !(k->image[LOADFLAGS] & LOADED_HIGH)) {
@@ -79,9 +79,9 @@ static int kernel_check(const struct pc *pc, struct pc_kernel *k, struct err *er
     return k->setup_size < k->size ? 0 : err_set(err, EINVAL, "kernel '%s' is truncated", name);
 }
 
-static int kernel_place_initrd(const struct pc *pc, struct pc_kernel *k, struct err *err)
+static int kernel_place_initrd(const struct pc_base *b, struct pc_kernel *k, struct err *err)
 {
-    uint64_t max = OLD_INITRD_MAX, top = pc->x86.low_ram - ACPI_ROOM - 1;
+    uint64_t max = OLD_INITRD_MAX, top = b->x86.low_ram - ACPI_ROOM - 1;
     if (load_le16(k->image + VERSION) >= 0x203) {
         max = load_le32(k->image + INITRD_ADDR_MAX);
     }
@@ -89,7 +89,7 @@ static int kernel_place_initrd(const struct pc *pc, struct pc_kernel *k, struct 
     if (k->initrd_size > max || max - k->initrd_size < KERNEL_ADDR + k->size) {
         return err_set(err, ENOMEM,
                        "initial ramdisk '%s' does not fit into guest memory; give more with -m",
-                       pc->x86.machine->config.initrd);
+                       b->x86.machine->config.initrd);
     }
     k->initrd_addr = (max - k->initrd_size) & ~4095ull;
     return 0;
@@ -106,9 +106,9 @@ static void kernel_set_header(const struct pc_kernel *k)
     store_le32(h + RAMDISK_SIZE, (uint32_t)k->initrd_size);
 }
 
-static void kernel_to_fw_cfg(struct pc *pc, const struct pc_kernel *k, const char *cmdline)
+static void kernel_to_fw_cfg(struct pc_base *b, const struct pc_kernel *k, const char *cmdline)
 {
-    struct fw_cfg *f = pc->fw_cfg;
+    struct fw_cfg *f = b->fw_cfg;
     size_t len = strlen(cmdline) + 1;
     fw_cfg_add_u32(f, FW_CFG_SETUP_ADDR, SETUP_ADDR);
     fw_cfg_add_u32(f, FW_CFG_SETUP_SIZE, (uint32_t)k->setup_size);
@@ -124,47 +124,47 @@ static void kernel_to_fw_cfg(struct pc *pc, const struct pc_kernel *k, const cha
     fw_cfg_add(f, FW_CFG_INITRD_DATA, k->initrd, k->initrd_size);
 }
 
-static int kernel_add_rom(struct pc *pc, struct err *err)
+static int kernel_add_rom(struct pc_base *b, struct err *err)
 {
     struct firmware_file rom;
-    int ret = firmware_read(pc->x86.machine, "linuxboot_dma.bin", 1 << 16, &rom, err);
+    int ret = firmware_read(b->x86.machine, "linuxboot_dma.bin", 1 << 16, &rom, err);
     if (!ret) {
-        ret = fw_cfg_add_file(pc->fw_cfg, PC_KERNEL_ROM, rom.bytes, rom.len, err);
+        ret = fw_cfg_add_file(b->fw_cfg, PC_KERNEL_ROM, rom.bytes, rom.len, err);
         free(rom.bytes);
     }
     return ret;
 }
 
-static int kernel_load(struct pc *pc, struct pc_kernel *k, struct err *err)
+static int kernel_load(struct pc_base *b, struct pc_kernel *k, struct err *err)
 {
-    const struct machine_config *c = &pc->x86.machine->config;
+    const struct machine_config *c = &b->x86.machine->config;
     const char *cmdline = c->append ? c->append : "";
     int ret = read_whole("kernel", c->kernel, &k->image, &k->size, err);
-    ret = ret ? ret : kernel_check(pc, k, err);
+    ret = ret ? ret : kernel_check(b, k, err);
     if (!ret && strlen(cmdline) >= CMDLINE_MAX) {
         ret = err_set(err, E2BIG, "-append: the command line is longer than 64 KiB");
     }
     if (!ret && c->initrd) {
         ret = read_whole("initial ramdisk", c->initrd, &k->initrd, &k->initrd_size, err);
-        ret = ret ? ret : kernel_place_initrd(pc, k, err);
+        ret = ret ? ret : kernel_place_initrd(b, k, err);
     }
     if (!ret) {
         kernel_set_header(k);
-        kernel_to_fw_cfg(pc, k, cmdline);
-        ret = kernel_add_rom(pc, err);
+        kernel_to_fw_cfg(b, k, cmdline);
+        ret = kernel_add_rom(b, err);
     }
     return ret;
 }
 
-int pc_add_kernel(struct pc *pc, struct err *err)
+int pc_add_kernel(struct pc_base *b, struct err *err)
 {
     struct pc_kernel k = {0};
-    if (!pc->x86.machine->config.kernel || pc->loaded) {
+    if (!b->x86.machine->config.kernel || b->kernel_loaded) {
         return 0; /* a reset starts the same bytes again */
     }
-    int ret = kernel_load(pc, &k, err);
+    int ret = kernel_load(b, &k, err);
     free(k.image);
     free(k.initrd);
-    pc->loaded = !ret;
+    b->kernel_loaded = !ret;
     return ret;
 }

@@ -21,6 +21,7 @@ struct bus;
 struct clock;
 struct debug;
 struct dev;
+struct display;
 struct err;
 struct irq_ctrl;
 struct loop;
@@ -97,6 +98,7 @@ struct machine {
     struct dev *devs;    /* last made first */
     struct bus *buses;
     struct backend *backends;
+    struct display *display; /* screens and input; NULL: none, in tests */
 
     const struct board_type *board;
     void *board_data; /* freed by the board's fini */

@@ -48,11 +48,11 @@ void mem_map_free(struct mem_map *map)
         return;
     }
     mem_node_free_tree(&map->root);
-    struct mem_view *view = atomic_load(&map->view);
-    while (view) {
-        struct mem_view *older = view->older;
-        free(view);
-        view = older;
+    for (unsigned i = 0; i < MEM_VIEWS; i++) {
+        for (struct mem_view *v = map->views[i], *smaller; v; v = smaller) {
+            smaller = v->smaller;
+            free(v);
+        }
     }
     pthread_mutex_destroy(&map->lock);
     free(map);
@@ -121,6 +121,17 @@ struct mem_node *mem_map_add_rom(struct mem_map *map, gpa_t gpa, struct ram *ram
                                  uint64_t len)
 {
     return mem_map_add_block(map, MEM_NODE_ROM, gpa, ram, off, len);
+}
+
+struct mem_node *mem_map_add_flash(struct mem_map *map, gpa_t gpa, struct ram *ram, uint64_t off,
+                                   uint64_t len, const struct mmio *ops, void *dev)
+{
+    mem_map_begin(map);
+    struct mem_node *node = mem_map_add_block(map, MEM_NODE_ROM, gpa, ram, off, len);
+    node->ops = ops;
+    node->dev = dev;
+    mem_map_commit(map);
+    return node;
 }
 
 struct mem_node *mem_map_add_mmio(struct mem_map *map, gpa_t gpa, uint64_t len,
@@ -304,24 +315,41 @@ static void mem_paint_node(struct mem_paint *p, const struct mem_node *node, uin
                               .ops = node->ops,
                               .dev = node->dev,
                               .ram = node->ram,
-                              .off = node->ram_off + skip};
+                              .off = node->ram_off + skip,
+                              .ram_off = node->ram_off};
         mem_paint_free_parts(p, &ext);
         return;
     }
     }
 }
 
+/* The oldest view, if it has room; else a new one, twice as large as needed, in its place. */
+static struct mem_view *mem_view_take(struct mem_map *map, size_t count)
+{
+    struct mem_view **slot = &map->views[map->next_view++ % MEM_VIEWS], *v = *slot;
+    if (!v || v->room < count) {
+        size_t room = count * 2 + 16;
+        struct mem_view *larger = alloc_zero(sizeof(*v) + room * sizeof(v->ext[0]));
+        larger->room = room;
+        larger->smaller = v;
+        *slot = v = larger;
+    }
+    return v;
+}
+
 void mem_view_rebuild(struct mem_map *map)
 {
     struct mem_paint p = {0};
     mem_paint_node(&p, &map->root, 0, 0, map->last, 0);
-    struct mem_view *view = alloc_zero(sizeof(*view) + p.count * sizeof(view->ext[0]));
+    struct mem_view *view = mem_view_take(map, p.count);
+    atomic_fetch_add(&view->turn, 1);
+    atomic_thread_fence(memory_order_seq_cst);
     view->count = p.count;
     if (p.count) {
         memcpy(view->ext, p.ext, p.count * sizeof(view->ext[0]));
     }
     free(p.ext);
-    view->older = atomic_load(&map->view);
+    atomic_fetch_add_explicit(&view->turn, 1, memory_order_release);
     atomic_store_explicit(&map->view, view, memory_order_release);
     map->stale = false;
 }

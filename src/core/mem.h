@@ -3,7 +3,7 @@
  *
  * A map is built as a tree of nodes (RAM, ROM, MMIO, alias, container; priority counts only
  * among the children of one container) and flattened to an immutable sorted view. The view is
- * swapped whole; readers take no lock. Old views live until the map ends.
+ * swapped whole; readers take no lock.
  *
  * Guest addresses become host pointers in mem.c and nowhere else.
  */
@@ -82,6 +82,9 @@ struct mem_node *mem_map_add_ram(struct mem_map *map, gpa_t gpa, struct ram *ram
                                  uint64_t len);
 struct mem_node *mem_map_add_rom(struct mem_map *map, gpa_t gpa, struct ram *ram, uint64_t off,
                                  uint64_t len);
+/* ROM whose writes go to a device: `off` in ops->write is relative to the node. */
+struct mem_node *mem_map_add_flash(struct mem_map *map, gpa_t gpa, struct ram *ram, uint64_t off,
+                                   uint64_t len, const struct mmio *ops, void *dev);
 struct mem_node *mem_map_add_mmio(struct mem_map *map, gpa_t gpa, uint64_t len,
                                   const struct mmio *ops, void *dev);
 /* A second place for `len` bytes of another node, from `off` in it. */

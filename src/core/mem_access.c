@@ -6,12 +6,12 @@
 #include "base/endian.h"
 #include "core/mem_internal.h"
 
-/* The extent that holds gpa, or NULL; `*next` is then where the hole ends (exclusive, 0: never). */
-static const struct mem_ext *mem_find(struct mem_map *map, gpa_t gpa, gpa_t *hole_first,
-                                      gpa_t *hole_last)
+/* In one view, which may be in the middle of being made anew: what is found is used only if it was
+ * not. `e` is the extent, or with false the hole. */
+static bool mem_search(const struct mem_map *map, const struct mem_view *view, gpa_t gpa,
+                       struct mem_ext *e)
 {
-    const struct mem_view *view = atomic_load_explicit(&map->view, memory_order_acquire);
-    size_t lo = 0, hi = view->count;
+    size_t count = view->count <= view->room ? view->count : 0, lo = 0, hi = count;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
         if (view->ext[mid].last < gpa) {
@@ -20,26 +20,40 @@ static const struct mem_ext *mem_find(struct mem_map *map, gpa_t gpa, gpa_t *hol
             hi = mid;
         }
     }
-    if (lo < view->count && view->ext[lo].start <= gpa) {
-        return &view->ext[lo];
+    if (lo < count && view->ext[lo].start <= gpa) {
+        *e = view->ext[lo];
+        return true;
     }
-    if (hole_first) {
-        *hole_first = lo ? view->ext[lo - 1].last + 1 : 0;
-        *hole_last = lo < view->count ? view->ext[lo].start - 1 : map->last;
+    e->start = lo ? view->ext[lo - 1].last + 1 : 0;
+    e->last = lo < count ? view->ext[lo].start - 1 : map->last;
+    return false;
+}
+
+/* A copy of the extent that holds gpa; false: of the hole (start and last only). */
+static bool mem_find(struct mem_map *map, gpa_t gpa, struct mem_ext *e)
+{
+    for (;;) {
+        const struct mem_view *view = atomic_load_explicit(&map->view, memory_order_acquire);
+        uint64_t turn = atomic_load_explicit(&view->turn, memory_order_acquire);
+        bool found = mem_search(map, view, gpa, e);
+        atomic_thread_fence(memory_order_acquire);
+        if (!(turn & 1) && atomic_load_explicit(&view->turn, memory_order_relaxed) == turn) {
+            return found;
+        }
     }
-    return NULL;
 }
 
 bool mem_lookup(struct mem_map *map, gpa_t gpa, struct mem_hit *hit)
 {
+    struct mem_ext found, *e = &found;
     memset(hit, 0, sizeof(*hit));
-    const struct mem_ext *e = mem_find(map, gpa, &hit->start, &hit->last);
-    if (!e) {
+    bool there = mem_find(map, gpa, e);
+    hit->start = e->start;
+    hit->last = e->last;
+    if (!there) {
         return false;
     }
     uint64_t off = e->off + (gpa - e->start);
-    hit->start = e->start;
-    hit->last = e->last;
     if (e->node == MEM_NODE_MMIO) {
         hit->kind = MEM_KIND_MMIO;
         hit->ops = e->ops;
@@ -168,12 +182,13 @@ static enum mem_result mem_read_bytes(struct mem_map *map, gpa_t gpa, unsigned s
 
 enum mem_result mem_read(struct mem_map *map, gpa_t gpa, unsigned size, uint64_t *val)
 {
-    const struct mem_ext *e = mem_find(map, gpa, NULL, NULL);
-    if (e && e->last - gpa < size - 1) {
+    struct mem_ext found, *e = &found;
+    bool there = mem_find(map, gpa, e);
+    if (there && e->last - gpa < size - 1) {
         return mem_read_bytes(map, gpa, size, val);
     }
-    if (!e) {
-        if (size > 1 && mem_find(map, gpa + size - 1, NULL, NULL)) {
+    if (!there) {
+        if (size > 1 && mem_find(map, gpa + size - 1, e)) {
             return mem_read_bytes(map, gpa, size, val);
         }
         *val = ones(size);
@@ -199,12 +214,13 @@ static enum mem_result mem_write_bytes(struct mem_map *map, gpa_t gpa, unsigned 
 
 enum mem_result mem_write(struct mem_map *map, gpa_t gpa, unsigned size, uint64_t val)
 {
-    const struct mem_ext *e = mem_find(map, gpa, NULL, NULL);
-    if (e && e->last - gpa < size - 1) {
+    struct mem_ext found, *e = &found;
+    bool there = mem_find(map, gpa, e);
+    if (there && e->last - gpa < size - 1) {
         return mem_write_bytes(map, gpa, size, val);
     }
-    if (!e) {
-        if (size > 1 && mem_find(map, gpa + size - 1, NULL, NULL)) {
+    if (!there) {
+        if (size > 1 && mem_find(map, gpa + size - 1, e)) {
             return mem_write_bytes(map, gpa, size, val);
         }
         return MEM_NONE;
@@ -214,7 +230,7 @@ enum mem_result mem_write(struct mem_map *map, gpa_t gpa, unsigned size, uint64_
         return mmio_write(e, off, size, val);
     }
     if (e->node == MEM_NODE_ROM) {
-        return MEM_READONLY;
+        return e->ops ? mmio_write(e, off - e->ram_off, size, val) : MEM_READONLY;
     }
     host_store(e->ram->host + off, size, val);
     ram_wrote(e->ram, off, size);
@@ -225,8 +241,8 @@ enum mem_result mem_write(struct mem_map *map, gpa_t gpa, unsigned size, uint64_
 
 bool gmem_span(struct mem_map *map, gpa_t gpa, uint64_t len, struct gmem_span *span)
 {
-    const struct mem_ext *e = mem_find(map, gpa, NULL, NULL);
-    if (!e || e->node != MEM_NODE_RAM || !len) {
+    struct mem_ext found, *e = &found;
+    if (!mem_find(map, gpa, e) || e->node != MEM_NODE_RAM || !len) {
         return false;
     }
     uint64_t off = e->off + (gpa - e->start);
@@ -249,8 +265,9 @@ static bool gmem_check(struct mem_map *map, gpa_t gpa, uint64_t len, bool rom_to
         return false;
     }
     while (len) {
-        const struct mem_ext *e = mem_find(map, gpa, NULL, NULL);
-        if (!e || !(e->node == MEM_NODE_RAM || (rom_too && e->node == MEM_NODE_ROM))) {
+        struct mem_ext found, *e = &found;
+        if (!mem_find(map, gpa, e) ||
+            !(e->node == MEM_NODE_RAM || (rom_too && e->node == MEM_NODE_ROM))) {
             return false;
         }
         if (e->last - gpa >= len - 1) {
@@ -270,8 +287,8 @@ bool gmem_read(struct mem_map *map, gpa_t gpa, void *buf, uint64_t len)
     }
     uint8_t *to = buf;
     while (len) {
-        const struct mem_ext *e = mem_find(map, gpa, NULL, NULL);
-        if (!e || e->node == MEM_NODE_MMIO) {
+        struct mem_ext found, *e = &found;
+        if (!mem_find(map, gpa, e) || e->node == MEM_NODE_MMIO) {
             return false; /* the map changed in between */
         }
         uint64_t n = e->last - gpa < len - 1 ? e->last - gpa + 1 : len;

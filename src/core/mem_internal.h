@@ -38,11 +38,20 @@ struct mem_ext {
     void *dev;
     struct ram *ram;
     uint64_t off;
+    uint64_t ram_off; /* ROM: where the node begins in its block */
 };
 
+/*
+ * Readers take no lock: they copy what they found and look whether the view is still the same. So
+ * views are used again, oldest first, and never freed while the map lives: a guest that moves
+ * things about costs no more memory than a handful of views.
+ */
+enum { MEM_VIEWS = 8 };
+
 struct mem_view {
-    struct mem_view *older; /* kept until the map ends: readers take no lock */
-    size_t count;
+    _Atomic uint64_t turn; /* odd while it is being made */
+    size_t room, count;
+    struct mem_view *smaller; /* what it has replaced, for the end */
     struct mem_ext ext[];
 };
 
@@ -56,6 +65,8 @@ struct mem_map {
     void (*changed)(void *opaque);
     void *changed_opaque;
     struct mem_view *_Atomic view;
+    struct mem_view *views[MEM_VIEWS]; /* by the lock, in turn */
+    unsigned next_view;
 };
 
 void mem_view_rebuild(struct mem_map *map);

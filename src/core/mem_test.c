@@ -1,5 +1,7 @@
 #include "core/mem.h"
 
+#include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,12 +153,85 @@ static void writes_to_code_are_told(void **state)
     ram_set_free(&set);
 }
 
+/* ---- One moves things about, others look ---- */
+
+struct mover {
+    struct mem_map *map;
+    struct mem_node *node;
+    _Atomic bool done;
+    _Atomic unsigned wrong, looks;
+};
+
+static void *look_on(void *opaque)
+{
+    struct mover *m = opaque;
+    while (!m->done) {
+        struct mem_hit hit;
+        bool there = mem_lookup(m->map, 0x1800, &hit); /* RAM at 0, then what moves or nothing */
+        bool wrong = there ? hit.kind != MEM_KIND_MMIO || hit.last - hit.start != 0xfff
+                           : hit.last < hit.start;
+        wrong |= !mem_lookup(m->map, 0x10, &hit) || hit.kind != MEM_KIND_RAM || hit.last != 0xfff;
+        m->wrong += wrong;
+        m->looks++;
+    }
+    return NULL;
+}
+
+static void views_are_used_again(void **state)
+{
+    struct ram_set set = {0};
+    struct err err;
+    struct ram *ram = ram_set_add(&set, "ram", 0x1000, &err);
+    struct mover m = {.map = mem_map_new("m", 0)};
+    mem_map_add_ram(m.map, 0, ram, 0, 0x1000);
+    m.node = mem_map_add_mmio(m.map, 0x1000, 0x1000, &any, NULL);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, look_on, &m), 0);
+    struct mallinfo2 before = mallinfo2();
+    for (unsigned i = 0; i < 50000 || m.looks < 1000; i++) {
+        mem_node_move(m.node, 0x1000 + (i % 7) * 0x400);
+        mem_node_enable(m.node, i % 3);
+    }
+    assert_true(mallinfo2().uordblks < before.uordblks + 65536);
+    m.done = true;
+    pthread_join(thread, NULL);
+    assert_int_equal(m.wrong, 0);
+    mem_map_free(m.map);
+    ram_set_free(&set);
+}
+
+/* Reads of flash are memory, writes the device's. */
+static void flash(void **state)
+{
+    struct ram_set set = {0};
+    struct err err;
+    struct ram *ram = ram_set_add(&set, "flash", 0x2000, &err);
+    struct mem_map *map = mem_map_new("m", 0);
+    struct dev_log l = {.count = 0};
+    mem_map_add_flash(map, 0x8000, ram, 0x1000, 0x1000, &any, &l);
+    ram->host[0x1010] = 0x5a;
+    uint64_t v = 0;
+    assert_int_equal(mem_read(map, 0x8010, 1, &v), MEM_OK);
+    assert_int_equal(v, 0x5a);
+    assert_int_equal(mem_write(map, 0x8010, 1, 0xf0), MEM_OK);
+    assert_int_equal(l.count, 1);
+    assert_int_equal(l.off[0], 0x10);
+    assert_int_equal(l.val[0], 0xf0);
+    assert_false(gmem_write(map, 0x8010, &v, 1));
+    mem_map_free(map);
+    ram_set_free(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ram_and_holes),           cmocka_unit_test(newest_and_priority_win),
-        cmocka_unit_test(alias_and_container),     cmocka_unit_test(accesses_are_split_and_widened),
+        cmocka_unit_test(ram_and_holes),
+        cmocka_unit_test(newest_and_priority_win),
+        cmocka_unit_test(alias_and_container),
+        cmocka_unit_test(accesses_are_split_and_widened),
         cmocka_unit_test(writes_to_code_are_told),
+        cmocka_unit_test(views_are_used_again),
+        cmocka_unit_test(flash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /*
- * convert: images, one after the other, as a new image. Copy offloading (-C) is taken and not
- * used: what is read is looked at, to leave zeros out.
+ * convert: images, one after the other, as a new image. With copy offloading (-C) the host copies
+ * between raw images in files if it can; otherwise data is read and written as ever, but not looked
+ * at to leave zeros out.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -218,6 +219,12 @@ static int convert_check(struct convert *v, struct err *err)
     if (v->snapshot && v->count > 1) {
         return err_set(err, EINVAL, "-l takes one image, not several");
     }
+    if (v->copy.offload && (v->copy.compressed || v->copy.salvage || args_has(a, "sparse"))) {
+        return err_set(err, EINVAL, "Cannot enable copy offloading when %s is used",
+                       v->copy.compressed ? "-c"
+                       : v->copy.salvage  ? "--salvage"
+                                          : "-S");
+    }
     if (args_has(a, "skip-broken-bitmaps") && !args_has(a, "bitmaps")) {
         return err_set(err, EINVAL, "--skip-broken-bitmaps needs --bitmaps");
     }
@@ -281,6 +288,20 @@ static int convert_bitmaps(struct convert *v, struct err *err)
 
 /* ---- All of it ---- */
 
+static int convert_no_packing(struct convert *v, bool encrypted, struct err *err)
+{
+    const char *format = block_format(v->copy.target);
+    if (encrypted) {
+        return err_set(err, ENOTSUP, "Compression and encryption not supported at the same time");
+    }
+    return strcmp(format, "qcow2")
+               ? err_set(err, ENOTSUP, "Compression not supported for this file format: '%s'",
+                         format)
+               : err_set(err, ENOTSUP,
+                         "Compression not supported for '%s', whose data is in a data file",
+                         v->target_name);
+}
+
 static int convert_copy(struct convert *v, struct err *err)
 {
     struct copy *c = &v->copy;
@@ -294,10 +315,10 @@ static int convert_copy(struct convert *v, struct err *err)
     }
     c->compressed |= info.needs_compressed;
     c->out_of_order &= !info.needs_compressed;
+    bool encrypted = info.encrypted;
     block_info_free(&info);
     if (c->compressed && !block_can_compress(c->target)) {
-        return err_set(err, ENOTSUP, "Compression not supported for this file format: '%s'",
-                       block_format(c->target));
+        return convert_no_packing(v, encrypted, err);
     }
     progress_start(&v->img->progress, args_has(&v->img->args, "progress") && !v->quiet, 1.0);
     int ret = copy_run(c, err);
@@ -337,7 +358,8 @@ static int convert_run(struct img *img, struct err *err)
         .quiet = img->quiet,
         .copy = {.compressed = args_has(a, "compress"),
                  .out_of_order = args_has(a, "out-of-order"),
-                 .salvage = args_has(a, "salvage")},
+                 .salvage = args_has(a, "salvage"),
+                 .offload = args_has(a, "copy-offload")},
     };
     int ret = img_collect_options(img, &v.opts, err);
     if (!ret && keyval_get(&v.opts, "help")) {
@@ -380,7 +402,7 @@ static const struct arg_row convert_rows[] = {
     {"sparse", 'S', "SPARSE_SIZE", "leave out zeros of this length (4k); 0: write them"},
     {"coroutines", 'm', "NUM", "how many pieces are under way at a time (8)"},
     {"out-of-order", 'W', NULL, "writes need not begin in order"},
-    {"copy-offload", 'C', NULL, "accepted, without effect"},
+    {"copy-offload", 'C', NULL, "let the host copy raw files; no looking for zeros in data"},
     {"rate-limit", 'r', "RATE", "bytes a second"},
     {"salvage", 0, NULL, "go on where the source cannot be read: zeros"},
     {"bitmaps", 0, NULL, "also copy the bitmaps of the source"},

@@ -189,7 +189,7 @@ static void copy_pass_turn(struct copy *c, const struct piece *p)
 
 static void copy_await_turn(struct copy *c, const struct piece *p)
 {
-    while (!c->out_of_order && c->turn != p->sequence && !c->ret) {
+    while (!c->out_of_order && c->turn < p->sequence && !c->ret) {
         co_queue_wait(&c->turns);
     }
 }
@@ -200,7 +200,7 @@ static uint64_t copy_same(const struct copy *c, const struct piece *p, const uin
 {
     uint64_t start = at;
     *zero = false;
-    if (!c->min_zero) {
+    if (!c->min_zero || c->offload) {
         return p->len - at;
     }
     while (at < p->len) {
@@ -244,7 +244,21 @@ static int copy_write_data(struct copy *c, const struct piece *p, uint8_t *buf)
     return c->ret;
 }
 
-static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
+/* True: the host has done it. */
+static bool copy_on_host(struct copy *c, const struct piece *p)
+{
+    const struct copy_source *s = p->source;
+    uint64_t local = p->off - s->at;
+    if (!c->offload || c->host_refused || p->kind != COPY_DATA || p->len > s->len - local) {
+        return false;
+    }
+    copy_await_turn(c, p);
+    copy_pass_turn(c, p);
+    c->host_refused = c->ret || block_copy(s->b, s->from + local, c->target, p->off, p->len);
+    return !c->host_refused;
+}
+
+static int copy_piece_here(struct copy *c, const struct piece *p, uint8_t **buf)
 {
     int ret = 0;
     if (p->kind == COPY_DATA && !*buf) {
@@ -261,6 +275,12 @@ static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
         ret = copy_write_zero(c, p->off, p->len);
     }
     copy_pass_turn(c, p);
+    return ret;
+}
+
+static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
+{
+    int ret = copy_on_host(c, p) ? 0 : copy_piece_here(c, p, buf);
     c->done += p->len;
     progress_set(&c->img->progress, c->done, c->total);
     return ret;

@@ -46,9 +46,11 @@ struct copy {
     uint64_t skip_end;
     bool zero_behind; /* there the target reads as zero */
     bool compressed, out_of_order, salvage;
+    bool offload; /* let the host copy; data is not looked at for zeros, even where it can't */
 
     /* internal */
     uint32_t unit, step, piece;
+    bool host_refused; /* to copy */
     uint64_t pos, extent_start, extent_end, done, sequence, turn;
     bool extent_packed; /* it is compressed */
     enum copy_kind extent_kind;

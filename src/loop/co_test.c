@@ -95,14 +95,23 @@ static void offloader(void *opaque)
     f->done++;
 }
 
+static void computer(void *opaque)
+{
+    struct fixture *f = opaque;
+    int n = 4;
+    assert_int_equal(co_compute(slow, &n), 8);
+    f->done++;
+}
+
 static void test_offload(void **state)
 {
     struct err err;
     struct fixture f = {.loop = loop_new(&err)};
     for (int i = 0; i < 200; i++) {
         co_start(f.loop, offloader, &f);
+        co_start(f.loop, computer, &f);
     }
-    run_until(&f, 200);
+    run_until(&f, 400);
     loop_free(f.loop);
 }
 

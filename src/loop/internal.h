@@ -28,9 +28,7 @@ struct co_sched {
     struct co_queue ready;
     struct co *spare; /* ended ones, whose stacks are kept */
     unsigned spares;
-    struct workers *workers;        /* made when first asked for */
-    unsigned computing, processors; /* co_compute(); processors 0: not yet asked */
-    struct co_queue to_compute;
+    struct workers *workers; /* made when first asked for */
     pthread_mutex_t lock;
     struct co_queue done; /* by lock: made runnable by other threads */
     bool done_any;        /* atomic: a hint */

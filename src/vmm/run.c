@@ -15,6 +15,7 @@
 #include "board/boards.h"
 #include "chardev/chardev.h"
 #include "core/device.h"
+#include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
 #include "vmm/cpus.h"
@@ -188,6 +189,7 @@ static int run_build(struct run *r, struct err *err)
     r->clock = clock_new_host();
     loop_add_clock(r->loop, r->clock);
     r->m = machine_new(&o->config, r->loop, r->clock, cpus);
+    r->m->display = display_new(r->clock);
     int ret = run_take_signals(r, err);
     ret = ret ? ret : run_add_chardevs(r, err);
     ret = ret ? ret : run_add_serials(r, err);
@@ -292,11 +294,13 @@ static void run_free(struct run *r, bool ended)
         gdb_link_free(r->gdb);
         return;
     }
+    struct display *display = r->m ? r->m->display : NULL;
     machine_free(r->m);
     gdb_link_free(r->gdb);
     if (r->signals >= 0) {
         close(r->signals);
     }
+    display_free(display);
     loop_free(r->loop);
     clock_free(r->clock);
 }

@@ -346,6 +346,11 @@ def tls():
 
 # ---- http ----
 
+# Where a server would like us to look.
+REDIRECTIONS = {'to a file': 'file:///etc/passwd', 'to ftp': 'ftp://127.0.0.1:1/disk', 'to itself': '/disk',
+                'nowhere': ''}
+
+
 class Ranges(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
 
@@ -360,11 +365,23 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         first, last = (int(m[1]), int(m[2] or len(data) - 1)) if m else (0, len(data) - 1)
         last = min(last, len(data) - 1)
         part = data[first:last + 1]
-        self.send_response(206 if m else 200)
-        if m:
-            self.send_header('Content-Range', f'bytes {first}-{last}/{len(data)}')
-        self.send_header('Accept-Ranges', 'bytes')
-        self.send_header('Content-Length', str(len(part)))
+        lie = self.server.lie if m or not body else None
+        if lie in REDIRECTIONS:
+            self.send_response(302)
+            self.send_header('Location', REDIRECTIONS[lie])
+            self.send_header('Accept-Ranges', 'bytes')
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+            return
+        self.send_response(200 if lie == 'all of it' and body else 206 if m else 200)
+        shown = {'other place': f'bytes {first + 512}-{last + 512}/{len(data)}',
+                 'other length': f'bytes {first}-{last}/{len(data) + 512}', 'nonsense': 'bytes 18446744073709551617--1/x',
+                 'longer': 'bytes ' + '9' * 9999, 'unknown length': f'bytes {first}-{last}/*'}
+        if m and lie not in ('all of it', 'no place'):
+            self.send_header('Content-Range', shown.get(lie, f'bytes {first}-{last}/{len(data)}'))
+        part = data if lie == 'all of it' else part[:-1] if lie == 'less' else part + b'x' if lie == 'more' else part
+        self.send_header('Accept-Ranges', 'none' if lie == 'no parts' else 'bytes')
+        self.send_header('Content-Length', '-1' if lie == 'no length' else str(len(part)))
         self.end_headers()
         if body:
             self.wfile.write(part)
@@ -385,6 +402,8 @@ def http_protocol():
     s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Ranges)
     with open('d.qcow2', 'rb') as f:
         s.data = f.read()
+    s.lie = None
+    s.handle_error = lambda *args: None  # clients leave when they have heard enough
     threading.Thread(target=s.serve_forever, daemon=True).start()
     url = f'http://127.0.0.1:{s.server_address[1]}'
     try:
@@ -393,6 +412,17 @@ def http_protocol():
         assert run(IMG, 'info', url + '/nothing', status=1).stderr.count('\n') == 1
         run(IMG, 'create', '-q', '-f', 'qcow2', '-b', url + '/disk', '-F', 'qcow2', 'over.qcow2')
         io('over.qcow2', 'write -P 3 0 64k', 'read -P 1 64k 960k')
+        s.lie = 'unknown length'
+        io(url + '/disk', 'read -P 2 5M 1M', opts=['-r', '-f', 'qcow2'])
+        for s.lie in ('all of it', 'other place', 'other length', 'no place', 'nonsense', 'longer', 'less', 'more',
+                      'no parts', 'no length', *REDIRECTIONS):
+            p = run(IMG, 'convert', '-f', 'raw', '-O', 'raw', url + '/disk', 'lie.raw', status=1)
+            assert p.stderr.count('\n') == 1, (s.lie, p.stderr)
+        s.data, s.lie = b'abcd' * 1024, 'all of it'  # which is what is asked for
+        run(IMG, 'convert', '-f', 'raw', '-O', 'raw', url + '/disk', 'small.raw')
+        with open('small.raw', 'rb') as f:
+            assert f.read() == s.data
+        run(IMG, 'info', '--image-opts', 'driver=http,url=file:///etc/passwd', status=1)
     finally:
         s.shutdown()
         s.server_close()

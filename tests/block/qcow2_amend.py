@@ -13,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from qcow2_tools import must, run  # noqa: E402
+
 BASES = {
     "plain": ("", False), "v2": ("compat=0.10", False), "rc1": ("refcount_bits=1", False),
     "ext": ("extended_l2=on", False), "lazy": ("lazy_refcounts=on", False),
@@ -31,16 +34,6 @@ AMENDS = [
 
 WIDTHS = ["refcount_bits=1", "refcount_bits=2", "refcount_bits=8", "refcount_bits=64",
           "compat=1.1,refcount_bits=32"]
-
-
-def run(*args):
-    return subprocess.run(args, capture_output=True, text=True, timeout=60)
-
-
-def must(*args):
-    p = run(*args)
-    assert p.returncode == 0, (args, p.stderr)
-    return p.stdout
 
 
 def make(tmp, kind):

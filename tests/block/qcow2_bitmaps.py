@@ -8,31 +8,16 @@ import os
 import random
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from qcow2_file import OFF, Qcow2File  # noqa: E402
+from qcow2_tools import Failed, must, run  # noqa: E402
 
 MB = 1 << 20
 KINDS = {"plain": ("", 16 * MB), "small": ("cluster_size=512", 16 * MB),
          "odd": ("", 10 * MB + 512 * 7), "ext": ("extended_l2=on,cluster_size=16k", 16 * MB)}
-
-
-def run(*args):
-    return subprocess.run(args, capture_output=True, text=True, timeout=60)
-
-
-class Failed(Exception):
-    pass
-
-
-def must(*args):
-    p = run(*args)
-    if p.returncode != 0:
-        raise Failed("%s: %s%s" % (" ".join(args), p.stdout, p.stderr))
-    return p.stdout
 
 
 def stored(path):

@@ -204,6 +204,24 @@ class Image:
                 self.fail(f"{tool} reads something else at {at} ({at:#x}); sizes {len(got)} {len(self.model)}")
 
 
+def encrypted_space(img, folder):
+    """Space ahead of data in an encrypted image reads as zeros, however it came there."""
+    name, raw = os.path.join(folder, "e.qcow2"), os.path.join(folder, "e.raw")
+    secret = ("--object", "secret,id=s0,data=x")
+    opened = (*secret, "--image-opts", f"driver=qcow2,file.filename={name},encrypt.key-secret=s0")
+    kinds = ("compat=0.10", "compat=1.1", "extended_l2=on", f"data_file={folder}/e.data")
+    for kind in kinds:
+        for how in ("metadata", "full"):
+            opts = f"encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10,preallocation={how},{kind}"
+            run(img, "create", "-q", *secret, "-f", "qcow2", "-o", opts, name, "1M")
+            run(img, "resize", "-q", "--preallocation=" + how, *opened, "2M")
+            for tool in (img, "qemu-img"):
+                run(tool, "convert", *opened, "-O", "raw", raw)
+                with open(raw, "rb") as f:
+                    if f.read() != bytes(2 << 20):
+                        raise SystemExit(f"{tool}: {kind}, preallocation={how}: an encrypted image is not all zeros")
+
+
 def main():
     img, io = (os.path.abspath(p) for p in sys.argv[1:3])
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
@@ -211,6 +229,8 @@ def main():
     if not shutil.which("qemu-io"):
         print("no qemu-io to compare with")
         return 77
+    with tempfile.TemporaryDirectory() as folder:
+        encrypted_space(img, folder)
     for i in range(rounds):
         print(f"round {i}, seed {seed + i}", flush=True)
         with tempfile.TemporaryDirectory() as folder:

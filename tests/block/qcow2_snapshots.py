@@ -6,9 +6,11 @@ usage: qcow2_snapshots.py LODGE-IMG [SEED [STEPS]]; skips without qemu-img.
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from qcow2_tools import Failed, must, run  # noqa: E402
 
 MB = 1 << 20
 KINDS = {
@@ -16,21 +18,6 @@ KINDS = {
     "rc8": "refcount_bits=8", "ext": "extended_l2=on,cluster_size=16k", "c4k": "cluster_size=4k",
     "lazy": "lazy_refcounts=on",
 }
-
-
-def run(*args):
-    return subprocess.run(args, capture_output=True, text=True, timeout=60)
-
-
-class Failed(Exception):
-    pass
-
-
-def must(*args):
-    p = run(*args)
-    if p.returncode != 0:
-        raise Failed("%s: %s%s" % (" ".join(args), p.stdout, p.stderr))
-    return p.stdout
 
 
 class Disk:

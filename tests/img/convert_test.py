@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """convert and dd, checked by qemu-img.  usage: convert_test.py LODGE-IMG LODGE-IO"""
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -63,6 +64,19 @@ def compressed():
         assert open('s.raw', 'rb').read() == open('r.raw', 'rb').read()
     run(IMG, 'convert', '-c', '-f', 'raw', 's.raw', 'x.raw', status=1)
     assert not os.path.exists('x.raw')
+
+
+def not_compressed():
+    """What cannot hold compressed clusters says so, and nothing is left behind."""
+    source()
+    secret = ('--object', 'secret,id=s,data=x')
+    for more, text in ((('-o', 'data_file=d.raw'), 'data file'), ((*secret, '-o', 'encrypt.format=luks,encrypt.iter-time=10,'
+                       'encrypt.key-secret=s'), 'Compression and encryption'), ((*secret, '-o', 'encrypt.format=aes,encrypt.key-secret=s'),
+                       'Compression and encryption')):
+        assert text in run(IMG, 'convert', '-c', '-f', 'raw', '-O', 'qcow2', *more, 's.raw', 'x', status=1).stderr
+        assert run('qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', *more, 's.raw', 'y', status=None).returncode == 1
+        assert not os.path.exists('x')
+    assert 'raw' in run(IMG, 'convert', '-c', '-f', 'raw', '-O', 'raw', 's.raw', 'x', status=1).stderr
 
 
 def odd():
@@ -162,4 +176,38 @@ def dd():
     run(IMG, 'dd', 'if=s.raw', status=1)
 
 
-main(formats, sparse, compressed, odd, several, backing, existing, snapshot, bitmaps, stopped, dd)
+def offload():
+    """-C: the host copies raw files; else data is copied as ever, in both cases stored zeros, too."""
+    source()
+    data = open('s.raw', 'rb').read()
+    ref('convert', '-C', '-f', 'raw', 's.raw', 'ref.raw')
+    for more in ((), ('-m', '1'), ('-W', '-m', '16'), ('-t', 'none'), ('-T', 'none'), ('-t', 'writethrough')):
+        img('convert', '-C', *more, '-f', 'raw', 's.raw', 'a.raw')
+        assert open('a.raw', 'rb').read() == data, more
+        assert abs(blocks('a.raw') - blocks('ref.raw')) <= 64, (blocks('a.raw'), blocks('ref.raw'))
+        os.unlink('a.raw')
+    part = 'driver=raw,offset=3M,size=10M,file.filename=s.raw'
+    img('convert', '-C', '--image-opts', part, 'a.raw')
+    assert open('a.raw', 'rb').read() == data[3 << 20:13 << 20]
+    open('odd', 'wb').write(data[9 << 20:(13 << 20) + 77])
+    img('convert', '-C', '-f', 'raw', 'odd', 's.raw', 'odd', 'a.raw')
+    ref('convert', '-C', '-f', 'raw', 'odd', 's.raw', 'odd', 'b.raw')
+    assert open('a.raw', 'rb').read() == open('b.raw', 'rb').read()
+    open('t.raw', 'wb').write(b'\xff' * (34 << 20))
+    img('convert', '-C', '-n', '-f', 'raw', '-O', 'raw', 's.raw', 't.raw')
+    assert open('t.raw', 'rb').read() == data + b'\xff' * ((34 << 20) - len(data))
+    img('convert', '-C', '-f', 'raw', '-O', 'qcow2', 's.raw', 'a.qcow2')
+    ref('convert', '-C', '-f', 'raw', '-O', 'qcow2', 's.raw', 'b.qcow2')
+    same('s.raw', 'a.qcow2')
+    assert abs(blocks('a.qcow2') - blocks('b.qcow2')) <= 256, (blocks('a.qcow2'), blocks('b.qcow2'))
+    img('convert', '-C', 'a.qcow2', 'a.raw')
+    same('s.raw', 'a.raw')
+    if shutil.which('strace'):
+        p = subprocess.run(['strace', '-f', '-e', 'trace=copy_file_range', IMG, 'convert', '-C', '-f', 'raw', 's.raw',
+                            'a.raw'], capture_output=True, text=True)
+        assert p.returncode or 'copy_file_range(' in p.stderr, p.stderr
+    for more in ('-c', '-S4k', '--salvage'):
+        assert 'copy offloading' in run(IMG, 'convert', '-C', more, 's.raw', 'x', status=1).stderr
+
+
+main(formats, sparse, compressed, not_compressed, odd, several, backing, existing, snapshot, bitmaps, stopped, dd, offload)

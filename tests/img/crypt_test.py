@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 
 import imgtest as t
 from imgtest import IMG, IO, img, io, ref, ref_io, run, untimed
@@ -281,6 +282,13 @@ def hostile():
             f.write(bad)
         p = run(IO, *SECRETS, '--image-opts', '-c', 'read 0 64k', opts('b', 'luks'), status=None)
         assert p.returncode in (0, 1), (p, bytes(bad[:592]))
+
+    with open('b', 'wb') as f:  # two slots, the second of which would take minutes; no password for either
+        f.write(good[:208 + 48] + bytes.fromhex('00ac71f3') + (50000000).to_bytes(4, 'big') + good[208 + 56:])
+    before = time.monotonic()
+    wrong = run(IO, *SECRETS, '--image-opts', '-c', 'read 0 64k', opts('b', 'luks', 's1'), status=1).stderr
+    assert 'number 1' in wrong and time.monotonic() - before < 60, wrong
+    run(IO, *SECRETS, '--image-opts', '-c', 'read 0 64k', opts('b', 'luks'))
 
 
 t.need_reference()

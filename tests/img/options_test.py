@@ -47,4 +47,22 @@ def names():
     assert run('./qemu-img', 'info', 'none', status=1).stderr.startswith('qemu-img: ')
 
 
-main(manual, helps, refused, names)
+def shared():
+    """A node that one writes is not what another relies on, also with something in between."""
+    run(IMG, 'create', '-q', '-f', 'qcow2', 'a.qcow2', '1M')
+    node = 'file.filename=a.qcow2,file.node-name=f'
+    plain, between = 'driver=qcow2,' + node, 'driver=qcow2,file.driver=raw,file.' + node.replace(',', ',file.')
+    for image, more, status in ((plain, '', 1), (between, '', 1), (plain, ',read-only=on', 0),
+                                (between, ',backing.force-share=on', 0)):
+        for below in ('backing.driver=qcow2,backing.file=f', 'backing.driver=qcow2,backing.file.driver=raw,backing.file.file=f'):
+            if 'read-only' not in more and 'file.file=f' in below and not status:
+                continue  # the raw node in between does not share by itself
+            ro = ('-r',) if 'read-only' in more else ()
+            p = run(IO, '--image-opts', *ro, '-c', 'read 0 4k', f'{image},{below}{more}', status=status)
+            assert not status or "Permission conflict on node 'f'" in p.stderr, p.stderr
+    data = 'driver=qcow2,file.filename=d.qcow2,data-file=f,backing.driver=qcow2,backing.file.filename=a.qcow2,backing.file.node-name=f'
+    run(IMG, 'create', '-q', '-f', 'qcow2', '-o', 'data_file=d.raw', 'd.qcow2', '1M')
+    run(IO, '--image-opts', '-c', 'read 0 4k', data, status=1)
+
+
+main(manual, helps, refused, names, shared)

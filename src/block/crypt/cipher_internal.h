@@ -27,6 +27,9 @@ enum { LUKS_SLOTS = 8, LUKS_STRIPES = 4000, LUKS_SALT = 32, LUKS_DIGEST = 20, LU
 
 /* More would take minutes: nobody's password needs that, and a hostile header might. */
 #define LUKS_MAX_ITERATIONS 50000000u
+/* Over all slots that are tried, in hashes of the key's length: tools make slots that need two
+ * seconds, at most some 10 million of them; this is a minute or so. */
+#define LUKS_MAX_WORK 100000000u
 
 struct luks_slot {
     bool active;

@@ -152,14 +152,32 @@ static int try_slot(struct cipher *c, const struct luks_io *io, const struct luk
     return !memcmp(digest, c->luks.digest, LUKS_DIGEST);
 }
 
+/* Hashes to find out whether a password opens the slot; each is two. */
+static uint64_t slot_work(const struct cipher *c, const struct luks_slot *s)
+{
+    size_t one = c->luks.hash->digest_size;
+    return (uint64_t)s->iterations * ((c->sectors.key_bytes + one - 1) / one) +
+           (uint64_t)c->luks.digest_iterations * ((LUKS_DIGEST + one - 1) / one);
+}
+
 int luks_try_slots(struct cipher *c, const struct luks_io *io, const uint8_t *secret, size_t len,
                    int *slot, struct err *err)
 {
     uint8_t master[ALG_MAX_KEY];
+    uint64_t work = 0;
     int ret = 0;
     *slot = -1;
     for (int i = 0; ret == 0 && i < LUKS_SLOTS; i++) {
         if (c->luks.slot[i].active) {
+            work += slot_work(c, &c->luks.slot[i]);
+            if (work > LUKS_MAX_WORK) {
+                explicit_bzero(master, sizeof(master));
+                return err_set(
+                    err, EINVAL,
+                    "no LUKS key slot before number %d opens, and with it they want more "
+                    "than %u hashes",
+                    i, LUKS_MAX_WORK);
+            }
             ret = try_slot(c, io, &c->luks.slot[i], secret, len, master);
             *slot = i;
         }

@@ -223,6 +223,7 @@ static int load_psk(struct session *t, const char *dir, const char *user, struct
     ret = t->f.psk_client_new(&c);
     t->creds = ret < 0 ? NULL : c;
     ret = ret < 0 ? ret : t->f.psk_client_set(c, user, &key, GNUTLS_PSK_KEY_HEX);
+    explicit_bzero(line, sizeof(line));
     return ret < 0 ? failed(t, ret, path, err) : 0;
 }
 
@@ -296,7 +297,7 @@ static int set_up(struct session *t, const struct keyval *o, struct channel *ch,
 
 static int shake_hands(struct session *t, struct channel *ch, struct err *err)
 {
-    for (;;) {
+    for (unsigned warnings = 0;;) {
         int ret = t->f.handshake(t->s);
         if (ret == GNUTLS_E_SUCCESS) {
             return 0;
@@ -304,7 +305,7 @@ static int shake_hands(struct session *t, struct channel *ch, struct err *err)
         if (ret == GNUTLS_E_AGAIN || ret == GNUTLS_E_INTERRUPTED) {
             bool out = t->f.direction(t->s);
             co_wait_fd(out ? ch->out : ch->in, out ? LOOP_OUT : LOOP_IN);
-        } else if (ret < 0 && ret != GNUTLS_E_WARNING_ALERT_RECEIVED) {
+        } else if (ret < 0 && (ret != GNUTLS_E_WARNING_ALERT_RECEIVED || ++warnings > 16)) {
             return failed(t, ret, "handshake", err);
         }
     }

@@ -194,8 +194,9 @@ static int look_at_all(struct amend *a)
 static int write_header(struct qcow2 *s)
 {
     int ret = qcow2_barrier(s);
-    ret = ret < 0 ? ret : qcow2_write_header(s);
-    return ret < 0 ? ret : block_flush(s->b->file);
+    ret = ret < 0 ? ret : qcow2_commit_header(s);
+    s->header_unsure = ret < 0; /* the barrier may have written what is now taken back */
+    return ret;
 }
 
 static int failed(struct amend *a, int ret, const char *what)

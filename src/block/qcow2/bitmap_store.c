@@ -171,28 +171,22 @@ int qcow2_bitmaps_mark_in_use(struct qcow2 *s)
     return ret < 0 ? ret : block_flush(s->b->file);
 }
 
-static int write_header(struct qcow2 *s)
-{
-    int ret = qcow2_write_header(s);
-    return ret < 0 ? ret : block_flush(s->b->file);
-}
-
 static int switch_dir(struct qcow2 *s, uint64_t off, uint64_t len, uint32_t count)
 {
     int ret = 0;
     if (s->autoclear & QCOW2_BITMAPS) {
         s->autoclear &= ~(uint64_t)QCOW2_BITMAPS;
-        ret = write_header(s);
+        ret = qcow2_commit_header(s);
     }
     s->bitmaps_dir_off = off;
     s->bitmaps_dir_len = len;
     s->bitmaps_count = count;
     if (ret == 0) {
-        ret = write_header(s);
+        ret = qcow2_commit_header(s);
     }
     if (ret == 0 && count) {
         s->autoclear |= QCOW2_BITMAPS;
-        ret = write_header(s);
+        ret = qcow2_commit_header(s);
     }
     return ret;
 }
@@ -204,7 +198,7 @@ int qcow2_bitmaps_shrink_dir(struct qcow2 *s)
     uint32_t count;
     int ret = build_dir(s, false, &dir, &len, &count);
     s->autoclear &= ~(uint64_t)QCOW2_BITMAPS;
-    ret = ret < 0 ? ret : write_header(s);
+    ret = ret < 0 ? ret : qcow2_commit_header(s);
     if (ret == 0 && count) {
         ret = block_pwrite(s->b->file, s->bitmaps_dir_off, dir, len, 0);
     }

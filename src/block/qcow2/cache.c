@@ -365,6 +365,19 @@ int qcow2_sync(struct qcow2 *s)
     return ret ? ret : block_flush(s->b->file);
 }
 
+int qcow2_commit_header(struct qcow2 *s)
+{
+    int ret = qcow2_write_header(s);
+    ret = ret ? ret : block_flush(s->b->file);
+    s->header_unsure = ret != 0;
+    return ret;
+}
+
+int qcow2_settle_header(struct qcow2 *s)
+{
+    return s->header_unsure ? qcow2_commit_header(s) : 0;
+}
+
 static void reftable_written(struct qcow2 *s)
 {
     memset(s->reftable_dirty, 0, s->reftable_size * 8 / BLOCK_SECTOR);
@@ -417,7 +430,8 @@ static int write_mapping(struct qcow2 *s)
 int qcow2_barrier(struct qcow2 *s)
 {
     bool mapping = qcow2_cache_is_dirty(s->l2_cache) || s->l1_is_dirty, synced = false;
-    int ret = s->lazy_marked ? 0 : write_refcounts(s, &synced); /* I3 */
+    int ret = qcow2_settle_header(s);                                /* I4, I6 */
+    ret = ret || s->lazy_marked ? ret : write_refcounts(s, &synced); /* I3 */
     if (!ret && mapping) {
         ret = synced ? 0 : qcow2_sync(s); /* I2: guest data */
         ret = ret ? ret : write_mapping(s);

@@ -293,7 +293,10 @@ static int check_entry(struct l2_walk *w, uint32_t index)
     }
     uint64_t off = entry & QCOW2_OFFSET_MASK;
     if (s->incompatible & QCOW2_DATA_FILE) {
-        if (off || (entry & QCOW2_COPIED)) {
+        /* Zeros over the data file's first cluster: allocated, but other programs do not count it.
+         */
+        bool zeros = entry & QCOW2_ZERO && !(s->incompatible & QCOW2_EXTL2);
+        if (off || (entry & QCOW2_COPIED && !zeros)) {
             count_guest(w, off);
         }
         return 0;

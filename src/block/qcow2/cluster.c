@@ -69,8 +69,7 @@ static int l1_move(struct qcow2 *s, const uint64_t *l1, uint32_t entries, uint64
     uint32_t old_size = s->l1_size;
     s->l1_off = off;
     s->l1_size = entries;
-    ret = qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    ret = qcow2_commit_header(s);
     if (ret) {
         s->l1_off = old_off;
         s->l1_size = old_size;

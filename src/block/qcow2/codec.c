@@ -11,6 +11,7 @@
 #include <zstd.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "block/qcow2/deflate.h"
 #include "block/qcow2/internal.h"
 
@@ -25,8 +26,14 @@ struct qcow2_codec {
     struct qcow2_codec *next;
 };
 
+void qcow2_codec_init(struct qcow2 *s)
+{
+    pthread_mutex_init(&s->codec_lock, NULL);
+}
+
 struct qcow2_codec *qcow2_codec_take(struct qcow2 *s)
 {
+    AUTO_LOCK(&s->codec_lock);
     struct qcow2_codec *c = s->codecs;
     if (!c) {
         return alloc_zero(sizeof(*c));
@@ -37,8 +44,23 @@ struct qcow2_codec *qcow2_codec_take(struct qcow2 *s)
 
 void qcow2_codec_give(struct qcow2 *s, struct qcow2_codec *c)
 {
+    AUTO_LOCK(&s->codec_lock);
     c->next = s->codecs;
     s->codecs = c;
+}
+
+void *qcow2_buffer_take(struct qcow2 *s)
+{
+    return s->buffer_count ? s->buffers[--s->buffer_count] : block_alloc(s->cluster_size * 2ull);
+}
+
+void qcow2_buffer_give(struct qcow2 *s, void *buf)
+{
+    if (buf && s->buffer_count < QCOW2_BUFFERS) {
+        s->buffers[s->buffer_count++] = buf;
+    } else {
+        free(buf);
+    }
 }
 
 void qcow2_codec_free_all(struct qcow2 *s)
@@ -51,6 +73,10 @@ void qcow2_codec_free_all(struct qcow2 *s)
         ZSTD_freeDCtx(c->zd);
         free(c);
     }
+    while (s->buffer_count) {
+        free(s->buffers[--s->buffer_count]);
+    }
+    pthread_mutex_destroy(&s->codec_lock);
 }
 
 static int zstd_compress(struct qcow2_codec *c, const void *in, size_t len, void *out, size_t room)

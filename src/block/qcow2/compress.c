@@ -17,42 +17,44 @@ enum { WRITE_JOBS = 8 };
 /* ---- Reading ---- */
 
 struct unpack {
-    struct qcow2_codec *codec;
-    unsigned type;
+    struct qcow2 *s; /* only what does not change */
     const uint8_t *in;
     uint8_t *out;
-    size_t in_len, out_len;
+    size_t in_len;
 };
 
 static int unpack_run(void *opaque)
 {
     struct unpack *u = opaque;
-    return qcow2_decompress(u->codec, u->type, u->in, u->in_len, u->out, u->out_len);
+    struct qcow2_codec *codec = qcow2_codec_take(u->s);
+    int ret =
+        qcow2_decompress(codec, u->s->compression, u->in, u->in_len, u->out, u->s->cluster_size);
+    qcow2_codec_give(u->s, codec);
+    return ret;
+}
+
+static int unpack_to(struct qcow2 *s, uint64_t host, uint64_t len, uint8_t *packed, uint8_t *out)
+{
+    struct iovec hold;
+    struct iovs p = iovs_buf(&hold, packed, len);
+    int ret = qcow2_host_read(s, host, &p);
+    struct unpack u = {s, packed, out, len};
+    return ret ? ret : co_compute(unpack_run, &u);
 }
 
 int qcow2_read_compressed(struct qcow2 *s, uint64_t entry, uint64_t in, const struct iovs *q)
 {
     uint64_t host, len; /* len is two clusters at most */
     qcow2_compressed_range(s, entry, &host, &len);
-    AUTO_FREE uint8_t *packed = block_alloc(len);
+    uint8_t *packed = qcow2_buffer_take(s);
     void *flat = !in && q->len == s->cluster_size ? iovs_flat(q) : NULL;
-    AUTO_FREE uint8_t *own = flat ? NULL : block_alloc(s->cluster_size);
-    uint8_t *out = flat ? flat : own;
-    if (!packed || !out) {
-        return -ENOMEM;
-    }
-    struct iovec hold;
-    struct iovs p = iovs_buf(&hold, packed, len);
-    int ret = qcow2_host_read(s, host, &p);
-    if (ret) {
-        return ret;
-    }
-    struct unpack u = {qcow2_codec_take(s), s->compression, packed, out, len, s->cluster_size};
-    ret = co_compute(unpack_run, &u);
-    qcow2_codec_give(s, u.codec);
+    uint8_t *own = flat ? NULL : qcow2_buffer_take(s), *out = flat ? flat : own;
+    int ret = packed && out ? unpack_to(s, host, len, packed, out) : -ENOMEM;
     if (!ret && out == own) {
         iovs_put(q, 0, out + in, q->len);
     }
+    qcow2_buffer_give(s, packed);
+    qcow2_buffer_give(s, own);
     return ret;
 }
 
@@ -61,10 +63,10 @@ int qcow2_read_compressed(struct qcow2 *s, uint64_t entry, uint64_t in, const st
 struct pack {
     struct qcow2 *s;
     struct qcow2_jobs *jobs;
-    struct qcow2_codec *codec;
     uint64_t off;
     struct iovs q;
-    uint8_t *in, *out;
+    const uint8_t *in;
+    uint8_t *out;
     int n;
 };
 
@@ -72,8 +74,10 @@ static int pack_run(void *opaque)
 {
     struct pack *p = opaque;
     struct qcow2 *s = p->s; /* only what does not change */
-    p->n = qcow2_compress(p->codec, s->compression, p->in, s->cluster_size, p->out,
-                          s->cluster_size - 1);
+    struct qcow2_codec *codec = qcow2_codec_take(s);
+    p->n =
+        qcow2_compress(codec, s->compression, p->in, s->cluster_size, p->out, s->cluster_size - 1);
+    qcow2_codec_give(s, codec);
     return p->n < 0 ? p->n : 0;
 }
 
@@ -177,20 +181,22 @@ static int pack_store(struct pack *p)
     return ret;
 }
 
-static int pack_one(struct pack *p)
+/* The cluster in one piece, with zeros behind the end of the disk. */
+static const uint8_t *pack_input(const struct pack *p, uint8_t *own)
+{
+    iovs_get(&p->q, 0, own, p->q.len);
+    memset(own + p->q.len, 0, p->s->cluster_size - p->q.len);
+    return own;
+}
+
+/* `buf`: the cluster if it has to be copied, and what comes out. */
+static int pack_one(struct pack *p, uint8_t *buf)
 {
     struct qcow2 *s = p->s;
-    AUTO_FREE uint8_t *in = block_alloc(s->cluster_size), *out = block_alloc(s->cluster_size);
-    if (!in || !out) {
-        return -ENOMEM;
-    }
-    iovs_get(&p->q, 0, in, p->q.len);
-    memset(in + p->q.len, 0, s->cluster_size - p->q.len); /* behind the end of the disk */
-    p->in = in;
-    p->out = out;
-    p->codec = qcow2_codec_take(s);
+    p->in = p->q.len == s->cluster_size ? iovs_flat(&p->q) : NULL;
+    p->in = p->in ? p->in : pack_input(p, buf);
+    p->out = buf + s->cluster_size;
     int ret = co_compute(pack_run, p);
-    qcow2_codec_give(s, p->codec);
     if (ret) {
         return ret;
     }
@@ -200,7 +206,9 @@ static int pack_one(struct pack *p)
 static void pack_job(void *opaque)
 {
     struct pack *p = opaque;
-    int ret = pack_one(p);
+    uint8_t *buf = qcow2_buffer_take(p->s);
+    int ret = buf ? pack_one(p, buf) : -ENOMEM;
+    qcow2_buffer_give(p->s, buf);
     qcow2_jobs_end(p->jobs, ret);
     free(p);
 }
@@ -209,7 +217,7 @@ int qcow2_write_compressed(struct qcow2 *s, uint64_t off, const struct iovs *q)
 {
     uint64_t unit = s->cluster_size;
     bool whole = !(off & (unit - 1)) && (!(q->len & (unit - 1)) || off + q->len == s->b->size);
-    if (!whole || s->incompatible & QCOW2_DATA_FILE || s->crypt) {
+    if (!whole) {
         return -ENOTSUP;
     }
     struct qcow2_jobs jobs = {.loop = block_graph_loop(s->b->graph), .max = WRITE_JOBS};

@@ -87,11 +87,10 @@ int qcow2_set_backing(struct block *b, const char *name, const char *format, str
     }
     char *old_name = b->backing_name, *old_format = b->backing_format;
     co_lock(&s->lock);
+    int ret = qcow2_barrier(s); /* what was written with the old one in mind */
     b->backing_name = name && *name ? alloc_text(name) : NULL;
     b->backing_format = b->backing_name ? alloc_text(format) : NULL;
-    int ret = qcow2_barrier(s); /* what was written with the old one in mind */
-    ret = ret ? ret : qcow2_write_header(s);
-    ret = ret ? ret : block_flush(b->file);
+    ret = ret ? ret : qcow2_commit_header(s);
     co_unlock(&s->lock);
     if (ret) {
         free(b->backing_name);

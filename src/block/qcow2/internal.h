@@ -7,6 +7,8 @@
 #ifndef BLOCK_QCOW2_INTERNAL_H
 #define BLOCK_QCOW2_INTERNAL_H
 
+#include <pthread.h>
+
 #include "block/driver.h"
 #include "loop/co.h"
 
@@ -20,6 +22,7 @@ enum {
     QCOW2_MAX_SNAPSHOTS = 65536,
     QCOW2_MAX_BITMAPS = 65535,
     QCOW2_SUBCLUSTERS = 32,
+    QCOW2_BUFFERS = 8,
 };
 #define QCOW2_MAX_L1_BYTES (32u << 20)
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
@@ -124,10 +127,16 @@ struct qcow2 {
     uint8_t *header_copy; /* as last read or written, one cluster */
     uint8_t *header_more; /* fields behind those we know */
     uint32_t header_more_len;
+    bool header_unsure; /* the one on disk may have what was taken back here */
 
     /* compress.c */
-    struct qcow2_codec *codecs; /* not in use */
-    uint64_t packed_at;         /* where the next compressed cluster goes; 0: in a new cluster */
+    pthread_mutex_t codec_lock;   /* for `codecs`, which workers take themselves */
+    struct qcow2_codec *codecs;   /* not in use; the last one used first, as its tables are near */
+    void *buffers[QCOW2_BUFFERS]; /* not in use, of two clusters each */
+    unsigned buffer_count;
+    uint64_t packed_at; /* where the next compressed cluster goes; 0: in a new cluster */
+
+    enum qcow2_sparse { QCOW2_SPARSE_UNKNOWN, QCOW2_SPARSE, QCOW2_NOT_SPARSE } sparse; /* zero.c */
 
     enum qcow2_discard freeing;   /* why clusters are being freed; set under lock */
     struct qcow2_range *discards; /* to be passed on after the next barrier */
@@ -149,6 +158,11 @@ int qcow2_file_read(struct qcow2 *s, uint64_t off, void *buf, size_t len);
 /* Writes the header with all its extensions as the struct says, in place; the first cluster is
  * written whole. The caller has made what it points to durable. */
 int qcow2_write_header(struct qcow2 *s);
+/* The same and a sync. After a failure nobody knows what is on disk: the caller puts the fields
+ * back as they were, and the next barrier writes them before anything else (I6). */
+int qcow2_commit_header(struct qcow2 *s);
+/* Writes it again at once if the last commit failed. */
+int qcow2_settle_header(struct qcow2 *s);
 
 /* ---- overlap.c ---- */
 /* Metadata that cannot be: marks the image corrupt, on disk too if it can be; returns -EIO. */
@@ -337,8 +351,13 @@ int qcow2_jobs_wait(struct qcow2_jobs *j);
 int qcow2_read_compressed(struct qcow2 *s, uint64_t entry, uint64_t off_in_cluster,
                           const struct iovs *q);
 int qcow2_write_compressed(struct qcow2 *s, uint64_t off, const struct iovs *q);
+/* Any thread; who takes one gives it back. */
 struct qcow2_codec *qcow2_codec_take(struct qcow2 *s);
 void qcow2_codec_give(struct qcow2 *s, struct qcow2_codec *c);
+/* Memory of two clusters, kept for the next: malloc would give it back to the host every time. */
+void *qcow2_buffer_take(struct qcow2 *s); /* NULL: there is none */
+void qcow2_buffer_give(struct qcow2 *s, void *buf);
+void qcow2_codec_init(struct qcow2 *s);
 void qcow2_codec_free_all(struct qcow2 *s);
 /* Any thread. Returns the bytes, 0: does not get smaller than `room`; -errno. */
 int qcow2_compress(struct qcow2_codec *c, unsigned type, const void *in, size_t len, void *out,

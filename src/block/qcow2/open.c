@@ -174,8 +174,7 @@ static int open_autoclear(struct qcow2 *s, struct err *err)
         return 0;
     }
     s->autoclear &= known;
-    int ret = qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    int ret = qcow2_commit_header(s);
     return ret ? err_set(err, -ret, "cannot write the header of '%s'", s->b->filename) : 0;
 }
 
@@ -198,8 +197,7 @@ static int open_repair(struct qcow2 *s, struct err *err)
     ret = qcow2_barrier(s);
     ret = ret ? ret : qcow2_write_refcounts(s);
     ret = ret ? ret : block_flush(s->b->file);
-    ret = ret ? ret : qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    ret = ret ? ret : qcow2_commit_header(s);
     return ret ? err_set(err, -ret, "cannot repair the dirty image '%s'", s->b->filename) : 0;
 }
 
@@ -224,7 +222,8 @@ static int open_steps(struct qcow2 *s, const struct keyval *opts, struct err *er
     b->granule = s->cluster_size;
     b->align = s->crypt ? BLOCK_SECTOR : 1;
     b->zero_flags = BLOCK_MAY_UNMAP | BLOCK_NO_FALLBACK;
-    b->write_flags = BLOCK_COMPRESSED;
+    bool packs = !s->crypt && !(s->incompatible & QCOW2_DATA_FILE);
+    b->write_flags = packs ? BLOCK_COMPRESSED : 0;
     return ret;
 }
 
@@ -250,6 +249,7 @@ int qcow2_open_image(struct qcow2 *s, struct block *b, const struct keyval *opts
 {
     s->b = b;
     b->state = s;
+    qcow2_codec_init(s);
     int ret = open_steps(s, opts, err);
     if (ret) {
         open_free(s);
@@ -267,8 +267,7 @@ static int close_write(struct qcow2 *s)
     if (!stored && s->lazy_marked) {
         stored = block_flush(s->b->file);
         s->incompatible &= ~(uint64_t)QCOW2_DIRTY;
-        stored = stored ? stored : qcow2_write_header(s);
-        stored = stored ? stored : block_flush(s->b->file);
+        stored = stored ? stored : qcow2_commit_header(s);
         s->lazy_marked = false;
     }
     return stored;

@@ -27,9 +27,7 @@ int qcow2_corrupt(struct qcow2 *s, const char *fmt, ...)
     log_put(LOG_ALWAYS, "qcow2: '%s' is corrupt: %s\n", s->b->filename, text);
     if (s->version >= 3 && s->b->flags & BLOCK_RDWR && !(s->incompatible & QCOW2_CORRUPT)) {
         s->incompatible |= QCOW2_CORRUPT;
-        if (!qcow2_write_header(s)) {
-            block_flush(s->b->file);
-        }
+        qcow2_commit_header(s);
     }
     return -EIO;
 }

@@ -29,7 +29,8 @@ static int qcow2_flush(struct block *b)
     if (s->is_corrupt || !(b->flags & BLOCK_RDWR)) {
         return 0;
     }
-    if (!s->l1_is_dirty && !s->reftable_is_dirty && !qcow2_cache_is_dirty(s->l2_cache) &&
+    if (!s->header_unsure && !s->l1_is_dirty && !s->reftable_is_dirty &&
+        !qcow2_cache_is_dirty(s->l2_cache) &&
         (s->lazy_marked || !qcow2_cache_is_dirty(s->ref_cache))) {
         return 0;
     }

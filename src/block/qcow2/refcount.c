@@ -205,8 +205,7 @@ int qcow2_mark_dirty(struct qcow2 *s)
         return 0;
     }
     s->incompatible |= QCOW2_DIRTY;
-    int ret = qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    int ret = qcow2_commit_header(s);
     if (ret) {
         s->incompatible &= ~(uint64_t)QCOW2_DIRTY;
         return ret;

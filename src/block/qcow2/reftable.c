@@ -123,7 +123,7 @@ static int reftable_write_plan(struct qcow2 *s, const struct reftable_plan *p,
 }
 
 /* The header's sector decides; before it everything new is durable, afterwards itself. */
-static int reftable_switch(struct qcow2 *s, uint64_t off, uint32_t clusters, unsigned order)
+static int reftable_commit(struct qcow2 *s, uint64_t off, uint32_t clusters, unsigned order)
 {
     uint64_t old_off = s->reftable_off;
     uint32_t old_clusters = s->reftable_clusters;
@@ -135,8 +135,7 @@ static int reftable_switch(struct qcow2 *s, uint64_t off, uint32_t clusters, uns
     s->reftable_off = off;
     s->reftable_clusters = clusters;
     s->refcount_order = order;
-    ret = qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    ret = qcow2_commit_header(s);
     if (ret) {
         s->reftable_off = old_off;
         s->reftable_clusters = old_clusters;
@@ -145,11 +144,16 @@ static int reftable_switch(struct qcow2 *s, uint64_t off, uint32_t clusters, uns
     return ret;
 }
 
-static int reftable_use(struct qcow2 *s, uint64_t *table, uint64_t size)
+/* On disk and in memory; `table` is the caller's still if that fails. */
+static int reftable_switch(struct qcow2 *s, uint64_t off, uint64_t *table, uint64_t size,
+                           unsigned order)
 {
     uint8_t *dirty = calloc(size * 8 / BLOCK_SECTOR + 1, 1);
-    if (!dirty) {
-        return -ENOMEM;
+    int ret =
+        dirty ? reftable_commit(s, off, (uint32_t)(size * 8 >> s->cluster_bits), order) : -ENOMEM;
+    if (ret) {
+        free(dirty);
+        return ret;
     }
     free(s->reftable);
     free(s->reftable_dirty);
@@ -171,7 +175,8 @@ static int reftable_grow(struct qcow2 *s, uint64_t entries)
     if (qcow2_overlaps_meta(s, p.at << s->cluster_bits, len)) {
         return qcow2_corrupt(s, "metadata lies behind what the refcount table covers");
     }
-    ret = qcow2_write_refcounts(s); /* the new table refers to all blocks there are */
+    ret = qcow2_settle_header(s); /* if an earlier one on disk refers to the same place */
+    ret = ret ? ret : qcow2_write_refcounts(s); /* the new table refers to all blocks there are */
     if (ret) {
         return ret;
     }
@@ -187,9 +192,8 @@ static int reftable_grow(struct qcow2 *s, uint64_t entries)
     }
     ret = reftable_write_plan(s, &p, table);
     ret = ret ? ret
-              : reftable_switch(s, (p.at + p.blocks) << s->cluster_bits, (uint32_t)p.clusters,
+              : reftable_switch(s, (p.at + p.blocks) << s->cluster_bits, table, size,
                                 s->refcount_order);
-    ret = ret ? ret : reftable_use(s, table, size);
     if (ret) {
         free(table);
         return ret;
@@ -396,8 +400,7 @@ int qcow2_rebuild_refcounts(struct qcow2 *s, unsigned order,
     }
     ret = rebuild_write(&r);
     if (!ret) {
-        ret = reftable_switch(s, r.start << s->cluster_bits, (uint32_t)r.table_clusters, order);
-        ret = ret ? ret : reftable_use(s, r.table, size);
+        ret = reftable_switch(s, r.start << s->cluster_bits, r.table, size, order);
         if (ret) {
             err_set(err, -ret, "cannot switch '%s' to new refcounts: %s", s->b->filename,
                     strerror(-ret));

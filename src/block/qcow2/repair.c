@@ -128,8 +128,7 @@ int repair_finish(struct check *c)
     }
     if (ret == 0 && marked) {
         s->incompatible &= ~(uint64_t)(QCOW2_DIRTY | QCOW2_CORRUPT);
-        ret = qcow2_write_header(s);
-        ret = ret < 0 ? ret : block_flush(s->b->file);
+        ret = qcow2_commit_header(s);
         s->lazy_marked = s->lazy_marked && ret < 0;
         s->is_corrupt = s->is_corrupt && ret < 0;
     }

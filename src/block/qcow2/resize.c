@@ -46,11 +46,10 @@ static int resize_zero(struct block *b, uint64_t off, uint64_t len)
 static int resize_write_size(struct qcow2 *s, uint64_t size)
 {
     uint64_t old = s->b->size;
-    s->b->size = size;
     int ret = qcow2_barrier(s);
     ret = ret ? ret : block_flush(s->b->file);
-    ret = ret ? ret : qcow2_write_header(s);
-    ret = ret ? ret : block_flush(s->b->file);
+    s->b->size = size;
+    ret = ret ? ret : qcow2_commit_header(s);
     if (ret) {
         s->b->size = old;
     }

@@ -195,7 +195,8 @@ static int create_locked(struct qcow2 *s, const struct block_snapshot *snap, str
     ret = share_active(s, &n);
     if (ret == 0) {
         ret = append(s, &n);
-        if (ret < 0) {
+        /* Unsure: the snapshot may be there on disk, and what it refers to must stay. */
+        if (ret < 0 && !s->header_unsure) {
             unshare_active(s, &n);
         }
     }
@@ -281,10 +282,10 @@ static int switch_active(struct qcow2 *s, struct active *to)
     }
     if (ret == 0) {
         set_active(s, to);
-        ret = qcow2_write_header(s);
-        ret = ret < 0 ? ret : block_flush(s->b->file);
+        ret = qcow2_commit_header(s);
         if (ret < 0) {
-            set_active(s, &old); /* the new L1 stays a leak: the header may have been written */
+            set_active(s, &old);
+            qcow2_settle_header(s); /* which may fail, too, and so the new L1 stays a leak */
             return ret;
         }
     } else if (bytes) {
@@ -324,7 +325,7 @@ static int apply_locked(struct qcow2 *s, const char *which, struct err *err)
     if (ret == 0) {
         ret = qcow2_tree_flags(s, to.l1, to.l1_size, false);
         ret = ret < 0 ? ret : switch_active(s, &to);
-        if (ret < 0) {
+        if (ret < 0 && !s->header_unsure) {
             qcow2_tree_refs(s, to.l1, to.l1_size, -1);
         }
     }

@@ -247,13 +247,13 @@ int qcow2_write_snapshots(struct qcow2 *s, struct qcow2_snap *snaps, uint32_t co
     if (ret == 0) {
         s->snapshots_off = off;
         s->snap_count = count;
-        ret = qcow2_write_header(s);
-        ret = ret < 0 ? ret : block_flush(s->b->file);
+        ret = qcow2_commit_header(s);
     }
     if (ret < 0) {
         s->snapshots_off = old_off;
         s->snap_count = old_count;
-        /* Not freed: the header may have reached the disk after all. A leak at worst. */
+        /* Not freed, as this may fail, too: then nobody knows which table the header has. */
+        qcow2_settle_header(s);
         return ret;
     }
     s->snaps = snaps;

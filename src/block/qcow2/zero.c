@@ -281,16 +281,15 @@ static void extent_of(struct qcow2 *s, const struct qcow2_map *m, struct block_e
         [QCOW2_DEFLATED] = EXTENT_DATA | EXTENT_ALLOCATED | EXTENT_COMPRESSED,
     };
     *e = (struct block_extent){.len = m->len, .flags = flags[m->kind]};
-    if (m->has_host && m->kind != QCOW2_NOTHING && !s->crypt) {
+    if (m->has_host && !s->crypt) {
         e->flags |= EXTENT_OFFSET;
         e->host_off = m->host;
         e->host = s->b->data ? s->b->data : s->b->file;
     }
 }
 
-int qcow2_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e)
+static int extent_in_row(struct qcow2 *s, uint64_t off, uint64_t len, struct block_extent *e)
 {
-    struct qcow2 *s = b->state;
     struct qcow2_map m;
     int ret = qcow2_lookup(s, off, len, &m);
     if (ret) {
@@ -312,7 +311,101 @@ int qcow2_extent(struct block *b, uint64_t off, uint64_t len, struct block_exten
     return 0;
 }
 
+enum { SPARSE_MAX_CLUSTERS = 1 << 28 }; /* half a second; larger images are not asked about */
+
+/* True if more than `limit` clusters are in use. Lock held. */
+static bool extent_uses_more(struct qcow2 *s, uint64_t clusters, uint64_t limit)
+{
+    uint64_t entries = qcow2_refblock_entries(s), used = 0;
+    clusters = clusters < SPARSE_MAX_CLUSTERS ? clusters : SPARSE_MAX_CLUSTERS;
+    for (uint64_t i = 0; i < s->reftable_size && i * entries < clusters; i++) {
+        struct table *t;
+        if (!s->reftable[i]) {
+            continue;
+        }
+        if (qcow2_refblock_get(s, i, &t)) {
+            return false;
+        }
+        for (uint64_t k = 0; k < entries; k++) {
+            used += qcow2_count_load(t->data, s->refcount_order, k) != 0;
+        }
+        qcow2_cache_put(t);
+        if (used > limit) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Fewer than nine tenths of what is in use, and by more than a cluster: one is rarely full. */
+static bool extent_find_sparse(struct qcow2 *s)
+{
+    struct block_info info;
+    struct err ignored;
+    if (block_get_info(s->b->file, &info, &ignored)) {
+        return false;
+    }
+    uint64_t disk = info.disk_size, file = info.size;
+    block_info_free(&info);
+    if (disk >= file) { /* or not known */
+        return false;
+    }
+    uint64_t slack = disk / 9 > s->cluster_size ? disk / 9 : s->cluster_size;
+    co_lock(&s->lock);
+    bool sparse = extent_uses_more(s, file >> s->cluster_bits, (disk + slack) >> s->cluster_bits);
+    co_unlock(&s->lock);
+    return sparse;
+}
+
+/* Clusters that were made ahead of their data are holes of the file. Asking it costs something with
+ * every range: only where much of what is in use is not on the host's disk. Looked at once. */
+static bool extent_file_is_sparse(struct qcow2 *s)
+{
+    if (s->crypt || s->incompatible & QCOW2_DATA_FILE) {
+        return false;
+    }
+    if (s->sparse == QCOW2_SPARSE_UNKNOWN) {
+        s->sparse = extent_find_sparse(s) ? QCOW2_SPARSE : QCOW2_NOT_SPARSE;
+    }
+    return s->sparse == QCOW2_SPARSE;
+}
+
+int qcow2_extent(struct block *b, uint64_t off, uint64_t len, struct block_extent *e)
+{
+    struct qcow2 *s = b->state;
+    int ret = extent_in_row(s, off, len, e);
+    bool stored = e->flags & EXTENT_DATA && e->flags & EXTENT_OFFSET;
+    if (ret || !stored || !extent_file_is_sparse(s)) {
+        return ret;
+    }
+    struct block_extent below;
+    if (!block_extent(s->b->file, e->host_off, e->len, &below) && below.len) {
+        e->flags |= below.flags & EXTENT_ZERO;
+        e->len = below.len < e->len ? below.len : e->len;
+    }
+    return 0;
+}
+
 /* ---- Space ahead of data ---- */
+
+/* Where the table cannot say it: what reads as zeros. */
+static int write_zeros(struct qcow2 *s, uint64_t guest, uint64_t host, uint64_t len)
+{
+    if (!s->crypt) {
+        return block_zero(s->b->file, host, len, 0);
+    }
+    uint64_t most = s->cluster_size > 1 << 20 ? s->cluster_size : 1 << 20;
+    most = most < len ? most : len;
+    AUTO_FREE uint8_t *buf = block_alloc(most);
+    int ret = buf ? 0 : -ENOMEM;
+    for (uint64_t done = 0, n; done < len && !ret; done += n) {
+        n = len - done < most ? len - done : most;
+        memset(buf, 0, n);
+        ret = qcow2_encrypt(s, guest + done, host + done, buf, n);
+        ret = ret ? ret : block_pwrite(s->b->file, host + done, buf, n, 0);
+    }
+    return ret;
+}
 
 /* What is there already stays. New clusters that may hold something are marked as zero. */
 static int preallocate_run(struct qcow2 *s, struct table *t, uint32_t i, uint64_t guest, uint64_t n)
@@ -323,7 +416,7 @@ static int preallocate_run(struct qcow2 *s, struct table *t, uint32_t i, uint64_
     if (ret) {
         return ret;
     }
-    bool zero = data_file || (host >= fresh && !s->crypt);
+    bool zero = (data_file || host >= fresh) && !s->crypt;
     for (uint64_t k = 0; k < n; k++) {
         uint64_t entry = (host + (k << s->cluster_bits)) | QCOW2_COPIED, bits = 0;
         if (s->subclusters > 1) {
@@ -336,7 +429,7 @@ static int preallocate_run(struct qcow2 *s, struct table *t, uint32_t i, uint64_
     if (zero || s->version >= 3) {
         return 0;
     }
-    return block_zero(s->b->file, host, n << s->cluster_bits, 0);
+    return write_zeros(s, guest, host, n << s->cluster_bits);
 }
 
 int qcow2_preallocate(struct qcow2 *s, uint64_t off, uint64_t len)

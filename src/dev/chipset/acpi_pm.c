@@ -30,7 +30,11 @@ enum {
 /* The lock is held. */
 static void pm_update(struct acpi_pm *pm)
 {
-    bool gpe = pm->gpe[0] & pm->gpe[2] || pm->gpe[1] & pm->gpe[3];
+    unsigned half = pm->gpe_len / 2;
+    bool gpe = false;
+    for (unsigned i = 0; i < half; i++) {
+        gpe |= (pm->gpe[i] & pm->gpe[half + i]) != 0;
+    }
     irq_set(&pm->sci, pm->pm1_cnt & SCI_EN && (pm->pm1_sts & pm->pm1_en || gpe));
     if (pm->pm1_en & TMR_STS && !(pm->pm1_sts & TMR_STS)) {
         uint32_t now = acpi_pm_timer_value(pm->machine->clock);
@@ -110,7 +114,7 @@ static enum mem_result gpe_read(void *opaque, uint64_t off, unsigned size, uint6
 {
     struct acpi_pm *pm = opaque;
     AUTO_LOCK(&pm->lock);
-    *val = off < ACPI_PM_GPE_LEN ? pm->gpe[off] : 0;
+    *val = off < pm->gpe_len ? pm->gpe[off] : 0;
     return MEM_OK;
 }
 
@@ -118,9 +122,9 @@ static enum mem_result gpe_write(void *opaque, uint64_t off, unsigned size, uint
 {
     struct acpi_pm *pm = opaque;
     AUTO_LOCK(&pm->lock);
-    if (off < 2) {
+    if (off < pm->gpe_len / 2) {
         pm->gpe[off] &= ~val;
-    } else if (off < ACPI_PM_GPE_LEN) {
+    } else if (off < pm->gpe_len) {
         pm->gpe[off] = (uint8_t)val;
     }
     pm_update(pm);
@@ -153,9 +157,10 @@ static enum mem_result apm_write(void *opaque, uint64_t off, unsigned size, uint
 
 const struct mmio acpi_pm_apm = {apm_read, apm_write, 1, 1};
 
-void acpi_pm_init(struct acpi_pm *pm, struct machine *m, unsigned s5_type)
+void acpi_pm_init(struct acpi_pm *pm, struct machine *m, unsigned s5_type, unsigned gpe_len)
 {
     pm->machine = m;
+    pm->gpe_len = gpe_len;
     pm->s5_type = s5_type;
     pthread_mutex_init(&pm->lock, NULL);
     timer_init(&pm->overflow, m->clock, pm_overflow, pm);
@@ -165,7 +170,7 @@ void acpi_pm_reset(struct acpi_pm *pm)
 {
     AUTO_LOCK(&pm->lock);
     pm->pm1_sts = pm->pm1_en = pm->pm1_cnt = 0;
-    for (unsigned i = 0; i < ACPI_PM_GPE_LEN; i++) {
+    for (unsigned i = 0; i < pm->gpe_len; i++) {
         pm->gpe[i] = 0;
     }
     pm->apm[0] = pm->apm[1] = 0;

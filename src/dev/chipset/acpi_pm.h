@@ -14,7 +14,7 @@ struct machine;
 #define ACPI_PM_BLOCK                                                                              \
     64 /* bytes of ports of the PM block, in which PM1 and the timer come first                    \
         */
-#define ACPI_PM_GPE_LEN 4
+#define ACPI_PM_GPE_MAX 16
 #define ACPI_PM_SMI_CMD 0xb2
 #define ACPI_PM_ENABLE 0xf1 /* values for the SMI command port */
 #define ACPI_PM_DISABLE 0xf0
@@ -23,14 +23,15 @@ struct acpi_pm {
     struct machine *machine;
     pthread_mutex_t lock; /* all below */
     uint16_t pm1_sts, pm1_en, pm1_cnt;
-    uint8_t gpe[ACPI_PM_GPE_LEN]; /* status, then enable */
+    uint8_t gpe[ACPI_PM_GPE_MAX]; /* status, then enable, half of gpe_len each */
+    unsigned gpe_len;
     uint8_t apm[2];
     unsigned s5_type; /* SLP_TYP of soft off */
     struct irq sci;
     struct timer overflow;
 };
 
-void acpi_pm_init(struct acpi_pm *pm, struct machine *m, unsigned s5_type);
+void acpi_pm_init(struct acpi_pm *pm, struct machine *m, unsigned s5_type, unsigned gpe_len);
 void acpi_pm_reset(struct acpi_pm *pm);
 void acpi_pm_fini(struct acpi_pm *pm);
 void acpi_pm_power_button(struct acpi_pm *pm); /* any thread */

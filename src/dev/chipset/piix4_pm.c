@@ -44,11 +44,11 @@ void piix4_pm_init(struct piix4_pm *p, struct pci_bus *bus, struct irq_pin *sci)
     store_le32(p->pci.writable + SMBBA, 0xfff0);
     p->pci.writable[SMBHSTCFG] = 0x0f;
     p->pci.written = piix4_written;
-    acpi_pm_init(&p->pm, m, S5);
+    acpi_pm_init(&p->pm, m, S5, PIIX4_GPE_LEN);
     irq_connect(&p->pm.sci, sci);
     p->ports = mem_map_add_mmio(m->io, 0, ACPI_PM_BLOCK, &acpi_pm_block, &p->pm);
     mem_node_enable(p->ports, false);
-    mem_map_add_mmio(m->io, PIIX4_GPE_PORT, ACPI_PM_GPE_LEN, &acpi_pm_gpe, &p->pm);
+    mem_map_add_mmio(m->io, PIIX4_GPE_PORT, PIIX4_GPE_LEN, &acpi_pm_gpe, &p->pm);
     mem_map_add_mmio(m->io, ACPI_PM_SMI_CMD, 2, &acpi_pm_apm, &p->pm);
 }
 

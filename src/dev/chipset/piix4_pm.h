@@ -6,6 +6,7 @@
 #include "dev/pci/pci.h"
 
 #define PIIX4_GPE_PORT 0xafe0
+#define PIIX4_GPE_LEN 4
 
 struct piix4_pm {
     struct pci_func pci;

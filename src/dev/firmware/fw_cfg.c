@@ -36,6 +36,7 @@ struct fw_item {
     uint8_t *bytes;
     size_t len;
     void (*written)(void *opaque, const void *bytes, size_t len);
+    void (*selected)(void *opaque);
     void *opaque;
 };
 
@@ -190,12 +191,26 @@ int fw_cfg_add_writable(struct fw_cfg *f, const char *name, size_t len,
     return ret;
 }
 
+void fw_cfg_on_select(struct fw_cfg *f, const char *name, void (*selected)(void *), void *opaque)
+{
+    AUTO_LOCK(&f->lock);
+    struct fw_item *it = fw_find_file(f, name);
+    if (it) {
+        it->selected = selected;
+        it->opaque = opaque;
+    }
+}
+
 /* ---- Ports ---- */
 
 static void fw_select(struct fw_cfg *f, unsigned key)
 {
+    const struct fw_item *it = fw_find(f, key);
     f->selected = key;
     f->at = 0;
+    if (it && it->selected) {
+        it->selected(it->opaque); /* the lock is recursive for this */
+    }
 }
 
 /* Past the end there are zeros. Returns how many bytes are of the item. */
@@ -320,7 +335,11 @@ struct fw_cfg *fw_cfg_new(struct mem_map *mem)
     struct fw_cfg *f = alloc_zero(sizeof(*f));
     f->mem = mem;
     f->next_file = FW_CFG_FILE_FIRST;
-    pthread_mutex_init(&f->lock, NULL);
+    pthread_mutexattr_t recursive;
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&f->lock, &recursive);
+    pthread_mutexattr_destroy(&recursive);
     fw_cfg_add(f, FW_CFG_SIGNATURE, "QEMU", 4);
     fw_cfg_add_u32(f, FW_CFG_ID, ID_PORTS_AND_DMA);
     fw_make_directory(f);

@@ -60,4 +60,8 @@ int fw_cfg_add_writable(struct fw_cfg *f, const char *name, size_t len,
                         void (*written)(void *opaque, const void *bytes, size_t len), void *opaque,
                         struct err *err);
 
+/* Called each time the guest turns to the file, before it reads; may add files again, with as many
+ * bytes. On a vcpu's thread. */
+void fw_cfg_on_select(struct fw_cfg *f, const char *name, void (*selected)(void *), void *opaque);
+
 #endif

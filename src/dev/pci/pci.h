@@ -133,8 +133,9 @@ struct pci_root {
     struct mem_node *mem, *io; /* containers that BARs are placed in */
     /* The pin for INTA# (0) to INTD# of a slot on bus 0. */
     struct irq_pin *(*route)(void *opaque, unsigned slot, unsigned pin);
-    void (*msi)(void *opaque, gpa_t addr, uint32_t data);
     void *opaque;
+    void (*msi)(void *opaque, gpa_t addr, uint32_t data);
+    void *msi_opaque;
     uint32_t address; /* CONFIG_ADDRESS, port CF8h */
 };
 
@@ -142,7 +143,7 @@ extern const struct bus_type pci_bus_type; /* "PCI" */
 
 /* ---- Boards ---- */
 
-/* `id` "pci.0" or "pcie.0". The caller has filled in mem, io, route, msi and opaque. */
+/* `id` "pci.0" or "pcie.0". The caller has filled in mem, io, route, msi and their arguments. */
 void pci_root_init(struct pci_root *r, struct machine *m, const char *id, bool express);
 void pci_root_fini(struct pci_root *r);
 extern const struct mmio pci_host_ports; /* CF8h to CFFh; dev: struct pci_root */

@@ -91,7 +91,7 @@ static void pci_send(struct pci_func *f, gpa_t addr, uint32_t data)
 {
     struct pci_root *r = f->bus->root;
     if (pci_dma(f)) {
-        r->msi(r->opaque, addr, data);
+        r->msi(r->msi_opaque, addr, data);
     }
 }
 

@@ -1,0 +1,117 @@
+/*
+ * Memory, firmware and the common chips of boards with firmware and PCI.
+ *
+ * RAM from 0 with a hole from a0000h to fffffh that the host bridge fills (pam.c), up to the
+ * board's limit below 4 GiB, the rest from 4 GiB; everything else is PCI's. Firmware ends at 4 GiB
+ * and shows its last 128 KiB below 1 MiB, too.
+ */
+#include "board/pc_base.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "board/firmware.h"
+#include "dev/firmware/fw_cfg.h"
+#include "dev/input/i8042.h"
+#include "dev/irqchip/lapic.h"
+#include "dev/misc/reset_ports.h"
+
+enum { BIOS_MAX = 16 << 20, BIOS_LOW = 0x20000, PORT_SPACE = 0x10000 };
+#define PC_DEFAULT_BIOS "bios-256k.bin"
+
+static void pc_msi(void *opaque, gpa_t addr, uint32_t data)
+{
+    struct pc_base *b = opaque;
+    lapic_bus_msi(b->x86.lapics, addr, data);
+}
+
+/* What is added later lies over it: RAM, APICs, the board's own ports. */
+static void pc_add_pci_space(struct pc_base *b)
+{
+    struct machine *m = b->x86.machine;
+    b->pci_mem = mem_map_add_container(m->mem, 0, 1ull << 52);
+    b->pci_io = mem_map_add_container(m->io, 0, PORT_SPACE);
+}
+
+static int pc_add_bios(struct pc_base *b, struct err *err)
+{
+    struct machine *m = b->x86.machine;
+    const char *name = m->config.firmware ? m->config.firmware : PC_DEFAULT_BIOS;
+    struct firmware_file f;
+    int ret = firmware_read(m, name, BIOS_MAX, &f, err);
+    if (ret) {
+        return ret;
+    }
+    if (f.len & 0xffff) {
+        free(f.bytes);
+        return err_set(err, EINVAL, "firmware '%s': its size is no multiple of 64 KiB", name);
+    }
+    b->bios = ram_set_add(&m->ram, "bios", f.len, err);
+    if (b->bios) {
+        uint64_t low = f.len < BIOS_LOW ? f.len : BIOS_LOW;
+        memcpy(b->bios->host, f.bytes, f.len);
+        mem_map_add_rom(m->mem, (1ull << 32) - f.len, b->bios, 0, f.len);
+        struct mem_node *n = mem_map_add_rom(m->mem, 0x100000 - low, b->bios, f.len - low, low);
+        mem_node_place(n, b->pci_mem, 0x100000 - low, 0);
+    }
+    free(f.bytes);
+    return b->bios ? 0 : -ENOMEM;
+}
+
+int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *err)
+{
+    pc_add_pci_space(b);
+    uint64_t max = b->x86.machine->config.ram_size > most ? split : most;
+    int ret = x86_board_add_ram(&b->x86, max, true, err);
+    return ret ? ret : pc_add_bios(b, err);
+}
+
+void pc_add_chips(struct pc_base *b)
+{
+    struct machine *m = b->x86.machine;
+    x86_board_add_irqchips(&b->x86, true);
+    x86_board_add_isa(&b->x86);
+    x86_board_add_pit(&b->x86);
+    reset_ports_map(m);
+    b->keyboard = i8042_new(m, &b->x86.gsi[1], &b->x86.gsi[12]);
+    b->fw_cfg = fw_cfg_new(m->mem);
+    fw_cfg_map(b->fw_cfg, m->io);
+}
+
+void pc_add_pci(struct pc_base *b, const char *id, bool express,
+                struct irq_pin *(*route)(void *, unsigned, unsigned), void *board)
+{
+    struct machine *m = b->x86.machine;
+    b->pci.mem = b->pci_mem;
+    b->pci.io = b->pci_io;
+    b->pci.route = route;
+    b->pci.msi = pc_msi;
+    b->pci.msi_opaque = b;
+    b->pci.opaque = board;
+    pci_root_init(&b->pci, m, id, express);
+    mem_map_add_mmio(m->io, 0xcf8, 8, &pci_host_ports, &b->pci);
+}
+
+int pc_add_rest(struct pc_base *b, struct err *err)
+{
+    int ret = x86_board_add_rtc(&b->x86, true, err);
+    ret = ret ? ret : x86_board_add_cpus(&b->x86, err);
+    return ret ? ret : x86_board_add_serial(&b->x86, err);
+}
+
+void pc_reset(struct pc_base *b)
+{
+    x86_board_reset(&b->x86);
+    i8042_reset(b->keyboard);
+    fw_cfg_reset(b->fw_cfg);
+}
+
+void pc_fini(struct pc_base *b)
+{
+    fw_cfg_free(b->fw_cfg);
+    i8042_free(b->keyboard);
+    pci_root_fini(&b->pci);
+    x86_board_fini(&b->x86);
+}

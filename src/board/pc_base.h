@@ -1,0 +1,50 @@
+/* What the boards with firmware and PCI share: "pc" and "q35". */
+#ifndef BOARD_PC_BASE_H
+#define BOARD_PC_BASE_H
+
+#include "board/x86_board.h"
+#include "core/machine.h"
+#include "dev/pci/pci.h"
+
+struct fw_cfg;
+struct i8042;
+
+#define PC_ACPI_SCI 9
+#define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
+
+struct pc_base {
+    /* Options. */
+    bool acpi, graphics;
+
+    struct x86_board x86;
+    struct mem_node *pci_mem, *pci_io;
+    struct pci_root pci;
+    struct i8042 *keyboard;
+    struct fw_cfg *fw_cfg;
+    struct ram *bios;
+    bool kernel_loaded;
+};
+
+/* Options that both have, at the start of the board's list. */
+#define PC_PROPS(type, member)                                                                     \
+    {"acpi", PROP_BOOL, offsetof(type, member.acpi), "on", "ACPI tables"},                         \
+    {                                                                                              \
+        "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
+    }
+
+/* In this order. RAM below 4 GiB ends at `split` when there is more than `most`. */
+int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *err);
+void pc_add_chips(struct pc_base *b);
+/* `route` as in struct pci_root; `board` is its argument. */
+void pc_add_pci(struct pc_base *b, const char *id, bool express,
+                struct irq_pin *(*route)(void *, unsigned, unsigned), void *board);
+int pc_add_rest(struct pc_base *b, struct err *err); /* clock, processors, serial ports */
+void pc_reset(struct pc_base *b);
+void pc_fini(struct pc_base *b);
+
+/* What firmware is told, by CMOS and fw_cfg. */
+int pc_configure(struct pc_base *b, struct err *err);
+/* -kernel, -initrd and -append, for an option ROM that starts them after firmware. */
+int pc_add_kernel(struct pc_base *b, struct err *err);
+
+#endif

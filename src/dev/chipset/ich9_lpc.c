@@ -1,0 +1,167 @@
+/*
+ * ICH9, D31:F0: Intel data sheet 316972, chapters 13.1 and 13.8. PIRQA# to PIRQH# go to I/O APIC
+ * inputs 16 to 23, and to ISA lines as the route registers say.
+ * Does not do: the root complex registers (functions have their reset routing), TCO, GPIO, SMIs,
+ * LPC decoding.
+ */
+#include "dev/chipset/ich9_lpc.h"
+
+#include <string.h>
+
+#include "base/endian.h"
+#include "core/machine.h"
+
+enum {
+    PMBASE = 0x40,
+    ACPI_CNTL = 0x44,
+    ACPI_EN = 0x80,
+    PIRQA_ROUT = 0x60,
+    PIRQE_ROUT = 0x68,
+    PIRQ_OFF = 0x80,
+    RCBA = 0xf0,
+    FIRST_INTERNAL_SLOT = 25, /* from here on: A# to D#, below: E# to H# */
+    PM_LEN = 0x20,
+    SMI_OFFSET = 0x30,
+    SMI_LEN = 8,
+    SMI_EN_APMC = 1 << 5,
+    S5 = 7,
+};
+
+static unsigned pirq_register(unsigned n)
+{
+    return n < 4 ? PIRQA_ROUT + n : PIRQE_ROUT + n - 4;
+}
+
+static void pirq_changed(void *opaque, unsigned n, bool level)
+{
+    struct ich9_lpc *l = opaque;
+    irq_set(&l->apic_out[n], level);
+    irq_set(&l->isa_out[n], level);
+}
+
+void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi)
+{
+    l->gsi = gsi;
+    for (unsigned i = 0; i < ICH9_PIRQS; i++) {
+        irq_pin_init(&l->pirq[i]);
+        irq_pin_add(&l->pirq[i], pirq_changed, l, i);
+        irq_connect(&l->apic_out[i], &gsi[ICH9_FIRST_GSI + i]);
+    }
+}
+
+unsigned ich9_lpc_pirq(unsigned slot, unsigned pin)
+{
+    return slot >= FIRST_INTERNAL_SLOT ? pin : 4 + (slot + pin) % 4;
+}
+
+struct irq_pin *ich9_lpc_route(void *ich9_lpc, unsigned slot, unsigned pin)
+{
+    struct ich9_lpc *l = ich9_lpc;
+    return &l->pirq[ich9_lpc_pirq(slot, pin)];
+}
+
+static void ich9_connect(struct ich9_lpc *l, unsigned n)
+{
+    enum { RESERVED = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 8 | 1 << 13 };
+    uint8_t reg = l->pci.config[pirq_register(n)];
+    bool on = !(reg & PIRQ_OFF) && !(RESERVED >> (reg & 15) & 1);
+    struct irq_pin *to = on ? &l->gsi[reg & 15] : NULL;
+    if (l->isa_out[n].pin == to) {
+        return;
+    }
+    pthread_mutex_lock(&l->pirq[n].lock); /* no change meanwhile */
+    irq_set(&l->isa_out[n], false);
+    irq_connect(&l->isa_out[n], to);
+    irq_set(&l->isa_out[n], l->pirq[n].high > 0);
+    pthread_mutex_unlock(&l->pirq[n].lock);
+}
+
+static void ich9_place(struct ich9_lpc *l)
+{
+    struct mem_map *io = l->pci.bus->machine->io;
+    uint32_t base = load_le32(l->pci.config + PMBASE) & 0xff80;
+    bool on = base && l->pci.config[ACPI_CNTL] & ACPI_EN;
+    mem_map_begin(io);
+    mem_node_move(l->pm_ports, base);
+    mem_node_move(l->gpe_ports, base + ICH9_GPE_OFFSET);
+    mem_node_move(l->smi_ports, base + SMI_OFFSET);
+    mem_node_enable(l->pm_ports, on);
+    mem_node_enable(l->gpe_ports, on);
+    mem_node_enable(l->smi_ports, on);
+    mem_map_commit(io);
+}
+
+static void ich9_written(struct pci_func *f, unsigned off, unsigned len)
+{
+    struct ich9_lpc *l = (struct ich9_lpc *)f;
+    for (unsigned i = 0; i < ICH9_PIRQS; i++) {
+        unsigned reg = pirq_register(i);
+        if (off <= reg && off + len > reg) {
+            ich9_connect(l, i);
+        }
+    }
+    if (off <= ACPI_CNTL && off + len > PMBASE) {
+        ich9_place(l);
+    }
+}
+
+/* SMI_EN says that SMIs are set up: firmware then leaves system management mode alone, which there
+ * is none of. */
+static enum mem_result smi_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
+{
+    *val = off ? 0 : SMI_EN_APMC;
+    return MEM_OK;
+}
+
+static enum mem_result smi_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+    return MEM_OK;
+}
+
+static const struct mmio smi_regs = {smi_read, smi_write, 4, 4};
+
+void ich9_lpc_init(struct ich9_lpc *l, struct pci_bus *bus, struct irq_pin *sci)
+{
+    static const struct pci_ids ids = {
+        .vendor = 0x8086, .device = 0x2918, .class_code = 0x060100, .revision = 2};
+    struct machine *m = bus->machine;
+    pci_func_place(&l->pci, bus, ICH9_LPC_DEVFN, &ids);
+    l->pci.config[PCI_HEADER_TYPE] = PCI_HEADER_MULTI;
+    for (unsigned i = 0; i < ICH9_PIRQS; i++) {
+        l->pci.writable[pirq_register(i)] = 0x8f;
+    }
+    store_le32(l->pci.writable + PMBASE, 0xff80);
+    l->pci.writable[ACPI_CNTL] = ACPI_EN | 7;
+    store_le32(l->pci.writable + RCBA, 0xffffc001);
+    l->pci.written = ich9_written;
+    acpi_pm_init(&l->pm, m, S5, ICH9_GPE_LEN);
+    irq_connect(&l->pm.sci, sci);
+    l->pm_ports = mem_map_add_mmio(m->io, 0, PM_LEN, &acpi_pm_block, &l->pm);
+    l->gpe_ports = mem_map_add_mmio(m->io, 0, ICH9_GPE_LEN, &acpi_pm_gpe, &l->pm);
+    l->smi_ports = mem_map_add_mmio(m->io, 0, SMI_LEN, &smi_regs, l);
+    mem_map_add_mmio(m->io, ACPI_PM_SMI_CMD, 2, &acpi_pm_apm, &l->pm);
+}
+
+void ich9_lpc_reset(struct ich9_lpc *l)
+{
+    pci_func_reset(&l->pci);
+    l->pci.config[PCI_COMMAND] = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+    store_le32(l->pci.config + PMBASE, 1);
+    l->pci.config[ACPI_CNTL] = 0;
+    store_le32(l->pci.config + RCBA, 0);
+    for (unsigned i = 0; i < ICH9_PIRQS; i++) {
+        l->pci.config[pirq_register(i)] = PIRQ_OFF;
+        ich9_connect(l, i);
+    }
+    ich9_place(l);
+    acpi_pm_reset(&l->pm);
+}
+
+void ich9_lpc_fini(struct ich9_lpc *l)
+{
+    acpi_pm_fini(&l->pm);
+    pci_func_fini(&l->pci);
+    for (unsigned i = 0; l->gsi && i < ICH9_PIRQS; i++) {
+        irq_pin_fini(&l->pirq[i]);
+    }
+}

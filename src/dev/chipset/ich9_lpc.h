@@ -1,0 +1,30 @@
+/* LPC bridge of ICH9: interrupt routing and power management. */
+#ifndef DEV_CHIPSET_ICH9_LPC_H
+#define DEV_CHIPSET_ICH9_LPC_H
+
+#include "dev/chipset/acpi_pm.h"
+#include "dev/pci/pci.h"
+
+#define ICH9_PIRQS 8
+#define ICH9_FIRST_GSI 16
+#define ICH9_LPC_DEVFN (0x1f << 3)
+#define ICH9_GPE_OFFSET 0x20
+#define ICH9_GPE_LEN 16
+
+struct ich9_lpc {
+    struct pci_func pci;
+    struct irq_pin pirq[ICH9_PIRQS]; /* what functions drive */
+    struct irq isa_out[ICH9_PIRQS], apic_out[ICH9_PIRQS];
+    struct irq_pin *gsi; /* 24 lines */
+    struct acpi_pm pm;
+    struct mem_node *pm_ports, *gpe_ports, *smi_ports;
+};
+
+void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi);
+void ich9_lpc_init(struct ich9_lpc *l, struct pci_bus *bus, struct irq_pin *sci);
+void ich9_lpc_reset(struct ich9_lpc *l);
+void ich9_lpc_fini(struct ich9_lpc *l);
+unsigned ich9_lpc_pirq(unsigned slot, unsigned pin); /* which of the eight */
+struct irq_pin *ich9_lpc_route(void *ich9_lpc, unsigned slot, unsigned pin);
+
+#endif

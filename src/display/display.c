@@ -1,0 +1,257 @@
+/* Refreshes, and who gets what. */
+#include "display/display.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "loop/clock.h"
+
+#define REFRESH_NS 30000000ull
+
+struct display {
+    struct clock *clock;
+    struct timer tick;
+    pthread_mutex_t lock; /* sources and their surfaces */
+    struct display_source *sources, *last_source;
+    struct viewer *viewers;
+    struct input_sink *sinks; /* newest first */
+};
+
+/* ---- Sources ---- */
+
+void display_add_source(struct display *d, struct display_source *s,
+                        const struct display_source_type *type, void *opaque)
+{
+    AUTO_LOCK(&d->lock);
+    *s = (struct display_source){.type = type, .opaque = opaque};
+    struct display_source **at = &d->sources;
+    while (*at) {
+        at = &(*at)->next;
+    }
+    *at = s;
+}
+
+void display_remove_source(struct display *d, struct display_source *s)
+{
+    AUTO_LOCK(&d->lock);
+    for (struct display_source **at = &d->sources; *at; at = &(*at)->next) {
+        if (*at == s) {
+            *at = s->next;
+            free(s->surface.pixels);
+            s->surface = (struct surface){0};
+            return;
+        }
+    }
+}
+
+bool display_resize(struct display_source *s, unsigned width, unsigned height)
+{
+    if (!width || !height || width > DISPLAY_MAX_WIDTH || height > DISPLAY_MAX_HEIGHT) {
+        return false;
+    }
+    uint32_t *pixels = calloc((size_t)width * height, sizeof(*pixels));
+    if (!pixels) {
+        return false;
+    }
+    free(s->surface.pixels);
+    s->surface = (struct surface){width, height, width, pixels};
+    s->dirty = (struct rect){0, 0, width, height};
+    s->resized = true;
+    return true;
+}
+
+static unsigned larger(unsigned a, unsigned b)
+{
+    return a > b ? a : b;
+}
+
+static unsigned smaller(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+void display_dirty(struct display_source *s, unsigned x, unsigned y, unsigned width,
+                   unsigned height)
+{
+    const struct surface *to = &s->surface;
+    struct rect *r = &s->dirty;
+    if (x >= to->width || y >= to->height || !width || !height) {
+        return;
+    }
+    unsigned right = x + smaller(width, to->width - x), end = y + smaller(height, to->height - y);
+    if (r->width) {
+        right = larger(right, r->x + r->width);
+        end = larger(end, r->y + r->height);
+        x = smaller(x, r->x);
+        y = smaller(y, r->y);
+    }
+    *r = (struct rect){x, y, right - x, end - y};
+}
+
+/* ---- Viewers ---- */
+
+static void viewers_tell(struct display *d, struct display_source *s)
+{
+    for (struct viewer *v = d->viewers, *next; v; v = next) {
+        next = v->next; /* one may go while it is told */
+        if (s->resized) {
+            v->resized(v, &s->surface);
+        }
+        if (s->dirty.width) {
+            v->changed(v, &s->surface, &s->dirty);
+        }
+    }
+    s->resized = false;
+    s->dirty.width = 0;
+}
+
+static struct display_source *display_refresh(struct display *d, bool all)
+{
+    struct display_source *s = d->sources;
+    if (s) {
+        s->type->update(s->opaque, all);
+        viewers_tell(d, s);
+    }
+    return s;
+}
+
+static void display_arm(struct display *d)
+{
+    timer_set(&d->tick, clock_ns(d->clock) + REFRESH_NS);
+}
+
+static void display_tick(void *opaque)
+{
+    struct display *d = opaque;
+    AUTO_LOCK(&d->lock);
+    if (d->viewers) {
+        display_refresh(d, false);
+        display_arm(d);
+    }
+}
+
+void display_add_viewer(struct display *d, struct viewer *v)
+{
+    AUTO_LOCK(&d->lock);
+    struct display_source *s = d->sources;
+    v->next = d->viewers;
+    d->viewers = v;
+    if (s && s->surface.pixels) {
+        s->resized = true;
+        s->dirty = (struct rect){0, 0, s->surface.width, s->surface.height};
+    }
+    display_refresh(d, true);
+    display_arm(d);
+}
+
+void display_remove_viewer(struct display *d, struct viewer *v)
+{
+    for (struct viewer **at = &d->viewers; *at; at = &(*at)->next) {
+        if (*at == v) {
+            *at = v->next;
+            return;
+        }
+    }
+}
+
+void display_look(struct display *d, void (*use)(void *opaque, const struct surface *s),
+                  void *opaque)
+{
+    AUTO_LOCK(&d->lock);
+    const struct display_source *s = display_refresh(d, true);
+    use(opaque, s && s->surface.pixels ? &s->surface : NULL);
+}
+
+/* ---- Input ---- */
+
+void display_add_sink(struct display *d, struct input_sink *s)
+{
+    s->next = d->sinks;
+    d->sinks = s;
+}
+
+void display_remove_sink(struct display *d, struct input_sink *s)
+{
+    for (struct input_sink **at = &d->sinks; *at; at = &(*at)->next) {
+        if (*at == s) {
+            *at = s->next;
+            return;
+        }
+    }
+}
+
+void input_key(struct display *d, unsigned code, bool down)
+{
+    for (struct input_sink *s = d->sinks; s; s = s->next) {
+        if (s->key) {
+            s->key(s->opaque, code, down);
+            return;
+        }
+    }
+}
+
+void input_move(struct display *d, int dx, int dy)
+{
+    for (struct input_sink *s = d->sinks; s; s = s->next) {
+        if (s->move) {
+            s->move(s->opaque, dx, dy);
+            return;
+        }
+    }
+}
+
+static struct input_sink *tablet(struct display *d)
+{
+    struct input_sink *s = d->sinks;
+    while (s && !s->place) {
+        s = s->next;
+    }
+    return s;
+}
+
+bool input_wants_place(struct display *d)
+{
+    return tablet(d) != NULL;
+}
+
+void input_place(struct display *d, unsigned x, unsigned y)
+{
+    struct input_sink *s = tablet(d);
+    if (s) {
+        s->place(s->opaque, smaller(x, INPUT_ABS_MAX), smaller(y, INPUT_ABS_MAX));
+    }
+}
+
+/* Buttons belong to the device that points. */
+void input_buttons(struct display *d, unsigned held)
+{
+    struct input_sink *t = tablet(d);
+    for (struct input_sink *s = t ? t : d->sinks; s; s = s->next) {
+        if (s->buttons) {
+            s->buttons(s->opaque, held);
+            return;
+        }
+    }
+}
+
+/* ---- Life ---- */
+
+struct display *display_new(struct clock *clock)
+{
+    struct display *d = alloc_zero(sizeof(*d));
+    d->clock = clock;
+    pthread_mutex_init(&d->lock, NULL);
+    timer_init(&d->tick, d->clock, display_tick, d);
+    return d;
+}
+
+void display_free(struct display *d)
+{
+    if (d) {
+        timer_unset(&d->tick);
+        pthread_mutex_destroy(&d->lock);
+        free(d);
+    }
+}
