@@ -111,6 +111,7 @@ const struct board_type board_pc = {
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,
     .pci = true,
+    .ide_units = 2,
     .props = pc_props,
     .size = sizeof(struct pc),
     .init = pc_init,

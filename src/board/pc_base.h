@@ -22,7 +22,7 @@ struct pc_base {
     struct i8042 *keyboard;
     struct fw_cfg *fw_cfg;
     struct ram *bios;
-    bool kernel_loaded;
+    bool kernel_loaded, started; /* once: what follows is a reset */
 };
 
 /* Options that both have, at the start of the board's list. */

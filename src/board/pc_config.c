@@ -68,7 +68,9 @@ static uint32_t pc_boot_nibbles(const char *order)
 static void pc_cmos(struct pc_base *b)
 {
     const struct machine_config *c = &b->x86.machine->config;
-    uint32_t boot = pc_boot_nibbles(c->boot_order ? c->boot_order : "cad");
+    const char *order = c->boot_once && !b->started ? c->boot_once : c->boot_order;
+    uint32_t boot = pc_boot_nibbles(order ? order : "cad");
+    b->started = true;
     pc_cmos_memory(b);
     cmos_put(b, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE, 1);
     cmos_put(b, CMOS_BOOT_1, boot & 0xff, 1);

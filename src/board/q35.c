@@ -117,6 +117,7 @@ const struct board_type board_q35 = {
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,
     .pci = true,
+    .ide_units = 1,
     .props = q35_props,
     .size = sizeof(struct q35),
     .init = q35_init,

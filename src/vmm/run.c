@@ -19,6 +19,7 @@
 #include "loop/clock.h"
 #include "loop/loop.h"
 #include "vmm/cpus.h"
+#include "vmm/drive_place.h"
 #include "vmm/drives.h"
 #include "vmm/gdb_link.h"
 #include "vmm/options.h"
@@ -196,7 +197,7 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_devices(r, err);
-    ret = ret ? ret : drives_add_devices(r->m, &o->drives, err);
+    ret = ret ? ret : drives_add_devices(r->m, &o->drives, !o->nodefaults, err);
     ret = ret ? ret : machine_load(r->m, err);
     return ret;
 }
