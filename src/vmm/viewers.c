@@ -10,11 +10,13 @@
 #include "base/err.h"
 #include "base/near.h"
 #include "core/machine.h"
+#include "display/sdl.h"
 #include "display/vnc.h"
 #include "vmm/options.h"
 
 struct viewers {
     struct vnc *vnc;
+    struct sdl *sdl;
 };
 
 static int check_names(const char *what, const struct keyval *kv, const char *const *names,
@@ -42,10 +44,29 @@ static int viewers_add_vnc(struct viewers *v, struct machine *m, const struct op
     return ret;
 }
 
+static void window_closed(void *opaque)
+{
+    machine_ask(opaque, MACHINE_REQ_QUIT, 0);
+}
+
+static int viewers_add_window(struct viewers *v, struct machine *m, const struct options *o,
+                              struct err *err)
+{
+    static const char *const names[] = {"window", "window-close", "show-cursor"};
+    const struct sdl_options how = {m->config.name, o->full_screen, window_closed, m};
+    int ret = check_names("-display sdl", &o->window, names, ARRAY_LEN(names), err);
+    if (!ret && o->window.count) {
+        v->sdl = sdl_new(m->display, &how, &o->window, err);
+        ret = v->sdl ? 0 : -EINVAL;
+    }
+    return ret;
+}
+
 struct viewers *viewers_new(struct machine *m, const struct options *o, struct err *err)
 {
     struct viewers *v = alloc_zero(sizeof(*v));
     int ret = viewers_add_vnc(v, m, o, err);
+    ret = ret ? ret : viewers_add_window(v, m, o, err);
     if (ret) {
         viewers_free(v);
         return NULL;
@@ -57,6 +78,7 @@ void viewers_free(struct viewers *v)
 {
     if (v) {
         vnc_free(v->vnc);
+        sdl_free(v->sdl);
         free(v);
     }
 }

@@ -91,8 +91,9 @@ class Client:
         while True:
             self.ask(False)
             size = self.width, self.height
-            while not self.update():
-                pass
+            drawn = 0
+            while not drawn and size == (self.width, self.height):
+                drawn = self.update()
             if size == (self.width, self.height):
                 return self.width, self.height, bytes(self.pixels)
 
