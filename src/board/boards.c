@@ -11,6 +11,7 @@
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
 #include "dev/nvme/nvme.h"
+#include "dev/pci/pci_bridge.h"
 #include "dev/scsi/scsi_bus.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
@@ -27,7 +28,10 @@ const struct dev_type *const dev_types[] = {
     &isa_debug_exit_type,
     &isa_debugcon_type,
     &isa_serial_type,
+    &ioh3420_type,
     &nvme_type,
+    &pci_bridge_type,
+    &pcie_root_port_type,
     &scsi_cd_dev_type,
     &scsi_hd_type,
     &vga_pci_secondary_type,

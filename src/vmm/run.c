@@ -19,6 +19,7 @@
 #include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
+#include "vmm/boot_order.h"
 #include "vmm/cpus.h"
 #include "vmm/drive_place.h"
 #include "vmm/drives.h"
@@ -229,6 +230,7 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : run_add_vga(r, err);
     ret = ret ? ret : run_add_devices(r, err);
     ret = ret ? ret : drives_add_devices(r->m, &o->drives, run_wants_default_cd(o), err);
+    ret = ret ? ret : boot_order_set(r->m, err);
     ret = ret ? ret : machine_load(r->m, err);
     if (!ret) {
         r->viewers = viewers_new(r->m, o, err);

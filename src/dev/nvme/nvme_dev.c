@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "core/machine.h"
 #include "dev/nvme/nvme_internal.h"
 #include "dev/pci/pci.h"
@@ -147,6 +148,12 @@ static void nvme_dev_fini(struct dev *dev)
     pci_func_fini(&d->pci);
 }
 
+static void nvme_dev_boot_name(const struct dev *dev, struct strbuf *sb)
+{
+    pci_boot_name(&container_of(dev, struct nvme_dev, dev)->pci, sb);
+    strbuf_add(sb, "/namespace@1,0");
+}
+
 const struct dev_type nvme_type = {
     .name = "nvme",
     .summary = "NVM Express disk",
@@ -158,5 +165,6 @@ const struct dev_type nvme_type = {
     .reset = nvme_dev_reset,
     .quiesce = nvme_dev_quiesce,
     .resume = nvme_dev_resume,
+    .boot_name = nvme_dev_boot_name,
     .fini = nvme_dev_fini,
 };

@@ -10,7 +10,9 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "core/machine.h"
+#include "dev/pci/pci.h"
 #include "dev/scsi/scsi_bus.h"
 
 enum { BLOCK = 512, MAX_PHYSICAL = 32768 };
@@ -219,6 +221,16 @@ static void scsi_dev_fini(struct dev *dev)
     }
 }
 
+static void scsi_dev_boot_name(const struct dev *dev, struct strbuf *sb)
+{
+    const struct scsi_dev *d = container_of(dev, struct scsi_dev, dev);
+    const struct scsi_bus *b = scsi_bus_of(d);
+    if (b->pci) {
+        pci_boot_name(b->pci, sb);
+        strbuf_add(sb, "/channel@%x/disk@%x,%x", d->at.channel, d->at.target, d->at.lun);
+    }
+}
+
 const struct dev_type scsi_hd_type = {
     .name = "scsi-hd",
     .summary = "SCSI disk",
@@ -229,6 +241,7 @@ const struct dev_type scsi_hd_type = {
     .init = scsi_hd_init,
     .quiesce = scsi_dev_quiesce,
     .resume = scsi_dev_resume,
+    .boot_name = scsi_dev_boot_name,
     .fini = scsi_dev_fini,
 };
 
@@ -242,5 +255,6 @@ const struct dev_type scsi_cd_dev_type = {
     .init = scsi_cd_init,
     .quiesce = scsi_dev_quiesce,
     .resume = scsi_dev_resume,
+    .boot_name = scsi_dev_boot_name,
     .fini = scsi_dev_fini,
 };
