@@ -8,12 +8,14 @@
 #include "board/pc_base.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
+#include "dev/firmware/pflash.h"
 #include "dev/input/i8042.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/misc/reset_ports.h"
@@ -35,6 +37,15 @@ static void pc_add_pci_space(struct pc_base *b)
     b->pci_io = mem_map_add_container(m->io, 0, PORT_SPACE);
 }
 
+/* The end of firmware below 1 MiB, where the processor starts. */
+static void pc_add_low_bios(struct pc_base *b)
+{
+    struct machine *m = b->x86.machine;
+    uint64_t low = b->bios->size < BIOS_LOW ? b->bios->size : BIOS_LOW;
+    struct mem_node *n = mem_map_add_rom(m->mem, 0x100000 - low, b->bios, b->bios->size - low, low);
+    mem_node_place(n, b->pci_mem, 0x100000 - low, 0);
+}
+
 static int pc_add_bios(struct pc_base *b, struct err *err)
 {
     struct machine *m = b->x86.machine;
@@ -50,14 +61,44 @@ static int pc_add_bios(struct pc_base *b, struct err *err)
     }
     b->bios = ram_set_add(&m->ram, "bios", f.len, err);
     if (b->bios) {
-        uint64_t low = f.len < BIOS_LOW ? f.len : BIOS_LOW;
         memcpy(b->bios->host, f.bytes, f.len);
         mem_map_add_rom(m->mem, (1ull << 32) - f.len, b->bios, 0, f.len);
-        struct mem_node *n = mem_map_add_rom(m->mem, 0x100000 - low, b->bios, f.len - low, low);
-        mem_node_place(n, b->pci_mem, 0x100000 - low, 0);
+        pc_add_low_bios(b);
     }
     free(f.bytes);
     return b->bios ? 0 : -ENOMEM;
+}
+
+/* The drive of flash n: -machine pflash0=, -drive if=pflash or -pflash. */
+static const char *pc_flash_drive(const struct pc_base *b, unsigned n)
+{
+    static const char *const made[PC_FLASHES] = {"pflash0", "pflash1"};
+    if (b->pflash[n]) {
+        return b->pflash[n];
+    }
+    return machine_find_backend(b->x86.machine, "drive", made[n]) ? made[n] : NULL;
+}
+
+/* The first one ends at 4 GiB, the second lies below it. */
+static int pc_add_flash(struct pc_base *b, struct err *err)
+{
+    uint64_t end = 1ull << 32;
+    for (unsigned n = 0; n < PC_FLASHES && pc_flash_drive(b, n); n++) {
+        struct keyval args = {0};
+        char text[24];
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)end);
+        keyval_add(&args, "drive", pc_flash_drive(b, n));
+        keyval_add(&args, "end", text);
+        const struct dev *d = dev_new(b->x86.machine, &pflash_type, &args, err);
+        keyval_free(&args);
+        if (!d) {
+            return -EINVAL;
+        }
+        end -= pflash_ram(d)->size;
+        b->bios = n ? b->bios : pflash_ram(d);
+    }
+    pc_add_low_bios(b);
+    return 0;
 }
 
 int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *err)
@@ -65,7 +106,10 @@ int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *
     pc_add_pci_space(b);
     uint64_t max = b->x86.machine->config.ram_size > most ? split : most;
     int ret = x86_board_add_ram(&b->x86, max, true, err);
-    return ret ? ret : pc_add_bios(b, err);
+    if (ret) {
+        return ret;
+    }
+    return pc_flash_drive(b, 0) ? pc_add_flash(b, err) : pc_add_bios(b, err);
 }
 
 void pc_add_chips(struct pc_base *b)

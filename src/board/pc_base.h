@@ -10,24 +10,29 @@ struct fw_cfg;
 struct i8042;
 
 #define PC_ACPI_SCI 9
+#define PC_FLASHES 2
 #define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
 
 struct pc_base {
     /* Options. */
     bool acpi, graphics;
+    char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
+    const char *product; /* as guests are told */
     struct x86_board x86;
     struct mem_node *pci_mem, *pci_io;
     struct pci_root pci;
     struct i8042 *keyboard;
     struct fw_cfg *fw_cfg;
     struct ram *bios;
-    bool kernel_loaded;
+    bool kernel_loaded, started; /* once: what follows is a reset */
 };
 
 /* Options that both have, at the start of the board's list. */
 #define PC_PROPS(type, member)                                                                     \
     {"acpi", PROP_BOOL, offsetof(type, member.acpi), "on", "ACPI tables"},                         \
+        {"pflash0", PROP_TEXT, offsetof(type, member.pflash[0]), NULL, "node with firmware"},      \
+        {"pflash1", PROP_TEXT, offsetof(type, member.pflash[1]), NULL, "node with its variables"}, \
     {                                                                                              \
         "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
     }

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/strbuf.h"
 #include "board/pc_base.h"
+#include "board/smbios.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/timer/cmos_rtc.h"
 
@@ -68,7 +69,9 @@ static uint32_t pc_boot_nibbles(const char *order)
 static void pc_cmos(struct pc_base *b)
 {
     const struct machine_config *c = &b->x86.machine->config;
-    uint32_t boot = pc_boot_nibbles(c->boot_order ? c->boot_order : "cad");
+    const char *order = c->boot_once && !b->started ? c->boot_once : c->boot_order;
+    uint32_t boot = pc_boot_nibbles(order ? order : "cad");
+    b->started = true;
     pc_cmos_memory(b);
     cmos_put(b, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE, 1);
     cmos_put(b, CMOS_BOOT_1, boot & 0xff, 1);
@@ -155,6 +158,12 @@ int pc_configure(struct pc_base *b, struct err *err)
     if (c->uuid && pc_uuid(c->uuid, uuid)) {
         fw_cfg_add(b->fw_cfg, FW_CFG_UUID, uuid, sizeof(uuid));
     }
-    int ret = pc_add_e820(b, err);
+    const struct smbios_info info = {.product = b->product,
+                                     .version = b->x86.machine->board->name,
+                                     .uuid = c->uuid ? uuid : NULL,
+                                     .ram_size = c->ram_size,
+                                     .vcpus = c->vcpus};
+    int ret = smbios_add(b->fw_cfg, &info, err);
+    ret = ret ? ret : pc_add_e820(b, err);
     return ret ? ret : pc_add_boot_files(b, err);
 }

@@ -41,9 +41,11 @@ struct machine_config {
     const char *accel_args; /* -accel tcg,...: what follows the name; or NULL */
     const char *kernel, *initrd, *append;
     const char *firmware, *firmware_dir; /* -bios, -L; NULL: the board's, the usual folders */
-    const char *boot_order;              /* -boot order=, or NULL */
-    char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL */
+    const char *boot_order, *boot_once;  /* -boot order=, once=; or NULL */
+    char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL.
+                                          * Freed with the machine. */
     bool boot_menu;
+    bool boot_strict; /* nothing else than boot_order_devices */
     uint32_t boot_splash_ms;
     const char *name, *uuid;
     bool no_reboot, no_shutdown;
@@ -124,6 +126,7 @@ struct board_type {
     uint64_t default_ram;
     unsigned max_vcpus;
     bool pci;                                    /* short options make PCI devices */
+    unsigned ide_units;                          /* on each IDE bus; 0: no IDE */
     const struct prop *props;                    /* on the board's own data */
     size_t size;                                 /* of board_data */
     int (*init)(struct machine *, struct err *); /* memory, chips; vcpus too */

@@ -1,7 +1,6 @@
 /*
- * -drive and -blockdev: opens images and gives those with if=virtio a device. An id that is not
- * given is made from interface and number, as published: virtio0, none1. What -drive does not know
- * itself is for the image's drivers ("file.locking=off", "l2-cache-size=1M").
+ * -drive and -blockdev: opens images. Where a drive goes and its device: drive_place.c. What -drive
+ * does not know itself is for the image's drivers ("file.locking=off", "l2-cache-size=1M").
  * Throttling and copy-on-read are nodes above the image.
  */
 #include "vmm/drives.h"
@@ -20,16 +19,15 @@
 #include "block/block.h"
 #include "core/device.h"
 #include "dev/virtio/drive_policy.h"
-#include "dev/virtio/virtio_devices.h"
-#include "dev/virtio/virtio_pci.h"
+#include "vmm/drive_place.h"
 #include "vmm/drive_thread.h"
 
 #define THROTTLING "throttling."
 
 /* Options that are not the image's. */
-static const char *const own_keys[] = {"file",   "id",       "if",     "format",      "readonly",
-                                       "cache",  "aio",      "media",  "index",       "werror",
-                                       "rerror", "snapshot", "serial", "copy-on-read"};
+static const char *const own_keys[] = {
+    "file",  "id",  "if",   "format", "readonly", "cache",    "aio",    "media",
+    "index", "bus", "unit", "werror", "rerror",   "snapshot", "serial", "copy-on-read"};
 
 struct cache_mode {
     const char *name;
@@ -78,20 +76,6 @@ static int drive_take_policy(const struct keyval *kv, struct drive_policy *p, st
     p->read = r > 0 ? (enum on_error)r : ON_ERROR_REPORT;
     int m = drive_choice(kv, "media", media, ARRAY_LEN(media), err);
     return w < 0 ? w : r < 0 ? r : m < 0 ? m : 0;
-}
-
-/* The interface: "virtio" is this board's default. */
-static int drive_interface(const struct keyval *kv, const char **interface, struct err *err)
-{
-    static const char *const names[] = {"virtio", "none"};
-    const char *want = keyval_get(kv, "if");
-    *interface = want ? want : names[0];
-    const char *near = near_pick(*interface, names, ARRAY_LEN(names));
-    if (strcmp(near, *interface)) {
-        return err_set(err, EINVAL, "-drive: there is no interface '%s'; the nearest is '%s'", want,
-                       near);
-    }
-    return 0;
 }
 
 static bool is_own_key(const char *key)
@@ -246,7 +230,7 @@ static struct block *drive_add_filters(struct block_graph *g, const struct keyva
 }
 
 static struct block *drive_open(struct block_graph *g, const struct options *o,
-                                const struct keyval *kv, struct err *err)
+                                const struct keyval *kv, bool cdrom, struct err *err)
 {
     struct keyval opts = {0};
     bool snapshot = o->snapshot;
@@ -255,6 +239,9 @@ static struct block *drive_open(struct block_graph *g, const struct options *o,
     int ret = snap ? value_bool("-drive: snapshot", snap, &snapshot, err) : 0;
     ret = ret ? ret : drive_cache(kv, &flags, err);
     ret = ret ? ret : drive_image_opts(kv, &opts, err);
+    if (cdrom) {
+        keyval_add(&opts, "read-only", "on");
+    }
     flags &= snapshot ? ~(unsigned)(BLOCK_RDWR | BLOCK_WRITETHROUGH) : ~0u;
     struct block *b = NULL;
     if (!ret && file) {
@@ -296,20 +283,18 @@ static int drive_add(struct machine *m, struct block_graph *g, const struct opti
                      struct err *err)
 {
     const struct keyval *kv = &o->drives.items[n];
-    const char *interface, *given = keyval_get(kv, "id");
-    char made[32];
-    int ret = drive_interface(kv, &interface, err);
+    struct drive_place place;
+    int ret = drive_place(m, &o->drives, n, &place, err);
     if (ret) {
         return ret;
     }
-    snprintf(made, sizeof(made), "%s%u", interface, n);
-    const char *id = given ? given : made;
+    const char *id = place.id;
     if (machine_find_backend(m, "drive", id)) {
         return err_set(err, EEXIST, "-drive: there are two with the id '%s'", id);
     }
     struct drive_policy policy = {0};
     ret = drive_take_policy(kv, &policy, err);
-    struct block *b = ret ? NULL : drive_open(g, o, kv, err);
+    struct block *b = ret ? NULL : drive_open(g, o, kv, place.cdrom, err);
     if (!b) {
         return ret ? ret : err_prefix(err, -EINVAL, "-drive");
     }
@@ -355,30 +340,4 @@ int drives_add(struct machine *m, const struct options *o, struct err *err)
         ret = drive_add(m, g, o, (unsigned)i, err);
     }
     return ret ? ret : drive_thread_start(t, m, err);
-}
-
-/* Those with if=virtio, in order; drives named by a -device are taken already. */
-int drives_add_devices(struct machine *m, const struct option_list *drives, struct err *err)
-{
-    for (size_t i = 0; i < drives->count; i++) {
-        const char *interface, *given = keyval_get(&drives->items[i], "id"),
-                               *serial = keyval_get(&drives->items[i], "serial");
-        char id[32];
-        if (drive_interface(&drives->items[i], &interface, err) || strcmp(interface, "virtio")) {
-            continue;
-        }
-        snprintf(id, sizeof(id), "%s%zu", interface, i);
-        struct keyval args = {0};
-        keyval_add(&args, "drive", given ? given : id);
-        if (serial) {
-            keyval_add(&args, "serial", serial);
-        }
-        struct dev *d =
-            dev_new(m, m->board->pci ? &virtio_blk_pci_type : &virtio_blk_type, &args, err);
-        keyval_free(&args);
-        if (!d) {
-            return err_prefix(err, -EINVAL, "-drive");
-        }
-    }
-    return 0;
 }

@@ -1,4 +1,4 @@
-/* -drive, -blockdev: images opened as backends, and devices for those that name an interface. */
+/* -drive, -blockdev: images opened as backends. */
 #ifndef VMM_DRIVES_H
 #define VMM_DRIVES_H
 
@@ -6,6 +6,5 @@
 
 /* Also starts the thread that does their I/O, if there are any. */
 int drives_add(struct machine *m, const struct options *o, struct err *err);
-int drives_add_devices(struct machine *m, const struct option_list *drives, struct err *err);
 
 #endif

@@ -32,7 +32,7 @@ static bool asks_help(const char *arg)
     return !strcmp(arg, "help") || !strcmp(arg, "?");
 }
 
-static int list_push(struct option_list *l, const char *arg, const char *first, const char *option,
+int option_list_push(struct option_list *l, const char *arg, const char *first, const char *option,
                      struct err *err)
 {
     l->items = alloc_resize(l->items, l->count + 1, sizeof(*l->items));
@@ -313,7 +313,7 @@ static int take_device(struct options *o, const char *arg, struct err *err)
     if (asks_help(arg)) {
         return device_help_all(o);
     }
-    int ret = list_push(&o->devices, arg, "driver", "-device", err);
+    int ret = option_list_push(&o->devices, arg, "driver", "-device", err);
     return ret ? ret : device_check(o, &o->devices.items[o->devices.count - 1], err);
 }
 
@@ -322,7 +322,7 @@ static int list_push_json(struct option_list *l, const char *arg, const char *fi
                           const char *option, struct err *err)
 {
     if (*arg != '{') {
-        return list_push(l, arg, first, option, err);
+        return option_list_push(l, arg, first, option, err);
     }
     l->items = alloc_resize(l->items, l->count + 1, sizeof(*l->items));
     l->items[l->count] = (struct keyval){0};
@@ -332,7 +332,7 @@ static int list_push_json(struct option_list *l, const char *arg, const char *fi
 
 static int take_drive(struct options *o, const char *arg, struct err *err)
 {
-    return list_push(&o->drives, arg, NULL, "-drive", err);
+    return option_list_push(&o->drives, arg, NULL, "-drive", err);
 }
 
 static int take_blockdev(struct options *o, const char *arg, struct err *err)
@@ -366,7 +366,7 @@ static int take_chardev(struct options *o, const char *arg, struct err *err)
         o->action = OPTIONS_DONE;
         return 0;
     }
-    int ret = list_push(&o->chardevs, arg, "backend", "-chardev", err);
+    int ret = option_list_push(&o->chardevs, arg, "backend", "-chardev", err);
     if (!ret && !keyval_get(&o->chardevs.items[o->chardevs.count - 1], "id")) {
         return err_set(err, EINVAL, "-chardev: needs id=ID");
     }
@@ -504,11 +504,21 @@ const struct option_row option_rows[] = {
     {"bios", "FILE", take_bios, "firmware in place of the machine's own"},
     {"L", "FOLDER", take_firmware_dir, "where to look for firmware first"},
     {"drive",
-     "[file=FILE][,id=ID][,if=none|virtio][,format=FORMAT][,readonly=on|off][,cache=MODE]"
+     "[file=FILE][,id=ID][,if=none|ide|virtio|pflash][,media=disk|cdrom][,index=N][,format=FORMAT]["
+     ","
+     "readonly=on|off][,cache=MODE]"
      "[,discard=unmap][,snapshot=on][,OPTION=VALUE...]",
      take_drive, "a disk image"},
     {"blockdev", "driver=DRIVER,node-name=NAME[,OPTION=VALUE...]", take_blockdev,
      "a node of a disk image, or '{...}' in JSON"},
+    {"hda", "FILE", option_hda, "first IDE disk; -hdb, -hdc, -hdd: the others"},
+    {"hdb", "FILE", option_hdb, NULL},
+    {"hdc", "FILE", option_hdc, NULL},
+    {"hdd", "FILE", option_hdd, NULL},
+    {"cdrom", "FILE", option_cdrom, "CD or DVD image in the IDE drive"},
+    {"pflash", "FILE", option_pflash, "firmware in flash memory; the second one: its variables"},
+    {"boot", "[order=]acdn[,once=LETTERS][,menu=on|off][,splash-time=MS][,strict=on|off]",
+     option_boot, "what firmware starts: a floppy, c disk, d CD, n network"},
     {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},
     {"object", "TYPE,id=ID[,OPTION=VALUE...]", take_object,
      "what disks refer to: secret, throttle-group, tls-creds-x509, tls-creds-psk"},

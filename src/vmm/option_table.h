@@ -16,4 +16,17 @@ extern const struct option_row option_rows[]; /* ends with a NULL name */
 void options_print_help(const char *program);
 void options_print_version(void);
 
+/* option_boot.c */
+int option_hda(struct options *o, const char *arg, struct err *err);
+int option_hdb(struct options *o, const char *arg, struct err *err);
+int option_hdc(struct options *o, const char *arg, struct err *err);
+int option_hdd(struct options *o, const char *arg, struct err *err);
+int option_cdrom(struct options *o, const char *arg, struct err *err);
+int option_pflash(struct options *o, const char *arg, struct err *err);
+int option_boot(struct options *o, const char *arg, struct err *err);
+
+/* Parses `arg` and adds it; `first_key` as in keyval_parse(). */
+int option_list_push(struct option_list *list, const char *arg, const char *first_key,
+                     const char *what, struct err *err);
+
 #endif

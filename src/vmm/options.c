@@ -91,6 +91,7 @@ void options_free(struct options *o)
 {
     keyval_free(&o->config.board_args);
     keyval_free(&o->config.rtc_args);
+    keyval_free(&o->boot_args);
     option_list_free(&o->chardevs);
     option_list_free(&o->drives);
     option_list_free(&o->blockdevs);

@@ -25,6 +25,7 @@ struct options {
     struct option_list chardevs, drives, blockdevs, devices;
     struct option_list objects; /* -object */
     bool snapshot;              /* -snapshot: nothing is written to the images */
+    struct keyval boot_args;    /* -boot: what config points into */
     struct text_list serials;
     bool nodefaults, nographic;
     const char *vga;           /* -vga; NULL: the board's */

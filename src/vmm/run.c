@@ -19,7 +19,9 @@
 #include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
+#include "vmm/boot_order.h"
 #include "vmm/cpus.h"
+#include "vmm/drive_place.h"
 #include "vmm/drives.h"
 #include "vmm/gdb_link.h"
 #include "vmm/options.h"
@@ -181,6 +183,18 @@ static int run_add_devices(struct run *r, struct err *err)
     return 0;
 }
 
+/* A disk or CD drive that is asked for by name takes the place of the one that is there anyway. */
+static bool run_wants_default_cd(const struct options *o)
+{
+    bool named = o->nodefaults;
+    for (size_t i = 0; i < o->devices.count; i++) {
+        const char *driver = keyval_get(&o->devices.items[i], "driver");
+        named |= !strcmp(driver, "ide-cd") || !strcmp(driver, "ide-hd") ||
+                 !strcmp(driver, "scsi-cd") || !strcmp(driver, "scsi-hd");
+    }
+    return !named;
+}
+
 /* One, unless -vga or -device say otherwise. */
 static int run_add_vga(struct run *r, struct err *err)
 {
@@ -215,7 +229,8 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_vga(r, err);
     ret = ret ? ret : run_add_devices(r, err);
-    ret = ret ? ret : drives_add_devices(r->m, &o->drives, err);
+    ret = ret ? ret : drives_add_devices(r->m, &o->drives, run_wants_default_cd(o), err);
+    ret = ret ? ret : boot_order_set(r->m, err);
     ret = ret ? ret : machine_load(r->m, err);
     if (!ret) {
         r->viewers = viewers_new(r->m, o, err);

@@ -126,7 +126,8 @@ static int want_size(struct amend *a)
 static int may_downgrade(struct amend *a)
 {
     struct qcow2 *s = a->s;
-    uint64_t in_the_way = s->incompatible & ~(uint64_t)QCOW2_DIRTY;
+    uint64_t in_the_way = s->incompatible & ~(uint64_t)(QCOW2_DIRTY | QCOW2_COMPRESSION);
+    bool packed = false;
     if (a->version >= s->version) {
         return 0;
     }
@@ -134,6 +135,14 @@ static int may_downgrade(struct amend *a)
         return err_set(a->err, ENOTSUP,
                        "Cannot downgrade an image with incompatible features %#llx set",
                        (unsigned long long)in_the_way);
+    }
+    int ret = s->compression ? downgrade_find_packed(a, &packed) : 0;
+    if (ret < 0 || packed) {
+        return err_set(a->err, ret < 0 ? -ret : ENOTSUP,
+                       ret < 0
+                           ? "Cannot downgrade an image whose tables cannot be read"
+                           : "Cannot downgrade an image with zstd compression type and existing "
+                             "compressed clusters");
     }
     if (s->bitmaps_count) {
         return err_set(a->err, ENOTSUP,
@@ -428,15 +437,20 @@ static int downgrade(struct amend *a)
     if (ret < 0) {
         return ret;
     }
-    uint64_t compatible = s->compatible, autoclear = s->autoclear;
     ret = clean(s);
+    uint64_t compatible = s->compatible, autoclear = s->autoclear, incompatible = s->incompatible;
+    unsigned compression = s->compression;
     s->version = 2;
     s->compatible = s->autoclear = 0;
+    s->incompatible &= ~(uint64_t)QCOW2_COMPRESSION; /* nothing is compressed */
+    s->compression = 0;
     ret = ret < 0 ? ret : write_header(s);
     if (ret < 0) {
         s->version = 3;
         s->compatible = compatible;
         s->autoclear = autoclear;
+        s->incompatible = incompatible;
+        s->compression = compression;
         return failed(a, ret, "lowering the version");
     }
     return 0;

@@ -19,5 +19,7 @@ struct amend {
 
 /* Replaces all clusters that only version 3 can say are zero. */
 int downgrade_zero_clusters(struct amend *a);
+/* Is anything compressed, on the disk or in a snapshot? Takes the lock. */
+int downgrade_find_packed(struct amend *a, bool *any);
 
 #endif

@@ -137,6 +137,35 @@ static int convert_table(struct qcow2 *s, const struct shared_l2 *t)
     return ret;
 }
 
+static int table_packed(struct qcow2 *s, uint64_t off, bool *any)
+{
+    void *table;
+    int ret = qcow2_aligned(s, off) ? qcow2_l2_get(s, off, &table) : -EIO;
+    if (ret < 0) {
+        return ret;
+    }
+    for (uint32_t i = 0; i < s->l2_entries; i++) {
+        *any |=
+            (load_be64((uint8_t *)table + (size_t)i * s->l2_entry_bytes) & QCOW2_COMPRESSED) != 0;
+    }
+    qcow2_l2_put(s, table, false);
+    return 0;
+}
+
+int downgrade_find_packed(struct amend *a, bool *any)
+{
+    struct l2_list l = {0};
+    *any = false;
+    co_lock(&a->s->lock);
+    int ret = list_all(a->s, &l);
+    for (size_t i = 0; i < l.count && ret == 0 && !*any; i++) {
+        ret = table_packed(a->s, l.v[i].off, any);
+    }
+    co_unlock(&a->s->lock);
+    free(l.v);
+    return ret;
+}
+
 int downgrade_zero_clusters(struct amend *a)
 {
     struct l2_list l = {0};

@@ -46,7 +46,7 @@ bool ata_range(struct ata_drive *d, struct ata_req *req, uint64_t *lba, uint32_t
         *count = n & 0xff ? n & 0xff : 256;
     }
     uint64_t all = disk_sectors(d);
-    if (*lba >= all || *count > all - *lba || (req->lba48 && !(tf->device & ATA_DEV_LBA))) {
+    if (*lba >= all || *count > all - *lba) {
         ata_fail(req, ATA_IDNF);
         return false;
     }
@@ -141,7 +141,7 @@ static void disk_verify(struct ata_drive *d, struct ata_req *req)
     req->work = work_verify;
 }
 
-static int work_flush(struct ata_req *req)
+int ata_work_flush(struct ata_req *req)
 {
     return disk_io(&req->drive->disk, DISK_FLUSH, 0, 0, NULL, 0);
 }
@@ -149,7 +149,7 @@ static int work_flush(struct ata_req *req)
 static void disk_flush(struct ata_drive *d, struct ata_req *req)
 {
     req->proto = PROTO_WORK;
-    req->work = work_flush;
+    req->work = ata_work_flush;
 }
 
 /* ---- DATA SET MANAGEMENT (7.6): ranges of 48 bits of LBA, 16 of count ---- */

@@ -192,11 +192,6 @@ static bool set_xfer_mode(struct ata_drive *d, uint8_t mode)
     return true;
 }
 
-static int work_flush(struct ata_req *req)
-{
-    return disk_io(&req->drive->disk, DISK_FLUSH, 0, 0, NULL, 0);
-}
-
 void ata_set_features(struct ata_drive *d, struct ata_req *req)
 {
     ata_ok(req);
@@ -205,7 +200,7 @@ void ata_set_features(struct ata_drive *d, struct ata_req *req)
     case FEAT_NO_WRITE_CACHE: /* what is in it goes to the disk first */
         d->write_cache = false;
         if (!d->cd) {
-            req->work = work_flush;
+            req->work = ata_work_flush;
             req->proto = PROTO_WORK;
         }
         break;

@@ -34,6 +34,7 @@ bool ata_range(struct ata_drive *d, struct ata_req *req, uint64_t *lba, uint32_t
 void ata_identify(struct ata_drive *d, struct ata_req *req);
 void atapi_identify(struct ata_drive *d, struct ata_req *req);
 void ata_set_features(struct ata_drive *d, struct ata_req *req);
+int ata_work_flush(struct ata_req *req);
 void ata_smart(struct ata_drive *d, struct ata_req *req);
 void ata_read_log(struct ata_drive *d, struct ata_req *req);
 void ata_no_op(struct ata_drive *d, struct ata_req *req);

@@ -30,28 +30,37 @@ struct rig_base {
     struct rig_medium disk, cd;
 };
 
-/* Sector n of `unit` bytes is filled with words of its number. */
-static inline void rig_open(struct rig_base *r, struct rig_medium *m, uint64_t size, unsigned unit,
-                            const char *name)
+static inline void rig_open_fd(struct rig_base *r, struct rig_medium *m)
 {
     char path[32];
     struct err err;
-    uint8_t *at;
-    m->fd = memfd_create(name, MFD_CLOEXEC);
-    if (m->fd < 0 || ftruncate(m->fd, (off_t)size)) {
-        abort();
-    }
-    at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
-    for (uint64_t i = 0; i < size; i += 4) {
-        store_le32(at + i, (uint32_t)(i / unit));
-    }
-    munmap(at, size);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
     m->block = block_open_name(r->graph, path, "raw", NULL, BLOCK_RDWR, &err);
     if (!m->block) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }
+}
+
+/* Sector n of `unit` bytes is filled with words of its number; unit 0: with nothing. */
+static inline void rig_open(struct rig_base *r, struct rig_medium *m, uint64_t size, unsigned unit,
+                            const char *name)
+{
+    uint8_t *at;
+    m->fd = memfd_create(name, MFD_CLOEXEC);
+    if (m->fd < 0 || ftruncate(m->fd, (off_t)size)) {
+        abort();
+    }
+    if (!unit) {
+        rig_open_fd(r, m);
+        return;
+    }
+    at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+    for (uint64_t i = 0; i < size; i += 4) {
+        store_le32(at + i, (uint32_t)(i / unit));
+    }
+    munmap(at, size);
+    rig_open_fd(r, m);
 }
 
 static inline struct mem_map *rig_dma(void *base)

@@ -24,7 +24,7 @@ enum {
     SMI_OFFSET = 0x30,
     SMI_LEN = 8,
     SMI_EN_APMC = 1 << 5,
-    S5 = 7,
+    S5 = 0, /* as published for virtual machines */
 };
 
 static unsigned pirq_register(unsigned n)

@@ -210,6 +210,7 @@ static const struct scsi_op cd_ops[] = {
     {0x00, OP_MEDIUM, scsi_test_unit_ready},
     {0x03, OP_ATTENTION, scsi_request_sense},
     {0x12, OP_ATTENTION, scsi_inquiry},
+    {0x1a, 0, cd_mode_sense},
     {0x1b, 0, scsi_start_stop},
     {0x1e, 0, scsi_prevent_allow},
     {0x25, OP_MEDIUM, cd_read_capacity},

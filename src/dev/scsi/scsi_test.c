@@ -164,13 +164,35 @@ static void replies_are_cut(void **state)
     assert_int_equal(r->cmd.data, SCSI_NO_DATA);
 }
 
+static void large_discs_are_dvds(void **state)
+{
+    struct rig *r = *state;
+    struct rig_medium dvd;
+    assert_int_equal(run(r, &r->cd, CDB(0xad, [8] = 8), NULL), 0x53002);
+    rig_open(&r->base, &dvd, 1ull << 30, 0, "dvd");
+    disk_set_block(&r->medium, dvd.block);
+    assert_int_equal(run(r, &r->cd, CDB(0x46, 1, [7] = 1), NULL), 0);
+    assert_int_equal(load_be16(r->buf + 6), 0x10);
+    assert_int_equal(run(r, &r->cd, CDB(0xad, [8] = 16), NULL), 0);
+    assert_int_equal(r->cmd.len, 2052);
+    assert_int_equal(load_be32(r->buf + 12), 0x30000 + (1 << 19) - 1);
+    assert_int_equal(run(r, &r->cd, CDB(0xad, [7] = 0xff, [8] = 16), NULL), 0);
+    assert_int_equal(r->cmd.len, 16);
+    assert_int_equal(run(r, &r->cd, CDB(0x51, [8] = 255), NULL), 0);
+    assert_int_equal(r->cmd.len, 34);
+    disk_set_block(&r->medium, NULL);
+    assert_int_equal(run(r, &r->cd, CDB(0x51, [8] = 255), NULL), 0x23a01);
+    block_close(dvd.block);
+    close(dvd.fd);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(disk_says_what_it_is), T(disk_ranges),     T(disk_writes_the_same),
-        T(disk_unmaps),          T(disk_cache_page), T(replies_are_cut),
+        T(disk_says_what_it_is), T(disk_ranges),     T(disk_writes_the_same), T(disk_unmaps),
+        T(disk_cache_page),      T(replies_are_cut), T(large_discs_are_dvds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
