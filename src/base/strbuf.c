@@ -34,7 +34,9 @@ void strbuf_add(struct strbuf *sb, const char *fmt, ...)
 void strbuf_add_bytes(struct strbuf *sb, const void *bytes, size_t len)
 {
     strbuf_reserve(sb, len);
-    memcpy(sb->text + sb->len, bytes, len);
+    if (len) { /* else `bytes` may be NULL */
+        memcpy(sb->text + sb->len, bytes, len);
+    }
     sb->len += len;
     sb->text[sb->len] = 0;
 }

@@ -97,8 +97,8 @@ static void put_cpu(struct tables *t, const struct smbios_info *info, unsigned n
     b[0x19 - HEADER] = 1;                                       /* other socket */
     memset(b + 0x1a - HEADER, 0xff, 6);                         /* no cache handles */
     b[0x23 - HEADER] = b[0x24 - HEADER] = b[0x25 - HEADER] = 1; /* cores, threads */
-    store_le16(b + 0x26 - HEADER, UNKNOWN);
-    store_le16(b + 0x28 - HEADER, 1);
+    store_le16(b + (0x26 - HEADER), UNKNOWN);
+    store_le16(b + (0x28 - HEADER), 1);
     put(t, 4, (uint16_t)(HANDLE_CPU + n), b, sizeof(b),
         (const char *const[]){socket, MAKER, info->version, NULL});
 }
