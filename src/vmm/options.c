@@ -98,4 +98,6 @@ void options_free(struct options *o)
     option_list_free(&o->objects);
     option_list_free(&o->devices);
     free(o->serials.items);
+    free(o->monitors.items);
+    option_list_free(&o->mons);
 }

@@ -27,6 +27,9 @@ struct options {
     bool snapshot;              /* -snapshot: nothing is written to the images */
     struct keyval boot_args;    /* -boot: what config points into */
     struct text_list serials;
+    struct text_list monitors; /* -monitor */
+    struct option_list mons;   /* -mon */
+    bool monitor_given;
     bool nodefaults, nographic, display_none;
     bool paused;     /* -S */
     const char *gdb; /* -gdb DEV or -s */
