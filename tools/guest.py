@@ -47,7 +47,9 @@ exec setsid cttyhack sh
 
 # In order of loading; what is built in or absent is left out.
 MODULES = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "virtio_console", "rng-core",
-           "virtio-rng", "crc16", "libcrc32c", "crc32c_generic", "mbcache", "jbd2", "ext4"]
+           "virtio-rng", "scsi_common", "scsi_mod", "cdrom", "sd_mod", "sr_mod", "virtio_scsi",
+           "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "crc16", "libcrc32c",
+           "crc32c_generic", "mbcache", "jbd2", "ext4"]
 
 
 def download_kernel(work):

@@ -331,9 +331,11 @@ static size_t build_mcfg(const struct acpi_pc *a, struct strbuf *sb)
 
 /* ---- Together ---- */
 
-static void link_table(struct strbuf *script, const struct strbuf *tables, size_t at)
+/* Firmware puts the sum of what is there into the byte, which counts as 0. */
+static void link_table(struct strbuf *script, struct strbuf *tables, size_t at)
 {
-    const uint8_t *t = (const uint8_t *)tables->text + at;
+    uint8_t *t = (uint8_t *)tables->text + at;
+    t[TABLE_CHECKSUM] = 0;
     loader_add_checksum(script, TABLES, (uint32_t)at + TABLE_CHECKSUM, (uint32_t)at,
                         load_le32(t + TABLE_LENGTH));
 }

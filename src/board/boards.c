@@ -7,20 +7,44 @@
 #include "core/machine.h"
 #include "dev/ata/ich9_ahci.h"
 #include "dev/ata/ide_dev.h"
+#include "dev/display/vga_pci.h"
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
+#include "dev/nvme/nvme.h"
+#include "dev/pci/pci_bridge.h"
+#include "dev/scsi/scsi_bus.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
 
 const struct board_type *const boards[] = {&board_microvm, &board_pc, &board_q35, NULL};
 
+/* clang-format off */
 const struct dev_type *const dev_types[] = {
-    &ich9_ahci_type,      &ide_cd_type,
-    &ide_hd_type,         &isa_debugcon_type,
-    &isa_debug_exit_type, &isa_serial_type,
-    &virtconsole_type,    &virtio_blk_pci_type,
-    &virtio_blk_type,     &virtio_rng_pci_type,
-    &virtio_rng_type,     &virtio_serial_pci_type,
-    &virtio_serial_type,  NULL,
+    &bochs_display_type,
+    &ich9_ahci_type,
+    &ide_cd_type,
+    &ide_hd_type,
+    &isa_debug_exit_type,
+    &isa_debugcon_type,
+    &isa_serial_type,
+    &ioh3420_type,
+    &nvme_type,
+    &pci_bridge_type,
+    &pcie_root_port_type,
+    &scsi_cd_dev_type,
+    &scsi_hd_type,
+    &vga_pci_secondary_type,
+    &vga_pci_type,
+    &virtconsole_type,
+    &virtio_blk_pci_type,
+    &virtio_blk_type,
+    &virtio_rng_pci_type,
+    &virtio_rng_type,
+    &virtio_scsi_pci_type,
+    &virtio_scsi_type,
+    &virtio_serial_pci_type,
+    &virtio_serial_type,
+    NULL,
 };
+/* clang-format on */

@@ -12,11 +12,12 @@
 #include "dev/chipset/i440fx.h"
 #include "dev/chipset/piix3.h"
 #include "dev/chipset/piix4_pm.h"
+#include "dev/firmware/fw_cfg.h"
 
 #define PC_LOW_RAM_MAX 0xe0000000ull
 #define PC_LOW_RAM_SPLIT 0xc0000000ull
 
-enum { PM_BASE = 0x600 }; /* where firmware puts it */
+enum { PM_BASE = 0x600 }; /* where SeaBIOS puts it */
 
 struct pc {
     struct pc_base base;
@@ -46,10 +47,11 @@ static unsigned pc_gsi(unsigned slot, unsigned pin)
 static int pc_add_acpi(struct pc *pc, struct err *err)
 {
     struct pc_base *b = &pc->base;
+    uint16_t pm_base = piix4_pm_base(&pc->pm);
     const struct acpi_pc a = {
         .x86 = &b->x86,
         .fw_cfg = b->fw_cfg,
-        .pm_base = PM_BASE,
+        .pm_base = pm_base ? pm_base : PM_BASE,
         .gpe_port = PIIX4_GPE_PORT,
         .gpe_len = PIIX4_GPE_LEN,
         .sci = PC_ACPI_SCI,
@@ -60,11 +62,18 @@ static int pc_add_acpi(struct pc *pc, struct err *err)
     return b->acpi ? acpi_pc_add(&a, err) : 0;
 }
 
+/* Firmware is about to read the tables: it has placed the PM block. */
+static void pc_tables_read(void *opaque)
+{
+    pc_add_acpi(opaque, NULL);
+}
+
 static int pc_init(struct machine *m, struct err *err)
 {
     struct pc *pc = m->board_data;
     struct pc_base *b = &pc->base;
     b->x86.machine = m;
+    b->product = "Standard PC (i440FX + PIIX, 1996)";
     int ret = pc_add_memory(b, PC_LOW_RAM_MAX, PC_LOW_RAM_SPLIT, err);
     if (ret) {
         return ret;
@@ -91,7 +100,11 @@ static int pc_load(struct machine *m, struct err *err)
     piix4_pm_reset(&pc->pm);
     int ret = pc_configure(&pc->base, err);
     ret = ret ? ret : pc_add_kernel(&pc->base, err);
-    return ret ? ret : pc_add_acpi(pc, err);
+    ret = ret ? ret : pc_add_acpi(pc, err);
+    if (!ret && pc->base.acpi) {
+        fw_cfg_on_select(pc->base.fw_cfg, ACPI_PC_TABLES, pc_tables_read, pc);
+    }
+    return ret;
 }
 
 static void pc_fini_board(struct machine *m)

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "board/firmware.h"
+#include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/firmware/pflash.h"
 #include "dev/input/i8042.h"

@@ -18,6 +18,7 @@ struct pc_base {
     bool acpi, graphics;
     char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
+    const char *product; /* as guests are told */
     struct x86_board x86;
     struct mem_node *pci_mem, *pci_io;
     struct pci_root pci;

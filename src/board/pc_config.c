@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/strbuf.h"
 #include "board/pc_base.h"
+#include "board/smbios.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/timer/cmos_rtc.h"
 
@@ -157,6 +158,12 @@ int pc_configure(struct pc_base *b, struct err *err)
     if (c->uuid && pc_uuid(c->uuid, uuid)) {
         fw_cfg_add(b->fw_cfg, FW_CFG_UUID, uuid, sizeof(uuid));
     }
-    int ret = pc_add_e820(b, err);
+    const struct smbios_info info = {.product = b->product,
+                                     .version = b->x86.machine->board->name,
+                                     .uuid = c->uuid ? uuid : NULL,
+                                     .ram_size = c->ram_size,
+                                     .vcpus = c->vcpus};
+    int ret = smbios_add(b->fw_cfg, &info, err);
+    ret = ret ? ret : pc_add_e820(b, err);
     return ret ? ret : pc_add_boot_files(b, err);
 }

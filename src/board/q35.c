@@ -71,6 +71,7 @@ static int q35_init(struct machine *m, struct err *err)
     struct q35 *q = m->board_data;
     struct pc_base *b = &q->base;
     b->x86.machine = m;
+    b->product = "Standard PC (Q35 + ICH9, 2009)";
     int ret = pc_add_memory(b, Q35_LOW_RAM_MAX, Q35_LOW_RAM_SPLIT, err);
     if (ret) {
         return ret;

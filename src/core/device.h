@@ -19,6 +19,7 @@ struct dev;
 struct err;
 struct field_set;
 struct machine;
+struct strbuf;
 
 enum prop_kind { PROP_TEXT, PROP_BOOL, PROP_U32, PROP_U64, PROP_SIZE };
 
@@ -53,6 +54,9 @@ struct dev_type {
     void (*quiesce)(struct dev *);
     /* The machine goes on: what was kept when it stopped may be tried again. Loop thread. */
     void (*resume)(struct dev *);
+    /* Firmware's name for it in the order of booting; adds nothing if there is none. Goes with an
+     * option "bootindex" of kind U32, UINT32_MAX: not given. NULL: nothing to boot from. */
+    void (*boot_name)(const struct dev *, struct strbuf *);
     /* Nothing runs any more. Also called after a failed init(). */
     void (*fini)(struct dev *);
 };

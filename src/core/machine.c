@@ -96,6 +96,7 @@ void machine_free(struct machine *m)
     }
     prop_free(m->board->props, m->board_data);
     free(m->board_data);
+    free(m->config.boot_order_devices);
     machine_free_backends(m);
     mem_map_free(m->mem);
     mem_map_free(m->io);

@@ -43,8 +43,10 @@ struct machine_config {
     const char *kernel, *initrd, *append;
     const char *firmware, *firmware_dir; /* -bios, -L; NULL: the board's, the usual folders */
     const char *boot_order, *boot_once;  /* -boot order=, once=; or NULL */
-    char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL */
+    char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL.
+                                          * Freed with the machine. */
     bool boot_menu;
+    bool boot_strict; /* nothing else than boot_order_devices */
     uint32_t boot_splash_ms;
     const char *name, *uuid;
     bool no_reboot, no_shutdown;

@@ -46,6 +46,12 @@ void display_remove_source(struct display *d, struct display_source *s)
     }
 }
 
+static void dirty_all(struct display_source *s)
+{
+    s->dirty[0] = (struct rect){0, 0, s->surface.width, s->surface.height};
+    s->dirty_count = 1;
+}
+
 bool display_resize(struct display_source *s, unsigned width, unsigned height)
 {
     if (!width || !height || width > DISPLAY_MAX_WIDTH || height > DISPLAY_MAX_HEIGHT) {
@@ -57,7 +63,7 @@ bool display_resize(struct display_source *s, unsigned width, unsigned height)
     }
     free(s->surface.pixels);
     s->surface = (struct surface){width, height, width, pixels};
-    s->dirty = (struct rect){0, 0, width, height};
+    dirty_all(s);
     s->resized = true;
     return true;
 }
@@ -72,22 +78,36 @@ static unsigned smaller(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
+void rect_join(struct rect *r, const struct rect *other)
+{
+    if (!r->width) {
+        *r = *other;
+        return;
+    }
+    unsigned right = larger(r->x + r->width, other->x + other->width);
+    unsigned end = larger(r->y + r->height, other->y + other->height);
+    r->x = smaller(r->x, other->x);
+    r->y = smaller(r->y, other->y);
+    r->width = right - r->x;
+    r->height = end - r->y;
+}
+
+/* Lines that touch the last rectangle join it; so does what there is no more room for. */
 void display_dirty(struct display_source *s, unsigned x, unsigned y, unsigned width,
                    unsigned height)
 {
     const struct surface *to = &s->surface;
-    struct rect *r = &s->dirty;
     if (x >= to->width || y >= to->height || !width || !height) {
         return;
     }
-    unsigned right = x + smaller(width, to->width - x), end = y + smaller(height, to->height - y);
-    if (r->width) {
-        right = larger(right, r->x + r->width);
-        end = larger(end, r->y + r->height);
-        x = smaller(x, r->x);
-        y = smaller(y, r->y);
+    const struct rect r = {x, y, smaller(width, to->width - x), smaller(height, to->height - y)};
+    struct rect *last = s->dirty_count ? &s->dirty[s->dirty_count - 1] : NULL;
+    bool touches = last && r.y <= last->y + last->height && last->y <= r.y + r.height;
+    if (last && (touches || s->dirty_count == DISPLAY_MAX_DIRTY)) {
+        rect_join(last, &r);
+    } else {
+        s->dirty[s->dirty_count++] = r;
     }
-    *r = (struct rect){x, y, right - x, end - y};
 }
 
 /* ---- Viewers ---- */
@@ -99,12 +119,15 @@ static void viewers_tell(struct display *d, struct display_source *s)
         if (s->resized) {
             v->resized(v, &s->surface);
         }
-        if (s->dirty.width) {
-            v->changed(v, &s->surface, &s->dirty);
+        for (unsigned i = 0; i < s->dirty_count; i++) {
+            v->changed(v, &s->surface, &s->dirty[i]);
+        }
+        if (v->refreshed) {
+            v->refreshed(v);
         }
     }
     s->resized = false;
-    s->dirty.width = 0;
+    s->dirty_count = 0;
 }
 
 static struct display_source *display_refresh(struct display *d, bool all)
@@ -140,7 +163,7 @@ void display_add_viewer(struct display *d, struct viewer *v)
     d->viewers = v;
     if (s && s->surface.pixels) {
         s->resized = true;
-        s->dirty = (struct rect){0, 0, s->surface.width, s->surface.height};
+        dirty_all(s);
     }
     display_refresh(d, true);
     display_arm(d);

@@ -31,7 +31,12 @@ struct rect {
     unsigned x, y, width, height;
 };
 
+/* Makes `r` the rectangle around both; an `r` of width 0 is none. */
+void rect_join(struct rect *r, const struct rect *other);
+
 /* ---- Sources: display devices ---- */
+
+#define DISPLAY_MAX_DIRTY 16
 
 struct display_source_type {
     /* Brings the surface up to date: display_resize(), display_dirty(). The loop's thread, the
@@ -45,7 +50,8 @@ struct display_source {
     const struct display_source_type *type;
     void *opaque;
     struct surface surface;
-    struct rect dirty; /* the rectangle around all; width 0: none */
+    struct rect dirty[DISPLAY_MAX_DIRTY]; /* from the top down, as they were named */
+    unsigned dirty_count;
     bool resized;
     struct display_source *next;
 };
@@ -62,13 +68,14 @@ void display_remove_source(struct display *d, struct display_source *s);
  * are bounded by DISPLAY_MAX_*; false: too large or no memory, and the surface stays. */
 bool display_resize(struct display_source *s, unsigned width, unsigned height);
 void display_dirty(struct display_source *s, unsigned x, unsigned y, unsigned width,
-                   unsigned height); /* cut to the surface */
+                   unsigned height); /* cut to the surface; best named from the top down */
 
 /* ---- Viewers ---- */
 
 struct viewer {
     void (*resized)(struct viewer *v, const struct surface *s);
     void (*changed)(struct viewer *v, const struct surface *s, const struct rect *r);
+    void (*refreshed)(struct viewer *v); /* after each refresh; may be NULL */
     struct viewer *next;
 };
 

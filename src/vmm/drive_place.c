@@ -21,7 +21,7 @@
 
 enum { MAX_INDEX = 255, CDROM_INDEX = 2 };
 
-static const char *const names[] = {"ide", "virtio", "pflash", "none"};
+static const char *const names[] = {"ide", "scsi", "virtio", "pflash", "none"};
 
 static int place_interface(const struct machine *m, const struct keyval *kv, const char **interface,
                            struct err *err)
@@ -32,6 +32,12 @@ static int place_interface(const struct machine *m, const struct keyval *kv, con
     if (strcmp(near, *interface)) {
         return err_set(err, EINVAL, "-drive: there is no interface '%s'; the nearest is '%s'", want,
                        near);
+    }
+    if (!strcmp(*interface, "scsi")) {
+        return err_set(err, EINVAL,
+                       "-drive: if=scsi: machine '%s' has no SCSI adapter of its own; use if=none,"
+                       "id=D with -device virtio-scsi-pci -device scsi-hd,drive=D",
+                       m->board->name);
     }
     if (!strcmp(*interface, "ide") && !m->board->ide_units) {
         return err_set(err, EINVAL, "-drive: if=ide: machine '%s' has no IDE; use if=virtio",

@@ -75,7 +75,7 @@ static int boot_number(const char *key, const char *text, uint32_t *to, struct e
 static int boot_take(struct options *o, const char *key, const char *val, struct err *err)
 {
     struct machine_config *c = &o->config;
-    bool strict, once = !strcmp(key, "once");
+    bool once = !strcmp(key, "once");
     uint32_t unused;
     if (once || !strcmp(key, "order")) {
         *(once ? &c->boot_once : &c->boot_order) = val;
@@ -85,7 +85,7 @@ static int boot_take(struct options *o, const char *key, const char *val, struct
         return value_bool("-boot: menu", val, &c->boot_menu, err);
     }
     if (!strcmp(key, "strict")) {
-        return value_bool("-boot: strict", val, &strict, err);
+        return value_bool("-boot: strict", val, &c->boot_strict, err);
     }
     if (!strcmp(key, "splash-time")) {
         return boot_number(key, val, &c->boot_splash_ms, err);

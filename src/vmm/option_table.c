@@ -19,6 +19,7 @@
 #include "chardev/chardev.h"
 #include "core/device.h"
 #include "vmm/cpus.h"
+#include "vmm/option_display.h"
 
 static int unsupported(struct err *err, const char *option, const char *arg, const char *instead)
 {
@@ -390,22 +391,6 @@ static int take_nic(struct options *o, const char *arg, struct err *err)
     return strcmp(arg, "none") ? unsupported(err, "-nic", arg, "none") : 0;
 }
 
-static int take_vga(struct options *o, const char *arg, struct err *err)
-{
-    return strcmp(arg, "none") ? unsupported(err, "-vga", arg, "none") : 0;
-}
-
-static int take_display(struct options *o, const char *arg, struct err *err)
-{
-    if (asks_help(arg)) {
-        printf("Displays:\n  none\n");
-        o->action = OPTIONS_DONE;
-        return 0;
-    }
-    o->display_none = true;
-    return strcmp(arg, "none") ? unsupported(err, "-display", arg, "none") : 0;
-}
-
 static int take_nographic(struct options *o, const char *arg, struct err *err)
 {
     o->nographic = true;
@@ -537,8 +522,12 @@ const struct option_row option_rows[] = {
     {"monitor", "DEV", option_monitor, "a monitor, on what -serial takes; 'none': none"},
     {"mon", "[chardev=]ID[,mode=readline]", option_mon, "a monitor on a character device"},
     {"nographic", NULL, take_nographic, "serial port on the terminal, Ctrl-A h for keys"},
-    {"display", "none", take_display, "accepted: there is no display"},
-    {"vga", "none", take_vga, "accepted: there is no display"},
+    {"display", "none|sdl[,OPTION=VALUE...]|vnc=ADDRESS[,...]", option_take_display,
+     "who shows the screen; without it, nobody"},
+    {"vnc", "[HOST]:N|unix:PATH|none[,OPTION=VALUE...]", option_take_vnc,
+     "show the screen to VNC viewers"},
+    {"full-screen", NULL, option_take_full_screen, "start the window on the full screen"},
+    {"vga", "std|none", option_take_vga, "the graphics device"},
     {"net", "none", take_net, "accepted: there is no network"},
     {"nic", "none", take_nic, "accepted: there is no network"},
     {"rtc", "[base=utc|localtime|DATETIME][,clock=host]", take_rtc, "the clock's start"},
@@ -546,7 +535,7 @@ const struct option_row option_rows[] = {
     {"uuid", "UUID", take_uuid, "UUID of the guest"},
     {"no-reboot", NULL, take_no_reboot, "exit (status 0) when the guest resets itself"},
     {"no-shutdown", NULL, take_no_shutdown, "stop, but do not exit, when the guest powers off"},
-    {"nodefaults", NULL, take_nodefaults, "no default serial port connection"},
+    {"nodefaults", NULL, take_nodefaults, "no default devices and serial port connection"},
     {"no-user-config", NULL, take_nothing, "accepted: there are no configuration files"},
     {"no-fd-bootchk", NULL, take_nothing, NULL},
     {"enable-fips", NULL, take_nothing, NULL},

@@ -97,6 +97,8 @@ void options_free(struct options *o)
     option_list_free(&o->blockdevs);
     option_list_free(&o->objects);
     option_list_free(&o->devices);
+    keyval_free(&o->window);
+    keyval_free(&o->vnc);
     free(o->serials.items);
     free(o->monitors.items);
     option_list_free(&o->mons);

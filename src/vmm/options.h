@@ -30,7 +30,11 @@ struct options {
     struct text_list monitors; /* -monitor */
     struct option_list mons;   /* -mon */
     bool monitor_given;
-    bool nodefaults, nographic, display_none;
+    bool nodefaults, nographic;
+    const char *vga;           /* -vga; NULL: the board's */
+    struct keyval window, vnc; /* -display sdl, -vnc; empty: not asked for */
+    bool display_given;        /* -display or -vnc: the terminal is not used */
+    bool full_screen;
     bool paused;     /* -S */
     const char *gdb; /* -gdb DEV or -s */
     const char *log_items, *log_file, *pidfile;

@@ -15,15 +15,18 @@
 #include "board/boards.h"
 #include "chardev/chardev.h"
 #include "core/device.h"
+#include "dev/display/vga_pci.h"
 #include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
+#include "vmm/boot_order.h"
 #include "vmm/cpus.h"
 #include "vmm/drive_place.h"
 #include "vmm/drives.h"
 #include "vmm/gdb_link.h"
 #include "vmm/monitor_link.h"
 #include "vmm/options.h"
+#include "vmm/viewers.h"
 
 struct run {
     struct options *o;
@@ -32,6 +35,7 @@ struct run {
     struct machine *m;
     struct gdb_link *gdb; /* or NULL */
     struct monitor_links *monitors;
+    struct viewers *viewers;
     int signals; /* signalfd */
 };
 
@@ -148,11 +152,11 @@ static int run_add_serial(struct run *r, const char *spec, unsigned n, struct er
     return 0;
 }
 
-/* Without -serial: the terminal, unless -nodefaults or -display none ask for silence. */
+/* Without -serial: the terminal, unless -nodefaults or a -display ask for silence. */
 static int run_add_serials(struct run *r, struct err *err)
 {
     struct options *o = r->o;
-    if (!o->serials.count && !o->nodefaults && (o->nographic || !o->display_none)) {
+    if (!o->serials.count && !o->nodefaults && (o->nographic || !o->display_given)) {
         return run_add_serial(r, "mon:stdio", 0, err);
     }
     for (unsigned i = 0; i < o->serials.count; i++) {
@@ -214,6 +218,21 @@ static bool run_wants_default_cd(const struct options *o)
     return !named;
 }
 
+/* One, unless -vga or -device say otherwise. */
+static int run_add_vga(struct run *r, struct err *err)
+{
+    const struct options *o = r->o;
+    if (o->vga ? !strcmp(o->vga, "none") : o->nodefaults || !r->m->board->pci) {
+        return 0;
+    }
+    for (size_t i = 0; i < o->devices.count; i++) {
+        if (!strcmp(keyval_get(&o->devices.items[i], "driver"), vga_pci_type.name)) {
+            return 0;
+        }
+    }
+    return dev_new(r->m, &vga_pci_type, NULL, err) ? 0 : err_prefix(err, -EINVAL, "-vga");
+}
+
 static int run_build(struct run *r, struct err *err)
 {
     struct options *o = r->o;
@@ -231,9 +250,15 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : run_add_serials(r, err);
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
+    ret = ret ? ret : run_add_vga(r, err);
     ret = ret ? ret : run_add_devices(r, err);
     ret = ret ? ret : drives_add_devices(r->m, &o->drives, run_wants_default_cd(o), err);
+    ret = ret ? ret : boot_order_set(r->m, err);
     ret = ret ? ret : machine_load(r->m, err);
+    if (!ret) {
+        r->viewers = viewers_new(r->m, o, err);
+        ret = r->viewers ? 0 : -EINVAL;
+    }
     return ret;
 }
 
@@ -358,6 +383,7 @@ static int run_loop(struct run *r, struct err *err)
 static void run_free(struct run *r, bool ended)
 {
     monitor_links_free(r->monitors);
+    viewers_free(r->viewers);
     if (ended && !VMM_FREE_ALL) {
         machine_leave(r->m);
         gdb_link_free(r->gdb);

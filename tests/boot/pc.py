@@ -33,6 +33,14 @@ DEVICES = {
     "virtio": ["-drive", "file={iso},format=raw,if=virtio,snapshot=on"],
     "legacy": ["-drive", "file={iso},format=raw,if=none,id=d,snapshot=on", "-device",
                "virtio-blk-pci,drive=d,disable-modern=on,disable-legacy=off"],
+    "scsi": ["-drive", "file={iso},format=raw,if=none,id=d,snapshot=on", "-device", "virtio-scsi-pci",
+             "-device", "scsi-hd,drive=d,bootindex=1"],
+    "nvme": ["-drive", "file={iso},format=raw,if=none,id=d,snapshot=on", "-device",
+             "nvme,drive=d,serial=test,bootindex=1"],
+    "rootport": ["-drive", "file={iso},format=raw,if=none,id=d,snapshot=on", "-device",
+                 "pcie-root-port,id=rp1,chassis=1,slot=1", "-device", "virtio-blk-pci,bus=rp1,drive=d,bootindex=1"],
+    "bridge": ["-drive", "file={iso},format=raw,if=none,id=d,snapshot=on", "-device", "pci-bridge,id=pb,chassis_nr=1",
+               "-device", "virtio-blk-pci,bus=pb,drive=d,bootindex=1"],
 }
 OVMF = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
 # What a guest's kernel may complain of that is not ours.
@@ -114,7 +122,30 @@ def boot_order(folder):
         assert "Booting from Hard Disk" in f.read()
 
 
-CASES = {"no-firmware": no_firmware, "boot-order": boot_order}
+def boot_index(folder):
+    """Firmware's names for one device of each kind, in the order of bootindex; two with the same one are refused."""
+    log, image = f"{folder}/log", f"{folder}/image"
+    with open(image, "wb") as f:
+        f.write(bytes.fromhex("b004e6f4f4ebfd").ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    args = ["-M", "q35", "-nodefaults", "-boot", "strict=on", "-device", "isa-debug-exit,iobase=0xf4",
+            "-chardev", f"file,id=d,path={log}", "-device", "isa-debugcon,iobase=0x402,chardev=d"]
+    devices = ["nvme,addr=4,serial=x,bootindex=3", "scsi-hd,scsi-id=3,lun=0,bootindex=0", "virtio-blk-pci,addr=6,bootindex=2",
+               "ide-hd,bus=ide.1,bootindex=4", "virtio-blk-pci,bus=rp1,bootindex=1"]
+    args += ["-device", "pcie-root-port,id=rp1,addr=3,chassis=1,slot=1", "-device", "virtio-scsi-pci,addr=5"]
+    for i, device in enumerate(devices):
+        args += ["-drive", f"file={image},format=raw,if=none,id=i{i},snapshot=on", "-device", f"{device},drive=i{i}"]
+    run(args, 30, status=9)
+    with open(log, errors="replace") as f:
+        names = re.findall(r"^\d+: (\S*)", f.read(), re.M)
+    assert names == ["/pci@i0cf8/scsi@5/channel@0/disk@3,0", "/pci@i0cf8/pci-bridge@3/scsi@0/disk@0,0",
+                     "/pci@i0cf8/scsi@6/disk@0,0", "/pci@i0cf8/pci1b36,0010@4/namespace@1,0",
+                     "/pci@i0cf8/pci8086,2922@1f,2/drive@1/disk@0", "HALT"], names
+    p = subprocess.run([LODGE, *args, "-drive", f"file={image},format=raw,if=none,id=again,snapshot=on", "-device",
+                        "virtio-blk-pci,drive=again,bootindex=2"], capture_output=True, text=True, timeout=20)
+    assert p.returncode == 1 and "bootindex=2 is given twice" in p.stderr, p.stderr
+
+
+CASES = {"no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
 
 
 def main():

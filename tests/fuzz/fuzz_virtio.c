@@ -14,6 +14,7 @@
 #include "block/block.h"
 #include "chardev/chardev.h"
 #include "core/machine.h"
+#include "dev/scsi/scsi_bus.h"
 #include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_mmio.h"
@@ -108,6 +109,11 @@ static struct machine *new_machine(struct loop *loop, struct clock *clock, unsig
                             chardev_free);
         add_device(m, &virtio_serial_type, NULL, NULL);
         add_device(m, &virtconsole_type, "chardev", "c");
+    } else if (which == 3) {
+        add_drive(m, fd);
+        add_device(m, &virtio_scsi_type, NULL, NULL);
+        add_device(m, &scsi_hd_type, "drive", "d");
+        add_device(m, &scsi_cd_dev_type, NULL, NULL);
     } else {
         add_device(m, &virtio_rng_type, NULL, NULL);
     }
@@ -140,7 +146,7 @@ static void set_up(struct virtio_mmio *t, unsigned size, uint32_t features)
     reg(t, 0x24, 1);
     reg(t, 0x20, 1);
     reg(t, 0x70, 11);
-    for (unsigned q = 0; q < 2; q++) {
+    for (unsigned q = 0; q < 3; q++) {
         reg(t, 0x30, q);
         reg(t, 0x38, size);
         reg(t, 0x80, DESC);
@@ -216,7 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = -1;
     struct loop *loop = loop_new(&err);
     struct clock *clock = clock_new_virtual();
-    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 3, &fd);
+    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 4, &fd);
     struct virtio_mmio *t = used_slot(m);
     dev_reset_all(m, DEV_RESET_POWER);
     set_up(t, 8, 0x30000000);

@@ -73,7 +73,7 @@ static void ich9_set_up(struct ich9_ahci *a, struct machine *m, const char *bus_
     a->pci.config[cap + 2] = 0x10;
     store_le32(a->pci.config + cap + 4, 0x48);
     for (unsigned n = 0; n < AHCI_PORTS; n++) {
-        ide_bus_add(m, &a->bus[n], bus_prefix, n, 1, &ich9_host, a);
+        ide_bus_add(m, &a->bus[n], bus_prefix, n, 1, &ich9_host, a, &a->pci);
     }
 }
 

@@ -12,7 +12,9 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "core/machine.h"
+#include "dev/pci/pci.h"
 
 static const char *const auto_on_off[] = {"auto", "on", "off", NULL};
 static const char *const translations[] = {"auto", "none", "lba", "large", "rechs", NULL};
@@ -75,9 +77,10 @@ static int ide_bus_attach(struct bus *bus, struct dev *dev, struct err *err)
 const struct bus_type ide_bus_type = {"IDE", ide_bus_attach};
 
 void ide_bus_add(struct machine *m, struct ide_bus *bus, const char *prefix, unsigned n,
-                 unsigned units, const struct ide_host *host, void *opaque)
+                 unsigned units, const struct ide_host *host, void *opaque, struct pci_func *pci)
 {
-    *bus = (struct ide_bus){.units = units, .host = host, .opaque = opaque};
+    *bus =
+        (struct ide_bus){.units = units, .number = n, .pci = pci, .host = host, .opaque = opaque};
     snprintf(bus->id, sizeof(bus->id), "%.20s.%u", prefix, n);
     bus->bus = (struct bus){.type = &ide_bus_type, .id = bus->id, .owner = bus};
     bus_add(m, &bus->bus);
@@ -202,6 +205,16 @@ static void ide_dev_fini(struct dev *dev)
     disk_fini(&d->drive.disk);
 }
 
+static void ide_dev_boot_name(const struct dev *dev, struct strbuf *sb)
+{
+    const struct ide_dev *d = container_of(dev, struct ide_dev, dev);
+    const struct ide_bus *b = ide_bus_of(d);
+    if (b->pci) {
+        pci_boot_name(b->pci, sb);
+        strbuf_add(sb, "/drive@%x/disk@%x", b->number, d->unit);
+    }
+}
+
 /* ---- Media ---- */
 
 int ide_dev_eject(struct ide_dev *d, bool force)
@@ -226,6 +239,7 @@ const struct dev_type ide_hd_type = {
     .init = ide_hd_init,
     .quiesce = ide_dev_quiesce,
     .resume = ide_dev_resume,
+    .boot_name = ide_dev_boot_name,
     .fini = ide_dev_fini,
 };
 
@@ -239,5 +253,6 @@ const struct dev_type ide_cd_type = {
     .init = ide_cd_init,
     .quiesce = ide_dev_quiesce,
     .resume = ide_dev_resume,
+    .boot_name = ide_dev_boot_name,
     .fini = ide_dev_fini,
 };

@@ -9,6 +9,7 @@
 #include "dev/ata/ata.h"
 
 struct ide_bus;
+struct pci_func;
 
 /* The adapter's side of a bus. */
 struct ide_host {
@@ -22,6 +23,8 @@ struct ide_bus {
     char id[32];
     unsigned units; /* 1 or 2 */
     const struct dev *unit[2];
+    unsigned number;      /* of the adapter's */
+    struct pci_func *pci; /* the adapter; NULL: none */
     const struct ide_host *host;
     void *opaque;
 };
@@ -41,7 +44,7 @@ extern const struct dev_type ide_hd_type, ide_cd_type;
 
 /* "PREFIX.N" */
 void ide_bus_add(struct machine *m, struct ide_bus *bus, const char *prefix, unsigned n,
-                 unsigned units, const struct ide_host *host, void *opaque);
+                 unsigned units, const struct ide_host *host, void *opaque, struct pci_func *pci);
 
 /* The monitor's: loop's thread of the machine. -ENOTSUP: not a CD drive; -EBUSY: locked. */
 int ide_dev_eject(struct ide_dev *d, bool force);

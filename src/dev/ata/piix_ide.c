@@ -54,7 +54,7 @@ void piix_ide_init(struct piix_ide *p, struct pci_bus *bus, struct irq_pin *isa)
         mem_map_add_mmio(m->io, ports[n], 8, &ide_command_block, ch);
         mem_map_add_mmio(m->io, controls[n], 1, &ide_control_block, ch);
         pci_bar_put_mmio(&p->pci, BAR_BMIBA, 8 * n, 8, &ide_bus_master, ch);
-        ide_bus_add(m, &p->bus[n], "ide", n, 2, &piix_host, ch);
+        ide_bus_add(m, &p->bus[n], "ide", n, 2, &piix_host, ch, &p->pci);
     }
 }
 

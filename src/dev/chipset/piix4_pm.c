@@ -64,6 +64,15 @@ void piix4_pm_reset(struct piix4_pm *p)
     acpi_pm_reset(&p->pm);
 }
 
+uint16_t piix4_pm_base(struct piix4_pm *p)
+{
+    pthread_mutex_lock(&p->pci.bus->root->lock);
+    uint32_t base = load_le32(p->pci.config + PMBASE) & 0xffc0;
+    bool on = p->pci.config[PMREGMISC] & PMIOSE;
+    pthread_mutex_unlock(&p->pci.bus->root->lock);
+    return on ? (uint16_t)base : 0;
+}
+
 void piix4_pm_fini(struct piix4_pm *p)
 {
     acpi_pm_fini(&p->pm);

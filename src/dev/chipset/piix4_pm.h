@@ -16,6 +16,7 @@ struct piix4_pm {
 
 void piix4_pm_init(struct piix4_pm *p, struct pci_bus *bus, struct irq_pin *sci);
 void piix4_pm_reset(struct piix4_pm *p);
+uint16_t piix4_pm_base(struct piix4_pm *p); /* 0: not placed */
 void piix4_pm_fini(struct piix4_pm *p);
 
 #endif

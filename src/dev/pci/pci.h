@@ -60,6 +60,8 @@ enum pci_bar_kind {
     PCI_BAR_PREFETCH = 8, /* with MEM32 or MEM64 */
 };
 
+struct strbuf;
+
 struct pci_ids {
     uint16_t vendor, device, subvendor, subdevice; /* subvendor 0: 1af4:1100 */
     uint32_t class_code;                           /* class, subclass, interface: 0x010180 */
@@ -122,6 +124,7 @@ struct pci_bus {
     struct pci_func *bridge; /* that this bus is behind; NULL: a root bus */
     struct pci_func *func[256];
     bool express;
+    bool one_slot; /* a link */
 };
 
 /* What a board gives. */
@@ -191,6 +194,9 @@ bool pci_msix_on(struct pci_func *f);
 void pci_msix_notify(struct pci_func *f, unsigned vector);
 /* An interrupt by MSI if it is on, or as a level of INTx#. */
 void pci_irq_or_msi(struct pci_func *f, bool level);
+
+/* Firmware's name for it, to which a device adds what it has behind. */
+void pci_boot_name(const struct pci_func *f, struct strbuf *sb);
 
 /* Guest memory for DMA, or NULL while the guest does not let the function be a bus master. */
 struct mem_map *pci_dma(struct pci_func *f);

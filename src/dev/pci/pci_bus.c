@@ -58,7 +58,7 @@ static int pci_parse_addr(const struct pci_func *f, unsigned *devfn, struct err 
 static int pci_pick_slot(const struct pci_func *f, const struct pci_bus *bus, unsigned *devfn,
                          struct err *err)
 {
-    for (unsigned slot = 0; slot < 32; slot++) {
+    for (unsigned slot = 0; slot < (bus->one_slot ? 1 : 32); slot++) {
         bool used = false;
         for (unsigned fn = 0; fn < 8; fn++) {
             used |= bus->func[slot << 3 | fn] != NULL;
@@ -74,6 +74,10 @@ static int pci_pick_slot(const struct pci_func *f, const struct pci_bus *bus, un
 static int pci_take_slot(const struct pci_func *f, const struct pci_bus *bus, unsigned devfn,
                          struct err *err)
 {
+    if (bus->one_slot && devfn >> 3) {
+        return err_set(err, EINVAL, "%s: bus '%s' has slot 0 only, not %x", f->dev->type->name,
+                       bus->id, devfn >> 3);
+    }
     const struct pci_func *there = bus->func[devfn], *first = bus->func[devfn & ~7u];
     if (there) {
         return err_set(err, EBUSY, "%s: slot %x.%x of bus '%s' is taken by %s", f->dev->type->name,

@@ -148,7 +148,7 @@ static void scsi_put_text(uint8_t *at, const char *text, unsigned width)
 static unsigned scsi_inquiry_data(struct scsi_lu *lu, uint8_t *b)
 {
     b[0] = lu->type->device_type;
-    b[1] = lu->type->removable ? 0x80 : 0;
+    b[1] = lu->type->removable || lu->removable ? 0x80 : 0;
     b[2] = 5;    /* SPC-3 */
     b[3] = 0x12; /* HiSup, response data format 2 */
     b[4] = 36 - 5;

@@ -93,6 +93,7 @@ struct scsi_lu {
     uint16_t rotation_rate;                           /* VPD B1; 1: no rotation */
     uint8_t physical_exp;                             /* physical block is 512 << n */
     bool write_cache;
+    bool removable;              /* says so, although its type is not */
     struct scsi_sense attention; /* pending unit attention; key 0: none */
     struct scsi_sense last;      /* of the last command, for REQUEST SENSE */
     /* Removable media. */

@@ -27,6 +27,7 @@ enum {
     VIRTIO_INT_CONFIG = 2,
 };
 
+struct pci_func;
 struct virtio;
 
 struct virtio_type {
@@ -66,8 +67,10 @@ struct virtio {
 struct virtio_bus {
     struct bus bus; /* owner: this struct */
     char id[32];
-    struct mem_map *mem; /* for DMA */
-    struct virtio *vdev; /* NULL: empty */
+    struct mem_map *mem;  /* for DMA */
+    struct virtio *vdev;  /* NULL: empty */
+    struct pci_func *pci; /* of the transport; NULL: none */
+    const char *dev_id;   /* the transport's own id, or NULL */
     /* `isr` has the bits; `event` is a queue, VIRTIO_CONFIG_EVENT, or none at a reset, when the
      * line has to fall; the device's lock is held. */
     void (*interrupt)(struct virtio_bus *bus, int event);

@@ -17,8 +17,10 @@
 #include "base/cleanup.h"
 #include "base/endian.h"
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "block/block.h"
 #include "core/machine.h"
+#include "dev/pci/pci.h"
 #include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio.h"
 #include "dev/virtio/virtio_devices.h"
@@ -68,7 +70,7 @@ struct virtio_blk {
     struct dev dev;
     struct virtio v;
     char *drive_id, *serial, *werror, *rerror;
-    uint32_t queues;
+    uint32_t queues, bootindex; /* UINT32_MAX: none */
     bool share;
     enum on_error on_read, on_write;
     struct backend *backend;
@@ -90,6 +92,8 @@ const char *const on_error_names[] = {"report", "ignore", "enospc", "stop", NULL
 static const struct prop blk_props[] = {
     {"drive", PROP_TEXT, offsetof(struct virtio_blk, drive_id), NULL, "id of the -drive"},
     {"serial", PROP_TEXT, offsetof(struct virtio_blk, serial), NULL, "serial number"},
+    {"bootindex", PROP_U32, offsetof(struct virtio_blk, bootindex), "4294967295",
+     "place in the order of booting"},
     {"num-queues", PROP_U32, offsetof(struct virtio_blk, queues), "1",
      "request queues, at most 16"},
     {"share-rw", PROP_BOOL, offsetof(struct virtio_blk, share), NULL,
@@ -549,6 +553,15 @@ static void blk_fini(struct dev *dev)
     virtio_fini(&d->v);
 }
 
+static void blk_boot_name(const struct dev *dev, struct strbuf *sb)
+{
+    const struct pci_func *pci = container_of(dev, struct virtio_blk, dev)->v.bus->pci;
+    if (pci) {
+        pci_boot_name(pci, sb);
+        strbuf_add(sb, "/disk@0,0");
+    }
+}
+
 const struct dev_type virtio_blk_type = {
     .name = "virtio-blk-device",
     .summary = "disk",
@@ -559,5 +572,6 @@ const struct dev_type virtio_blk_type = {
     .init = blk_init,
     .quiesce = blk_quiesce,
     .resume = blk_resume,
+    .boot_name = blk_boot_name,
     .fini = blk_fini,
 };

@@ -4,6 +4,7 @@
 
 #include "core/device.h"
 
-extern const struct dev_type virtio_blk_type, virtio_rng_type, virtio_serial_type, virtconsole_type;
+extern const struct dev_type virtio_blk_type, virtio_rng_type, virtio_scsi_type, virtio_serial_type,
+    virtconsole_type;
 
 #endif

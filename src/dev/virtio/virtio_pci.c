@@ -254,6 +254,7 @@ static const struct virtio_pci_kind {
 } kinds[] = {
     {"virtio-blk-pci", 0x1001, 2, 0x010000},
     {"virtio-serial-pci", 0x1003, 3, 0x078000},
+    {"virtio-scsi-pci", 0x1004, 8, 0x010000},
     {"virtio-rng-pci", 0x1005, 4, 0x00ff00},
 };
 
@@ -310,6 +311,8 @@ static int virtio_pci_init(struct dev *dev, struct err *err)
     char id[32];
     snprintf(id, sizeof(id), "virtio-pci-bus.%s.%02x", on->id, p->pci.devfn);
     virtio_bus_init(&p->bus, id, dev->machine->mem, virtio_pci_interrupt);
+    p->bus.pci = &p->pci;
+    p->bus.dev_id = dev->id;
     bus_add(dev->machine, &p->bus.bus);
     keyval_add(&dev->child_args, "bus", p->bus.id);
     if (!dev_new(dev->machine, dev->type->child, &dev->child_args, err)) {
@@ -367,5 +370,6 @@ static const struct prop virtio_pci_props[] = {
 
 VIRTIO_PCI(virtio_blk_pci_type, "virtio-blk-pci", "disk", &virtio_blk_type);
 VIRTIO_PCI(virtio_rng_pci_type, "virtio-rng-pci", "random numbers", &virtio_rng_type);
+VIRTIO_PCI(virtio_scsi_pci_type, "virtio-scsi-pci", "SCSI host adapter", &virtio_scsi_type);
 VIRTIO_PCI(virtio_serial_pci_type, "virtio-serial-pci", "console device with ports",
            &virtio_serial_type);

@@ -22,7 +22,8 @@ struct virtio_pci {
     uint16_t legacy_sel;
 };
 
-extern const struct dev_type virtio_blk_pci_type, virtio_rng_pci_type, virtio_serial_pci_type;
+extern const struct dev_type virtio_blk_pci_type, virtio_rng_pci_type, virtio_scsi_pci_type,
+    virtio_serial_pci_type;
 
 /* The legacy interface (virtio_pci_legacy.c). */
 extern const struct mmio virtio_pci_legacy_regs; /* dev: struct virtio_pci */

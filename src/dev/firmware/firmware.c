@@ -1,5 +1,5 @@
 /* Finding and reading firmware images. */
-#include "board/firmware.h"
+#include "dev/firmware/firmware.h"
 
 #include <errno.h>
 #include <fcntl.h>

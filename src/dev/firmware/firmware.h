@@ -1,6 +1,6 @@
 /* Firmware images: where distributions put them, and which package has one that is absent. */
-#ifndef BOARD_FIRMWARE_H
-#define BOARD_FIRMWARE_H
+#ifndef DEV_FIRMWARE_FIRMWARE_H
+#define DEV_FIRMWARE_FIRMWARE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,19 @@
+/* A VNC server that shows the first screen. The library behind it is loaded when one is made. */
+#ifndef DISPLAY_VNC_H
+#define DISPLAY_VNC_H
+
+struct display;
+struct err;
+struct keyval;
+struct loop;
+struct vnc;
+
+/* Options: "vnc" ([HOST]:N or unix:PATH), "to", "share", "password". `name` is the desktop's, or
+ * NULL. All calls are the loop's thread's. */
+struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
+                    const struct keyval *options, struct err *err);
+void vnc_free(struct vnc *v); /* NULL is fine */
+/* With password=on: nobody comes in before this. NULL: nobody again. */
+int vnc_set_password(struct vnc *v, const char *password, struct err *err);
+
+#endif

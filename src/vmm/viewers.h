@@ -1,0 +1,14 @@
+/* Who shows the screen, as the options say. */
+#ifndef VMM_VIEWERS_H
+#define VMM_VIEWERS_H
+
+struct err;
+struct machine;
+struct options;
+struct viewers;
+
+/* NULL with a sentence. The devices are there. */
+struct viewers *viewers_new(struct machine *m, const struct options *o, struct err *err);
+void viewers_free(struct viewers *v); /* before the machine goes */
+
+#endif
