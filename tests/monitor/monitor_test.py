@@ -217,7 +217,8 @@ def media():
 def screen():
     with Machine(*PC, "-S", "-vga", "std", "-serial", "none") as m:
         for form, head in (("ppm", b"P6"), ("png", b"\x89PNG")):
-            assert m.ask(f"screendump {m.dir.name}/s.{form} -f {form}") == ""
+            answer = m.ask(f"screendump {m.dir.name}/s.{form} -f {form}")
+            assert answer == "", answer
             with open(f"{m.dir.name}/s.{form}", "rb") as f:
                 assert f.read(len(head)) == head
         want(m.ask("screendump /tmp/x -f jpg"), "Error: .*ppm or png")
