@@ -26,7 +26,7 @@ struct options {
     struct option_list objects; /* -object */
     bool snapshot;              /* -snapshot: nothing is written to the images */
     struct keyval boot_args;    /* -boot: what config points into */
-    struct text_list serials;
+    struct text_list serials, parallels;
     struct text_list monitors; /* -monitor */
     struct option_list mons;   /* -mon */
     bool monitor_given;

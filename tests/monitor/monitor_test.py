@@ -224,6 +224,19 @@ def screen():
         want(m.ask("screendump /tmp/x -f jpg"), "Error: .*ppm or png")
 
 
+def ports():
+    """A parallel port, and the guest's report of a panic, which switches the machine off."""
+    # al = 'L': out 378h; strobe; out 505h, 1
+    code = bytes.fromhex("b04c ba7803 ee ba7a03 b00d ee b00c ee ba0505 b001 ee f4ebfd")
+    with Machine(*PC, "-S", "-serial", "none", "-drive", "file={dir}/disk,format=raw", "-parallel", "file:{dir}/lp",
+                 "-device", "pvpanic", "-device", "pvpanic-pci", code=code) as m:
+        want(m.ask("info pci"), "PCI device 1b36:0011")
+        m.sock.sendall(b"cont\n")
+        assert m.proc.wait(60 * PATIENCE) == 0
+        with open(m.dir.name + "/lp") as f:
+            assert f.read().endswith("L")
+
+
 def mux():
     """Ctrl-A c on a terminal, whose serial port is behind it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -280,7 +293,7 @@ def telnet():
         read_until(s.fileno(), [b"VM status: paused"])
 
 
-CASES = {f.__name__: f for f in (paused, published, running, media, screen, mux, shared, telnet)}
+CASES = {f.__name__: f for f in (paused, published, running, media, screen, ports, mux, shared, telnet)}
 
 if __name__ == "__main__":
     if not os.path.exists(BIOS):
