@@ -137,6 +137,11 @@ void x86_board_add_pit(struct x86_board *v)
     pit_map(v->pit, v->machine->io);
 }
 
+void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
+{
+    ioapic_print(v->ioapic, out);
+}
+
 void x86_board_reset(struct x86_board *v)
 {
     lapic_reset_all(v->lapics);

@@ -26,6 +26,7 @@ struct err;
 struct irq_ctrl;
 struct loop;
 struct machine;
+struct strbuf;
 struct vcpu;
 
 #define MACHINE_MAX_VCPUS 8
@@ -63,7 +64,8 @@ struct machine_cpus {
     int (*start)(struct machine *m, struct err *err); /* one thread each, parked */
     void (*park)(struct machine *m);                  /* returns when none runs guest code */
     void (*unpark)(struct machine *m);
-    void (*debug_changed)(struct machine *m); /* parked: m->debug, or its points */
+    void (*debug_changed)(struct machine *m);            /* parked: m->debug, or its points */
+    void (*info)(struct machine *m, struct strbuf *out); /* parked: statistics; may be NULL */
     void (*leave)(struct machine *m); /* the process ends: parks all, reports, frees nothing */
     void (*free)(struct machine *m);  /* ends the threads, frees m->vcpu[] */
 };
@@ -117,7 +119,9 @@ struct machine {
     enum machine_request request; /* by `lock`; the first one wins */
     int exit_status;
     enum machine_state state; /* loop thread */
-    bool io_stopped;          /* paused because a disk failed; loop thread */
+    bool io_stopped;          /* paused because a disk failed; loop thread, as the others */
+    bool was_run;             /* since the process started */
+    bool powered_off;         /* paused because the guest switched itself off: needs a reset */
 };
 
 struct board_type {
@@ -133,6 +137,9 @@ struct board_type {
     int (*load)(struct machine *,
                 struct err *); /* devices are there: tables, kernel; also at reset */
     void (*fini)(struct machine *);
+    /* Both on the loop's thread, and may be NULL. */
+    void (*power_button)(struct machine *);
+    void (*print_irqs)(struct machine *, struct strbuf *out); /* interrupt controllers */
 };
 
 /*

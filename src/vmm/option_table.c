@@ -381,17 +381,6 @@ static int take_serial(struct options *o, const char *arg, struct err *err)
     return 0;
 }
 
-static int take_monitor(struct options *o, const char *arg, struct err *err)
-{
-    return strcmp(arg, "none") && strcmp(arg, "null") ? unsupported(err, "-monitor", arg, "none")
-                                                      : 0;
-}
-
-static int take_parallel(struct options *o, const char *arg, struct err *err)
-{
-    return strcmp(arg, "none") ? unsupported(err, "-parallel", arg, "none") : 0;
-}
-
 static int take_net(struct options *o, const char *arg, struct err *err)
 {
     return strcmp(arg, "none") ? unsupported(err, "-net", arg, "none") : 0;
@@ -529,8 +518,9 @@ const struct option_row option_rows[] = {
     {"serial", "DEV", take_serial,
      "serial port: stdio, mon:stdio, file:PATH, null, none, pty, unix:PATH, tcp:HOST:PORT, "
      "chardev:ID"},
-    {"parallel", "none", take_parallel, NULL},
-    {"monitor", "none", take_monitor, "accepted: there is no monitor"},
+    {"parallel", "none", option_parallel, NULL},
+    {"monitor", "DEV", option_monitor, "a monitor, on what -serial takes; 'none': none"},
+    {"mon", "[chardev=]ID[,mode=readline]", option_mon, "a monitor on a character device"},
     {"nographic", NULL, take_nographic, "serial port on the terminal, Ctrl-A h for keys"},
     {"display", "none|sdl[,OPTION=VALUE...]|vnc=ADDRESS[,...]", option_take_display,
      "who shows the screen; without it, nobody"},

@@ -25,6 +25,11 @@ int option_cdrom(struct options *o, const char *arg, struct err *err);
 int option_pflash(struct options *o, const char *arg, struct err *err);
 int option_boot(struct options *o, const char *arg, struct err *err);
 
+/* option_monitor.c */
+int option_monitor(struct options *o, const char *arg, struct err *err);
+int option_mon(struct options *o, const char *arg, struct err *err);
+int option_parallel(struct options *o, const char *arg, struct err *err);
+
 /* Parses `arg` and adds it; `first_key` as in keyval_parse(). */
 int option_list_push(struct option_list *list, const char *arg, const char *first_key,
                      const char *what, struct err *err);

@@ -27,6 +27,9 @@ struct options {
     bool snapshot;              /* -snapshot: nothing is written to the images */
     struct keyval boot_args;    /* -boot: what config points into */
     struct text_list serials;
+    struct text_list monitors; /* -monitor */
+    struct option_list mons;   /* -mon */
+    bool monitor_given;
     bool nodefaults, nographic;
     const char *vga;           /* -vga; NULL: the board's */
     struct keyval window, vnc; /* -display sdl, -vnc; empty: not asked for */

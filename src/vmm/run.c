@@ -24,6 +24,7 @@
 #include "vmm/drive_place.h"
 #include "vmm/drives.h"
 #include "vmm/gdb_link.h"
+#include "vmm/monitor_link.h"
 #include "vmm/options.h"
 #include "vmm/viewers.h"
 
@@ -34,6 +35,7 @@ struct run {
     struct machine *m;
     struct gdb_link *gdb; /* or NULL */
     struct viewers *viewers;
+    struct monitor_links *monitors;
     int signals; /* signalfd */
 };
 
@@ -112,6 +114,9 @@ static int run_add_chardevs(struct run *r, struct err *err)
 static int run_alias_serial(struct run *r, const char *id, const char *serial, struct err *err)
 {
     struct backend *b = machine_find_backend(r->m, "chardev", id);
+    if (b && b->taken && chardev_is_mux(b->obj)) {
+        return run_add_chardev(r, chardev_mux_port(b->obj, err), serial);
+    }
     if (!b || b->taken) {
         return err_set(err, ENOENT, "-serial chardev:%s: %s", id,
                        b ? "it is in use" : "there is no such -chardev");
@@ -172,10 +177,28 @@ static const struct dev_type *run_find_type(const char *name)
     return dev_types[i];
 }
 
+/* A further user of a multiplexed -chardev gets a port of it, as a backend of its own. */
+static int run_share_chardev(struct run *r, struct keyval *kv, struct err *err)
+{
+    const char *id = keyval_get(kv, "chardev");
+    const struct backend *b = id ? machine_find_backend(r->m, "chardev", id) : NULL;
+    if (!b || !b->taken || !chardev_is_mux(b->obj)) {
+        return 0;
+    }
+    char name[64];
+    struct chardev *port = chardev_mux_port(b->obj, err);
+    snprintf(name, sizeof(name), "%s#%p", id, (void *)port);
+    keyval_add(kv, "chardev", name);
+    return run_add_chardev(r, port, name);
+}
+
 static int run_add_devices(struct run *r, struct err *err)
 {
     for (size_t i = 0; i < r->o->devices.count; i++) {
-        const struct keyval *kv = &r->o->devices.items[i];
+        struct keyval *kv = &r->o->devices.items[i];
+        if (run_share_chardev(r, kv, err)) {
+            return err_prefix(err, -EINVAL, "-device");
+        }
         if (!dev_new(r->m, run_find_type(keyval_get(kv, "driver")), kv, err)) {
             return err_prefix(err, -EINVAL, "-device");
         }
@@ -239,6 +262,35 @@ static int run_build(struct run *r, struct err *err)
     return ret;
 }
 
+/* The monitor's "gdbserver". */
+static int run_gdbserver(void *opaque, const char *spec, struct err *err)
+{
+    struct run *r = opaque;
+    if (r->gdb) {
+        return gdb_link_move(r->gdb, spec, err);
+    }
+    if (!strcmp(spec, "none")) {
+        return 0;
+    }
+    bool running = r->m->state == MACHINE_RUNNING;
+    r->m->cpus->park(r->m);
+    r->gdb = gdb_link_new(r->m, spec, err);
+    if (r->gdb && r->m->cpus->debug_changed) {
+        r->m->cpus->debug_changed(r->m);
+    }
+    if (running) {
+        r->m->cpus->unpark(r->m);
+    }
+    return r->gdb ? 0 : -EINVAL;
+}
+
+static int run_add_monitors(struct run *r, struct err *err)
+{
+    const struct monitor_hooks hooks = {run_gdbserver, run_quit, r};
+    r->monitors = monitor_links_new(r->m, r->o, &hooks, err);
+    return r->monitors ? 0 : -EINVAL;
+}
+
 /* ---- Running ---- */
 
 static int run_reset(struct run *r, struct err *err)
@@ -252,6 +304,7 @@ static int run_reset(struct run *r, struct err *err)
     }
     dev_reset_all(m, DEV_RESET_POWER);
     int ret = machine_load(m, err);
+    m->powered_off = false;
     if (!ret) {
         m->cpus->reset(m);
         if (m->state == MACHINE_RUNNING) {
@@ -287,6 +340,7 @@ static bool run_request(struct run *r, int *status, struct err *err)
     case MACHINE_REQ_POWEROFF:
         if (m->config.no_shutdown) {
             machine_pause(m);
+            m->powered_off = true;
             return false;
         }
         return true;
@@ -310,6 +364,7 @@ static int run_loop(struct run *r, struct err *err)
         r->gdb = gdb_link_new(m, r->o->gdb, err);
         ret = r->gdb ? 0 : -EINVAL;
     }
+    ret = ret ? ret : run_add_monitors(r, err);
     if (ret) {
         return ret;
     }
@@ -328,6 +383,7 @@ static int run_loop(struct run *r, struct err *err)
 static void run_free(struct run *r, bool ended)
 {
     viewers_free(r->viewers);
+    monitor_links_free(r->monitors);
     if (ended && !VMM_FREE_ALL) {
         machine_leave(r->m);
         gdb_link_free(r->gdb);
