@@ -168,6 +168,13 @@ static int run_add_serials(struct run *r, struct err *err)
     return 0;
 }
 
+static int run_add_debugcon(struct run *r, struct err *err)
+{
+    const char *spec = r->o->debugcon;
+    int ret = spec ? run_add_chardev(r, chardev_new_legacy(r->loop, spec, err), "debugcon") : 0;
+    return ret ? err_prefix(err, ret, "-debugcon") : 0;
+}
+
 static const struct dev_type *run_find_type(const char *name)
 {
     size_t i = 0;
@@ -248,6 +255,7 @@ static int run_build(struct run *r, struct err *err)
     int ret = run_take_signals(r, err);
     ret = ret ? ret : run_add_chardevs(r, err);
     ret = ret ? ret : run_add_serials(r, err);
+    ret = ret ? ret : run_add_debugcon(r, err);
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_vga(r, err);
