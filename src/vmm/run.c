@@ -390,14 +390,15 @@ static int run_loop(struct run *r, struct err *err)
 /* A guest that has ended leaves its memory to the host's kernel, which is done with it sooner. */
 static void run_free(struct run *r, bool ended)
 {
-    viewers_free(r->viewers);
     monitor_links_free(r->monitors);
     if (ended && !VMM_FREE_ALL) {
+        viewers_leave(r->viewers);
         machine_leave(r->m);
         gdb_link_free(r->gdb);
         return;
     }
     struct display *display = r->m ? r->m->display : NULL;
+    viewers_free(r->viewers);
     machine_free(r->m);
     gdb_link_free(r->gdb);
     if (r->signals >= 0) {
