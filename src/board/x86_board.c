@@ -10,6 +10,7 @@
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/irqchip/pic8259.h"
+#include "dev/misc/isa_parallel.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/timer/cmos_rtc.h"
 #include "dev/timer/pit8254.h"
@@ -101,6 +102,27 @@ int x86_board_add_serial(struct x86_board *v, struct err *err)
             break;
         }
         struct dev *d = dev_new(v->machine, &isa_serial_type, &args, err);
+        keyval_free(&args);
+        if (!d) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int x86_board_add_parallel(struct x86_board *v, struct err *err)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        char id[16], index[4];
+        snprintf(id, sizeof(id), "parallel%u", i);
+        snprintf(index, sizeof(index), "%u", i);
+        if (!machine_find_backend(v->machine, "chardev", id)) {
+            continue;
+        }
+        struct keyval args = {0};
+        keyval_add(&args, "chardev", id);
+        keyval_add(&args, "index", index);
+        struct dev *d = dev_new(v->machine, &isa_parallel_type, &args, err);
         keyval_free(&args);
         if (!d) {
             return -EINVAL;

@@ -85,8 +85,8 @@ bool chardev_is_mux(const struct chardev *c);
 bool chardev_is_port(const struct chardev *c);
 struct chardev *chardev_mux_port(struct chardev *c, struct err *err);
 
-/* The last `len` bytes at most of what a "ringbuf" was written, oldest first, which it forgets;
- * -ENOTSUP: of another kind. And bytes for its user, as many as it takes. */
+/* What a "ringbuf" holds, oldest first, at most `len` bytes, which it forgets; and more for it.
+ * -ENOTSUP: it is of another kind. */
 long chardev_ringbuf_read(struct chardev *c, uint8_t *buf, size_t len);
 long chardev_ringbuf_write(struct chardev *c, const uint8_t *buf, size_t len);
 

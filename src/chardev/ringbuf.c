@@ -82,11 +82,5 @@ long chardev_ringbuf_read(struct chardev *c, uint8_t *buf, size_t len)
 
 long chardev_ringbuf_write(struct chardev *c, const uint8_t *buf, size_t len)
 {
-    if (c->type != &chardev_ringbuf) {
-        return -ENOTSUP;
-    }
-    size_t room = chardev_room(c);
-    size_t n = len < room ? len : room;
-    chardev_rx(c, buf, n);
-    return (long)n;
+    return c->type == &chardev_ringbuf ? (long)chardev_write(c, buf, len) : -ENOTSUP;
 }

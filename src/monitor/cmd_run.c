@@ -7,6 +7,7 @@
 #include "chardev/chardev.h"
 #include "core/machine.h"
 #include "core/vcpu.h"
+#include "display/screendump.h"
 #include "monitor/internal.h"
 
 int cmd_stop(struct monitor *mon, struct command_args *a, struct err *err)
@@ -84,23 +85,31 @@ int cmd_gdbserver(struct monitor *mon, struct command_args *a, struct err *err)
     return ret;
 }
 
-int cmd_screendump(struct monitor *mon, struct command_args *a, struct err *err)
+/* Takes "-f FORMAT" out of the words. */
+static int screendump_format(struct command_args *a, enum screendump_format *format,
+                             struct err *err)
 {
-    const char *format = "ppm";
     for (unsigned i = 0; i + 1 < a->words.count; i++) {
         if (!strcmp(a->words.word[i], "-f")) {
-            format = a->words.word[i + 1];
+            const char *name = a->words.word[i + 1];
+            if (strcmp(name, "png") && strcmp(name, "ppm")) {
+                return err_set(err, EINVAL, "screendump: the format is ppm or png, not '%s'", name);
+            }
+            *format = !strcmp(name, "png") ? SCREENDUMP_PNG : SCREENDUMP_PPM;
             a->words.count -= 2;
             memmove(&a->words.word[i], &a->words.word[i + 2],
                     (a->words.count - i) * sizeof(a->words.word[0]));
         }
     }
-    const char *path = args_need(a, 0, "filename", err);
-    if (!path) {
-        return -EINVAL;
-    }
-    return mon->control->screendump ? mon->control->screendump(mon->opaque, path, format, err)
-                                    : err_set(err, ENOTSUP, "this build takes no screen dumps");
+    return 0;
+}
+
+int cmd_screendump(struct monitor *mon, struct command_args *a, struct err *err)
+{
+    enum screendump_format format = SCREENDUMP_PPM;
+    int ret = screendump_format(a, &format, err);
+    const char *path = ret ? NULL : args_need(a, 0, "filename", err);
+    return path ? display_screendump(mon->machine->display, path, format, err) : -EINVAL;
 }
 
 /* ---- Ring buffers ---- */

@@ -196,7 +196,7 @@ static void command_run(struct monitor *mon, const char *line)
         monitor_put(mon, "unknown command: '%s'\n", name);
         return;
     }
-    if (*rest == '/') {
+    if (*rest == '/' && !strncmp(c->args, "/fmt", 4)) {
         size_t len = strcspn(++rest, " \t");
         format = alloc_printf("%.*s", (int)len, rest);
         rest += len + strspn(rest + len, " \t");

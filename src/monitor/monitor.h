@@ -22,7 +22,6 @@ struct monitor_control {
     struct block_graph *(*graph)(void *opaque, struct err *err);
     /* `b` belongs to the machine from now on and is closed with it. */
     void (*keep_medium)(void *opaque, void *b);
-    int (*screendump)(void *opaque, const char *path, const char *format, struct err *err);
 };
 
 /* `own`: the character device is freed with it. Says hello. */

@@ -1,4 +1,4 @@
-/* -monitor, -mon: where the monitors are. */
+/* -monitor, -mon, -parallel: what is on which character device. */
 #include <errno.h>
 #include <string.h>
 
@@ -40,8 +40,6 @@ int option_mon(struct options *o, const char *arg, struct err *err)
 
 int option_parallel(struct options *o, const char *arg, struct err *err)
 {
-    if (strcmp(arg, "none") && strcmp(arg, "null")) {
-        return err_set(err, EINVAL, "-parallel: '%s' is not supported; the nearest is 'none'", arg);
-    }
+    text_push(&o->parallels, arg);
     return 0;
 }

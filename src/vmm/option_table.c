@@ -521,7 +521,7 @@ const struct option_row option_rows[] = {
     {"serial", "DEV", take_serial,
      "serial port: stdio, mon:stdio, file:PATH, null, none, pty, unix:PATH, tcp:HOST:PORT, "
      "chardev:ID"},
-    {"parallel", "none", option_parallel, NULL},
+    {"parallel", "DEV", option_parallel, "parallel port, on what -serial takes; 'none': none"},
     {"monitor", "DEV", option_monitor, "a monitor, on what -serial takes; 'none': none"},
     {"mon", "[chardev=]ID[,mode=readline]", option_mon, "a monitor on a character device"},
     {"nographic", NULL, take_nographic, "serial port on the terminal, Ctrl-A h for keys"},

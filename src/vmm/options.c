@@ -106,6 +106,7 @@ void options_free(struct options *o)
     keyval_free(&o->window);
     keyval_free(&o->vnc);
     free(o->serials.items);
+    free(o->parallels.items);
     free(o->monitors.items);
     option_list_free(&o->mons);
 }

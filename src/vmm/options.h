@@ -28,7 +28,7 @@ struct options {
     struct option_list fw_cfgs; /* -fw_cfg */
     const char *debugcon;       /* -debugcon, or NULL */
     struct keyval boot_args;    /* -boot: what config points into */
-    struct text_list serials;
+    struct text_list serials, parallels;
     struct text_list monitors; /* -monitor */
     struct option_list mons;   /* -mon */
     bool monitor_given;

@@ -118,18 +118,20 @@ static int run_alias_serial(struct run *r, const char *id, const char *serial, s
         return run_add_chardev(r, chardev_mux_port(b->obj, err), serial);
     }
     if (!b || b->taken) {
-        return err_set(err, ENOENT, "-serial chardev:%s: %s", id,
-                       b ? "it is in use" : "there is no such -chardev");
+        return err_set(err, ENOENT, "-%.*s chardev:%s: %s", (int)strcspn(serial, "0123456789"),
+                       serial, id, b ? "it is in use" : "there is no such -chardev");
     }
     b->taken = true;
     machine_add_backend(r->m, "chardev", serial, b->obj, NULL);
     return 0;
 }
 
-static int run_add_serial(struct run *r, const char *spec, unsigned n, struct err *err)
+/* `port` is "serial" or "parallel". */
+static int run_add_port(struct run *r, const char *port, const char *spec, unsigned n,
+                        struct err *err)
 {
     char id[16];
-    snprintf(id, sizeof(id), "serial%u", n);
+    snprintf(id, sizeof(id), "%s%u", port, n);
     if (!strcmp(spec, "none")) {
         return 0;
     }
@@ -144,7 +146,7 @@ static int run_add_serial(struct run *r, const char *spec, unsigned n, struct er
     struct chardev *c = chardev_new_legacy(r->loop, what, err);
     int ret = run_add_chardev(r, c, id);
     if (ret) {
-        return err_prefix(err, ret, "-serial");
+        return err_prefix(err, ret, "-%s", port);
     }
     if (keys) {
         chardev_add_mux(c, run_quit, r->m);
@@ -157,10 +159,10 @@ static int run_add_serials(struct run *r, struct err *err)
 {
     struct options *o = r->o;
     if (!o->serials.count && !o->nodefaults && (o->nographic || !o->display_given)) {
-        return run_add_serial(r, "mon:stdio", 0, err);
+        return run_add_port(r, "serial", "mon:stdio", 0, err);
     }
     for (unsigned i = 0; i < o->serials.count; i++) {
-        int ret = run_add_serial(r, o->serials.items[i], i, err);
+        int ret = run_add_port(r, "serial", o->serials.items[i], i, err);
         if (ret) {
             return ret;
         }
@@ -173,6 +175,15 @@ static int run_add_debugcon(struct run *r, struct err *err)
     const char *spec = r->o->debugcon;
     int ret = spec ? run_add_chardev(r, chardev_new_legacy(r->loop, spec, err), "debugcon") : 0;
     return ret ? err_prefix(err, ret, "-debugcon") : 0;
+}
+
+static int run_add_parallels(struct run *r, struct err *err)
+{
+    int ret = 0;
+    for (unsigned i = 0; !ret && i < r->o->parallels.count; i++) {
+        ret = run_add_port(r, "parallel", r->o->parallels.items[i], i, err);
+    }
+    return ret;
 }
 
 static const struct dev_type *run_find_type(const char *name)
@@ -256,6 +267,7 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : run_add_chardevs(r, err);
     ret = ret ? ret : run_add_serials(r, err);
     ret = ret ? ret : run_add_debugcon(r, err);
+    ret = ret ? ret : run_add_parallels(r, err);
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_vga(r, err);
