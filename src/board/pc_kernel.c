@@ -10,10 +10,10 @@
 #include "base/alloc.h"
 #include "base/endian.h"
 #include "base/err.h"
-#include "dev/firmware/firmware.h"
 #include "board/load_file.h"
 #include "board/load_x86.h"
 #include "board/pc_base.h"
+#include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 
 enum {

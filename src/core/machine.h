@@ -45,6 +45,8 @@ struct machine_config {
     const char *boot_order, *boot_once;  /* -boot order=, once=; or NULL */
     char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL.
                                           * Freed with the machine. */
+    const struct keyval *fw_cfgs;        /* -fw_cfg: name, and file or string */
+    size_t fw_cfg_count;
     bool boot_menu;
     bool boot_strict; /* nothing else than boot_order_devices */
     uint32_t boot_splash_ms;

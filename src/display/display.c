@@ -140,18 +140,21 @@ static struct display_source *display_refresh(struct display *d, bool all)
     return s;
 }
 
-static void display_arm(struct display *d)
+/* At most half of the loop's time goes into refreshes, however large a guest's screen is. */
+static void display_arm(struct display *d, uint64_t begun)
 {
-    timer_set(&d->tick, clock_ns(d->clock) + REFRESH_NS);
+    uint64_t now = clock_ns(d->clock), took = now - begun;
+    timer_set(&d->tick, now + (took > REFRESH_NS ? took : REFRESH_NS));
 }
 
 static void display_tick(void *opaque)
 {
     struct display *d = opaque;
+    uint64_t begun = clock_ns(d->clock);
     AUTO_LOCK(&d->lock);
     if (d->viewers) {
         display_refresh(d, false);
-        display_arm(d);
+        display_arm(d, begun);
     }
 }
 
@@ -166,7 +169,7 @@ void display_add_viewer(struct display *d, struct viewer *v)
         dirty_all(s);
     }
     display_refresh(d, true);
-    display_arm(d);
+    display_arm(d, clock_ns(d->clock));
 }
 
 void display_remove_viewer(struct display *d, struct viewer *v)

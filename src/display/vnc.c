@@ -242,7 +242,7 @@ struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
     return v;
 }
 
-/* Whoever the thread waits for is cut off first. */
+/* Whoever the thread waits for is cut off first; over UNIX sockets it notices after some time. */
 static void vnc_stop(struct vnc *v)
 {
     pthread_mutex_lock(&v->events_lock);
@@ -256,6 +256,13 @@ static void vnc_stop(struct vnc *v)
     pthread_join(v->thread, NULL);
 }
 
+void vnc_leave(struct vnc *v)
+{
+    if (v && v->unix_path) {
+        unlink(v->unix_path);
+    }
+}
+
 void vnc_free(struct vnc *v)
 {
     if (!v) {
@@ -265,10 +272,8 @@ void vnc_free(struct vnc *v)
         loop_unwatch(v->main, v->listen_fd[i]);
         close(v->listen_fd[i]);
     }
-    if (v->unix_path) {
-        unlink(v->unix_path);
-        free(v->unix_path);
-    }
+    vnc_leave(v);
+    free(v->unix_path);
     if (v->clients) {
         display_remove_viewer(v->display, &v->viewer);
     }

@@ -13,6 +13,8 @@ struct vnc;
 struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
                     const struct keyval *options, struct err *err);
 void vnc_free(struct vnc *v); /* NULL is fine */
+/* In its place when the process ends: the thread, which may be waiting for a client, is left. */
+void vnc_leave(struct vnc *v);
 /* With password=on: nobody comes in before this. NULL: nobody again. */
 int vnc_set_password(struct vnc *v, const char *password, struct err *err);
 

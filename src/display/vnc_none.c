@@ -16,6 +16,10 @@ void vnc_free(struct vnc *v)
 {
 }
 
+void vnc_leave(struct vnc *v)
+{
+}
+
 int vnc_set_password(struct vnc *v, const char *password, struct err *err)
 {
     return err_set(err, ENOTSUP, "vnc: this program was built without libvncserver");

@@ -34,8 +34,8 @@ struct run {
     struct clock *clock;
     struct machine *m;
     struct gdb_link *gdb; /* or NULL */
-    struct monitor_links *monitors;
     struct viewers *viewers;
+    struct monitor_links *monitors;
     int signals; /* signalfd */
 };
 
@@ -170,6 +170,13 @@ static int run_add_serials(struct run *r, struct err *err)
     return 0;
 }
 
+static int run_add_debugcon(struct run *r, struct err *err)
+{
+    const char *spec = r->o->debugcon;
+    int ret = spec ? run_add_chardev(r, chardev_new_legacy(r->loop, spec, err), "debugcon") : 0;
+    return ret ? err_prefix(err, ret, "-debugcon") : 0;
+}
+
 static int run_add_parallels(struct run *r, struct err *err)
 {
     int ret = 0;
@@ -259,6 +266,7 @@ static int run_build(struct run *r, struct err *err)
     int ret = run_take_signals(r, err);
     ret = ret ? ret : run_add_chardevs(r, err);
     ret = ret ? ret : run_add_serials(r, err);
+    ret = ret ? ret : run_add_debugcon(r, err);
     ret = ret ? ret : run_add_parallels(r, err);
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
@@ -395,13 +403,14 @@ static int run_loop(struct run *r, struct err *err)
 static void run_free(struct run *r, bool ended)
 {
     monitor_links_free(r->monitors);
-    viewers_free(r->viewers);
     if (ended && !VMM_FREE_ALL) {
+        viewers_leave(r->viewers);
         machine_leave(r->m);
         gdb_link_free(r->gdb);
         return;
     }
     struct display *display = r->m ? r->m->display : NULL;
+    viewers_free(r->viewers);
     machine_free(r->m);
     gdb_link_free(r->gdb);
     if (r->signals >= 0) {

@@ -82,3 +82,11 @@ void viewers_free(struct viewers *v)
         free(v);
     }
 }
+
+void viewers_leave(struct viewers *v)
+{
+    if (v) {
+        vnc_leave(v->vnc);
+        sdl_free(v->sdl);
+    }
+}

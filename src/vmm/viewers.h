@@ -9,6 +9,7 @@ struct viewers;
 
 /* NULL with a sentence. The devices are there. */
 struct viewers *viewers_new(struct machine *m, const struct options *o, struct err *err);
-void viewers_free(struct viewers *v); /* before the machine goes */
+void viewers_free(struct viewers *v);  /* before the machine goes */
+void viewers_leave(struct viewers *v); /* when the process ends */
 
 #endif
