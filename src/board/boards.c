@@ -19,7 +19,7 @@
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
 
-const struct board_type *const boards[] = {&board_microvm, &board_pc, &board_q35, NULL};
+const struct board_type *const boards[] = {&board_pc, &board_q35, &board_microvm, NULL};
 
 /* clang-format off */
 const struct dev_type *const dev_types[] = {

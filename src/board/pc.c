@@ -131,6 +131,7 @@ static void pc_print_irqs(struct machine *m, struct strbuf *out)
 const struct board_type board_pc = {
     .name = "pc",
     .summary = "PC with i440FX and PIIX",
+    .version = "pc-i440fx-7.2",
     .default_cpu = "qemu64",
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,

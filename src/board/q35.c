@@ -125,6 +125,7 @@ static void q35_print_irqs(struct machine *m, struct strbuf *out)
 const struct board_type board_q35 = {
     .name = "q35",
     .summary = "PC with Q35 and ICH9, PCI Express",
+    .version = "pc-q35-7.2",
     .default_cpu = "qemu64",
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,

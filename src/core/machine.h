@@ -128,6 +128,7 @@ struct machine {
 
 struct board_type {
     const char *name, *summary;
+    const char *version; /* another name, which stays what it is; or NULL */
     const char *default_cpu;
     uint64_t default_ram;
     unsigned max_vcpus;

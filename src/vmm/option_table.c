@@ -49,7 +49,8 @@ static int machine_find(struct options *o, const char *name, struct err *err)
     size_t n = 0;
     for (; boards[n]; n++) {
         names[n] = boards[n]->name;
-        if (!strcmp(names[n], name)) {
+        const char *version = boards[n]->version;
+        if (!strcmp(names[n], name) || (version && !strcmp(version, name))) {
             o->config.board = boards[n];
             return 0;
         }
@@ -62,7 +63,11 @@ static int machine_help(struct options *o)
 {
     printf("Machines:\n");
     for (size_t i = 0; boards[i]; i++) {
-        printf("  %-12s %s%s\n", boards[i]->name, boards[i]->summary, i ? "" : " (default)");
+        const char *version = boards[i]->version;
+        printf("  %-14s %s%s\n", boards[i]->name, boards[i]->summary, i ? "" : " (default)");
+        if (version) {
+            printf("  %-14s the same\n", version);
+        }
     }
     o->action = OPTIONS_DONE;
     return 0;
