@@ -28,6 +28,7 @@ struct fns {
     __typeof__(SDL_Init) *init;
     __typeof__(SDL_Quit) *quit;
     __typeof__(SDL_GetError) *error;
+    __typeof__(SDL_GetCurrentVideoDriver) *driver;
     __typeof__(SDL_SetHint) *hint;
     __typeof__(SDL_CreateWindow) *window;
     __typeof__(SDL_DestroyWindow) *no_window;
@@ -60,6 +61,7 @@ static const struct {
     FN(init, "Init"),
     FN(quit, "Quit"),
     FN(error, "GetError"),
+    FN(driver, "GetCurrentVideoDriver"),
     FN(hint, "SetHint"),
     FN(window, "CreateWindow"),
     FN(no_window, "DestroyWindow"),
@@ -321,6 +323,12 @@ static int sdl_open(struct sdl *s, struct err *err)
         return err_set(err, EIO, "-display sdl: %s", s->f.error());
     }
     s->started = true;
+    const char *driver = s->f.driver();
+    if (!strcmp(driver, "offscreen") && !getenv("SDL_VIDEODRIVER")) { /* where nobody sees it */
+        return err_set(err, EIO,
+                       "-display sdl: there is no screen to open a window on; set DISPLAY"
+                       " or WAYLAND_DISPLAY, or use -vnc");
+    }
     s->window = s->f.window("Lodge", SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED, FIRST_WIDTH,
                             FIRST_HEIGHT, SDL_WINDOW_RESIZABLE);
     s->renderer = s->window ? s->f.renderer(s->window, -1, 0) : NULL;

@@ -29,7 +29,7 @@ VBE = bytes.fromhex("b8024fbb1501cd10b800a08ec031ffb92c01b0fff3aaebfe")
 class Machine:
     def __init__(self, lodge, code=b"\xeb\xfe", vnc=None, more=()):
         self.dir = tempfile.mkdtemp()
-        self.path = os.path.join(self.dir, "vnc")
+        self.path = None if vnc else os.path.join(self.dir, "vnc")
         disk = os.path.join(self.dir, "disk")
         with open(disk, "wb") as f:
             f.write((code + bytes(510))[:510] + b"\x55\xaa" + bytes(1 << 20))
@@ -40,8 +40,9 @@ class Machine:
 
     def __enter__(self):
         end = time.time() + 20
-        while not os.path.exists(self.path) and self.process.poll() is None and time.time() < end:
+        while self.path and not os.path.exists(self.path) and time.time() < end:
             time.sleep(0.05)
+            assert self.process.poll() is None, self.process.stderr.read()
         return self
 
     def __exit__(self, *_):
