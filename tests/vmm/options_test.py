@@ -73,7 +73,7 @@ def refusals(k):
             (['-M', 'microvm,pitt=on', '-kernel', k], ('pitt', "'pit'")),
             (['-accel', 'kvm'], ("'kvm'",)),
             (['-accel', 'jit,teir=0', '-kernel', k], ('teir', 'tier')),
-            (['-device', 'virtio-blk'], ("'virtio-blk-device'",)),
+            (['-device', 'virtio-blk-devic'], ("'virtio-blk-device'",)),
             (['-device', 'virtio-blk-device,driv=d', '-kernel', k], ('driv', "'drive'")),
             (['-drive', 'fil=x', '-kernel', k], ('fil', "'file'")),
             (['-d', 'in_asn'], ("'in_asm'",)),
