@@ -10,6 +10,8 @@
 #include "dev/display/vga_pci.h"
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
+#include "dev/misc/isa_parallel.h"
+#include "dev/misc/pvpanic.h"
 #include "dev/nvme/nvme.h"
 #include "dev/pci/pci_bridge.h"
 #include "dev/scsi/scsi_bus.h"
@@ -17,7 +19,7 @@
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
 
-const struct board_type *const boards[] = {&board_microvm, &board_pc, &board_q35, NULL};
+const struct board_type *const boards[] = {&board_pc, &board_q35, &board_microvm, NULL};
 
 /* clang-format off */
 const struct dev_type *const dev_types[] = {
@@ -27,11 +29,14 @@ const struct dev_type *const dev_types[] = {
     &ide_hd_type,
     &isa_debug_exit_type,
     &isa_debugcon_type,
+    &isa_parallel_type,
     &isa_serial_type,
     &ioh3420_type,
     &nvme_type,
     &pci_bridge_type,
     &pcie_root_port_type,
+    &pvpanic_isa_type,
+    &pvpanic_pci_type,
     &scsi_cd_dev_type,
     &scsi_hd_type,
     &vga_pci_secondary_type,

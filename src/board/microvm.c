@@ -194,6 +194,11 @@ static void microvm_fini(struct machine *m)
     x86_board_fini(&v->x86);
 }
 
+static void microvm_print_irqs(struct machine *m, struct strbuf *out)
+{
+    x86_board_print_irqs(&((struct microvm *)m->board_data)->x86, out);
+}
+
 const struct board_type board_microvm = {
     .name = "microvm",
     .summary = "small PC without PCI, for direct kernel boot",
@@ -205,4 +210,5 @@ const struct board_type board_microvm = {
     .init = microvm_init,
     .load = microvm_load,
     .fini = microvm_fini,
+    .print_irqs = microvm_print_irqs,
 };

@@ -117,9 +117,21 @@ static void pc_fini_board(struct machine *m)
     pc_fini(&pc->base);
 }
 
+static void pc_power_button(struct machine *m)
+{
+    struct pc *pc = m->board_data;
+    acpi_pm_power_button(&pc->pm.pm);
+}
+
+static void pc_print_irqs(struct machine *m, struct strbuf *out)
+{
+    x86_board_print_irqs(&((struct pc *)m->board_data)->base.x86, out);
+}
+
 const struct board_type board_pc = {
     .name = "pc",
     .summary = "PC with i440FX and PIIX",
+    .version = "pc-i440fx-7.2",
     .default_cpu = "qemu64",
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,
@@ -130,4 +142,6 @@ const struct board_type board_pc = {
     .init = pc_init,
     .load = pc_load,
     .fini = pc_fini_board,
+    .power_button = pc_power_button,
+    .print_irqs = pc_print_irqs,
 };

@@ -142,7 +142,8 @@ int pc_add_rest(struct pc_base *b, struct err *err)
 {
     int ret = x86_board_add_rtc(&b->x86, true, err);
     ret = ret ? ret : x86_board_add_cpus(&b->x86, err);
-    return ret ? ret : x86_board_add_serial(&b->x86, err);
+    ret = ret ? ret : x86_board_add_serial(&b->x86, err);
+    return ret ? ret : x86_board_add_parallel(&b->x86, err);
 }
 
 void pc_reset(struct pc_base *b)

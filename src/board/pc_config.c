@@ -11,6 +11,7 @@
 #include "base/strbuf.h"
 #include "board/pc_base.h"
 #include "board/smbios.h"
+#include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/timer/cmos_rtc.h"
 
@@ -132,6 +133,34 @@ static int pc_add_boot_files(struct pc_base *b, struct err *err)
     return ret ? ret : pc_add_boot_order(b, err);
 }
 
+/* -fw_cfg; the text of string= has no zero at its end. */
+static int pc_add_user_file(struct pc_base *b, const struct keyval *kv, struct err *err)
+{
+    enum { MAX_FILE = 64 << 20 };
+    const char *name = keyval_get(kv, "name"), *file = keyval_get(kv, "file"),
+               *text = keyval_get(kv, "string");
+    if (!file) {
+        return fw_cfg_add_file(b->fw_cfg, name, text, strlen(text), err);
+    }
+    struct firmware_file f;
+    int ret = firmware_read(b->x86.machine, file, MAX_FILE, &f, err);
+    if (!ret) {
+        ret = fw_cfg_add_file(b->fw_cfg, name, f.bytes, f.len, err);
+        free(f.bytes);
+    }
+    return ret;
+}
+
+static int pc_add_user_files(struct pc_base *b, struct err *err)
+{
+    const struct machine_config *c = &b->x86.machine->config;
+    int ret = 0;
+    for (size_t i = 0; !ret && i < c->fw_cfg_count; i++) {
+        ret = pc_add_user_file(b, &c->fw_cfgs[i], err);
+    }
+    return ret ? err_prefix(err, ret, "-fw_cfg") : 0;
+}
+
 static int pc_uuid(const char *text, uint8_t *uuid)
 {
     unsigned n = 0;
@@ -165,5 +194,6 @@ int pc_configure(struct pc_base *b, struct err *err)
                                      .vcpus = c->vcpus};
     int ret = smbios_add(b->fw_cfg, &info, err);
     ret = ret ? ret : pc_add_e820(b, err);
-    return ret ? ret : pc_add_boot_files(b, err);
+    ret = ret ? ret : pc_add_boot_files(b, err);
+    return ret ? ret : pc_add_user_files(b, err);
 }

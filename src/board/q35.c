@@ -111,9 +111,21 @@ static void q35_fini(struct machine *m)
     pc_fini(&q->base);
 }
 
+static void q35_power_button(struct machine *m)
+{
+    struct q35 *q = m->board_data;
+    acpi_pm_power_button(&q->lpc.pm);
+}
+
+static void q35_print_irqs(struct machine *m, struct strbuf *out)
+{
+    x86_board_print_irqs(&((struct q35 *)m->board_data)->base.x86, out);
+}
+
 const struct board_type board_q35 = {
     .name = "q35",
     .summary = "PC with Q35 and ICH9, PCI Express",
+    .version = "pc-q35-7.2",
     .default_cpu = "qemu64",
     .default_ram = 128 << 20,
     .max_vcpus = MACHINE_MAX_VCPUS,
@@ -124,4 +136,6 @@ const struct board_type board_q35 = {
     .init = q35_init,
     .load = q35_load,
     .fini = q35_fini,
+    .power_button = q35_power_button,
+    .print_irqs = q35_print_irqs,
 };

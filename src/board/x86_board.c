@@ -10,6 +10,7 @@
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/irqchip/pic8259.h"
+#include "dev/misc/isa_parallel.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/timer/cmos_rtc.h"
 #include "dev/timer/pit8254.h"
@@ -109,6 +110,27 @@ int x86_board_add_serial(struct x86_board *v, struct err *err)
     return 0;
 }
 
+int x86_board_add_parallel(struct x86_board *v, struct err *err)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        char id[16], index[4];
+        snprintf(id, sizeof(id), "parallel%u", i);
+        snprintf(index, sizeof(index), "%u", i);
+        if (!machine_find_backend(v->machine, "chardev", id)) {
+            continue;
+        }
+        struct keyval args = {0};
+        keyval_add(&args, "chardev", id);
+        keyval_add(&args, "index", index);
+        struct dev *d = dev_new(v->machine, &isa_parallel_type, &args, err);
+        keyval_free(&args);
+        if (!d) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 int x86_board_add_rtc(struct x86_board *v, bool wanted, struct err *err)
 {
     int64_t base;
@@ -135,6 +157,11 @@ void x86_board_add_pit(struct x86_board *v)
     v->pit = pit_new(v->machine->clock);
     irq_connect(pit_irq(v->pit), &v->gsi[0]);
     pit_map(v->pit, v->machine->io);
+}
+
+void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
+{
+    ioapic_print(v->ioapic, out);
 }
 
 void x86_board_reset(struct x86_board *v)

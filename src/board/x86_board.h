@@ -13,6 +13,7 @@ struct pic;
 struct pit;
 struct ram;
 struct rtc;
+struct strbuf;
 
 #define X86_BOARD_HIGH_RAM 0x100000000ull
 #define X86_BOARD_WINDOW 0xa0000ull /* to the first MiB: video memory and ROMs */
@@ -42,6 +43,9 @@ int x86_board_add_rtc(struct x86_board *v, bool wanted, struct err *err);
 int x86_board_add_cpus(struct x86_board *v, struct err *err);
 int x86_board_add_serial(struct x86_board *v, struct err *err); /* COM1, and one per -serial */
 
+int x86_board_add_parallel(struct x86_board *v, struct err *err); /* one per -parallel */
+
+void x86_board_print_irqs(struct x86_board *v, struct strbuf *out);
 void x86_board_reset(struct x86_board *v); /* the chips; not the memory */
 void x86_board_fini(struct x86_board *v);
 

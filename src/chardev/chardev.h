@@ -18,7 +18,13 @@ struct err;
 struct keyval;
 struct loop;
 
-enum chardev_event { CHARDEV_OPENED, CHARDEV_CLOSED, CHARDEV_BREAK };
+enum chardev_event {
+    CHARDEV_OPENED,
+    CHARDEV_CLOSED,
+    CHARDEV_BREAK,
+    CHARDEV_FOCUS, /* of several users, this one now gets what is typed */
+    CHARDEV_UNFOCUS,
+};
 
 /* The device's side. Any member may be NULL. */
 struct chardev_user {
@@ -41,11 +47,13 @@ struct chardev_type {
 struct chardev {
     const struct chardev_type *type;
     char *id;
+    char *filename; /* as shown: "unix:/path,server=on"; NULL: the type's name */
     struct loop *loop;
     const struct chardev_user *user;
     void *user_opaque;
     bool rx_on;
-    struct chardev_keys *keys; /* between host side and user, or NULL */
+    struct chardev_keys *keys; /* between host side and users, or NULL */
+    int log_fd;                /* logfile=: a copy of what is written; -1: none */
 };
 
 /* `args` has "backend" (the type) and its options; NULL with a sentence. */
@@ -66,11 +74,24 @@ void chardev_rx(struct chardev *c, const uint8_t *buf, size_t len);
 void chardev_tell(struct chardev *c, enum chardev_event event);
 void chardev_can_write(struct chardev *c);
 
-/* Puts the Ctrl-A keys (x quits, h help, b break, c ignored) in front of the user. */
+/*
+ * Puts the Ctrl-A keys in front of the user: x quits, h help, b break, c to the next user. Further
+ * users take ports: character devices of their own on the same host side, freed before it.
+ * Everybody writes; what is typed goes to one of them, at first to the one that attached to `c`
+ * itself.
+ */
 void chardev_add_mux(struct chardev *c, void (*quit)(void *), void *opaque);
+bool chardev_is_mux(const struct chardev *c);
+bool chardev_is_port(const struct chardev *c);
+struct chardev *chardev_mux_port(struct chardev *c, struct err *err);
 
-extern const struct chardev_type chardev_null, chardev_stdio, chardev_file, chardev_pty,
-    chardev_socket;
+/* What a "ringbuf" holds, oldest first, at most `len` bytes, which it forgets; and more for it.
+ * -ENOTSUP: it is of another kind. */
+long chardev_ringbuf_read(struct chardev *c, uint8_t *buf, size_t len);
+long chardev_ringbuf_write(struct chardev *c, const uint8_t *buf, size_t len);
+
+extern const struct chardev_type chardev_null, chardev_vc, chardev_stdio, chardev_file,
+    chardev_pipe, chardev_pty, chardev_socket, chardev_udp, chardev_ringbuf;
 
 /* Puts the terminal back; safe in a signal handler and when nothing was changed. */
 void chardev_restore_terminal(void);

@@ -1,4 +1,4 @@
-/* Back ends on plain descriptors: null, stdio, file, pty. */
+/* Back ends on plain descriptors: null, stdio, file, pipe, pty. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,14 +16,6 @@
 #include "base/keyval.h"
 #include "chardev/internal.h"
 #include "loop/loop.h"
-
-struct fd_chardev {
-    struct chardev c;
-    int in, out;
-    bool own;       /* close them */
-    bool always_in; /* a plain file as input: epoll does not take it */
-    bool ended;
-};
 
 /* ---- Shared ---- */
 
@@ -77,12 +69,17 @@ const struct chardev_type chardev_null = {.name = "null",
                                           .size = sizeof(struct chardev),
                                           .open = null_open};
 
+const struct chardev_type chardev_vc = {.name = "vc",
+                                        .summary = "as null: there are no text consoles in windows",
+                                        .size = sizeof(struct chardev),
+                                        .open = null_open};
+
 /* ---- Descriptors ---- */
 
 static void fd_ready(void *opaque, int fd, unsigned events)
 {
     struct fd_chardev *f = opaque;
-    if (!chardev_pump(&f->c, fd)) {
+    if (!chardev_pump(&f->c, fd) && !f->datagrams) {
         f->ended = true;
         loop_unwatch(f->c.loop, fd);
     }
@@ -100,7 +97,7 @@ static void fd_read_plain(void *opaque)
     }
 }
 
-static void fd_set_rx(struct chardev *c, bool on)
+void chardev_fd_set_rx(struct chardev *c, bool on)
 {
     struct fd_chardev *f = container_of(c, struct fd_chardev, c);
     if (f->in < 0 || f->ended) {
@@ -119,7 +116,7 @@ static void fd_set_rx(struct chardev *c, bool on)
  * Waits for a slow terminal or pipe: the guest's serial line is slower still. After two seconds
  * the bytes are lost, so that a stopped terminal does not hang the guest for ever.
  */
-static size_t fd_write(struct chardev *c, const uint8_t *buf, size_t len)
+size_t chardev_fd_write(struct chardev *c, const uint8_t *buf, size_t len)
 {
     struct fd_chardev *f = container_of(c, struct fd_chardev, c);
     size_t done = 0;
@@ -137,7 +134,7 @@ static size_t fd_write(struct chardev *c, const uint8_t *buf, size_t len)
     return len;
 }
 
-static void fd_close(struct chardev *c)
+void chardev_fd_close(struct chardev *c)
 {
     struct fd_chardev *f = container_of(c, struct fd_chardev, c);
     if (f->in >= 0) {
@@ -149,6 +146,7 @@ static void fd_close(struct chardev *c)
             cleanup_close(&f->in);
         }
     }
+    f->in = f->out = -1;
 }
 
 /* ---- Terminal ---- */
@@ -205,7 +203,7 @@ static int stdio_open(struct chardev *c, const struct keyval *args, struct err *
 
 static void stdio_close(struct chardev *c)
 {
-    fd_close(c);
+    chardev_fd_close(c);
     chardev_restore_terminal();
 }
 
@@ -214,39 +212,79 @@ const struct chardev_type chardev_stdio = {
     .summary = "the terminal (signal=on|off: whether Ctrl-C ends us)",
     .size = sizeof(struct fd_chardev),
     .open = stdio_open,
-    .write = fd_write,
-    .set_rx = fd_set_rx,
+    .write = chardev_fd_write,
+    .set_rx = chardev_fd_set_rx,
     .close = stdio_close};
 
 /* ---- File ---- */
+
+static int open_path(const char *path, int flags, struct err *err)
+{
+    int fd = open(path, flags | O_CLOEXEC, 0666);
+    return fd >= 0 ? fd
+                   : err_set(err, errno, "cannot open '%s' for the character device: %s", path,
+                             strerror(errno));
+}
 
 static int file_open(struct chardev *c, const struct keyval *args, struct err *err)
 {
     struct fd_chardev *f = container_of(c, struct fd_chardev, c);
     const char *path = keyval_get(args, "path"), *append = keyval_get(args, "append");
+    const char *input = keyval_get(args, "input-path");
     bool keep = false;
     f->in = f->out = -1;
+    f->own = true;
     if (!path || !*path) {
         return err_set(err, EINVAL, "-chardev file: needs path=FILE");
     }
     if (append && value_bool("-chardev file: append", append, &keep, err)) {
         return -EINVAL;
     }
-    f->own = true;
-    f->out = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (keep ? O_APPEND : O_TRUNC), 0666);
-    if (f->out < 0) {
-        return err_set(err, errno, "cannot open '%s' for the character device: %s", path,
-                       strerror(errno));
-    }
-    return 0;
+    f->out = open_path(path, O_WRONLY | O_CREAT | (keep ? O_APPEND : O_TRUNC), err);
+    f->in = f->out >= 0 && input ? open_path(input, O_RDONLY | O_NONBLOCK, err) : -1;
+    return f->out < 0 ? f->out : input && f->in < 0 ? f->in : 0;
 }
 
-const struct chardev_type chardev_file = {.name = "file",
-                                          .summary = "output to a file (path=, append=on|off)",
+const struct chardev_type chardev_file = {
+    .name = "file",
+    .summary = "output to a file (path=, append=on|off, input-path=)",
+    .size = sizeof(struct fd_chardev),
+    .open = file_open,
+    .write = chardev_fd_write,
+    .set_rx = chardev_fd_set_rx,
+    .close = chardev_fd_close};
+
+/* ---- Named pipes: PATH.in and PATH.out, or PATH both ways ---- */
+
+static int pipe_open(struct chardev *c, const struct keyval *args, struct err *err)
+{
+    struct fd_chardev *f = container_of(c, struct fd_chardev, c);
+    const char *path = keyval_get(args, "path");
+    f->in = f->out = -1;
+    f->own = true;
+    if (!path || !*path) {
+        return err_set(err, EINVAL, "-chardev pipe: needs path=FILE");
+    }
+    AUTO_FREE char *in = alloc_printf("%s.in", path);
+    AUTO_FREE char *out = alloc_printf("%s.out", path);
+    /* For reading and writing: so opening does not wait for the other side. */
+    f->in = open(in, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    f->out = open(out, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (f->in < 0 || f->out < 0) {
+        chardev_fd_close(c);
+        f->in = f->out = open_path(path, O_RDWR | O_NONBLOCK, err);
+    }
+    return f->in < 0 ? f->in : 0;
+}
+
+const struct chardev_type chardev_pipe = {.name = "pipe",
+                                          .summary =
+                                              "named pipes PATH.in and PATH.out, or PATH (path=)",
                                           .size = sizeof(struct fd_chardev),
-                                          .open = file_open,
-                                          .write = fd_write,
-                                          .close = fd_close};
+                                          .open = pipe_open,
+                                          .write = chardev_fd_write,
+                                          .set_rx = chardev_fd_set_rx,
+                                          .close = chardev_fd_close};
 
 /* ---- Pseudo terminal ---- */
 
@@ -259,6 +297,7 @@ static int pty_open(struct chardev *c, const struct keyval *args, struct err *er
     if (f->in < 0 || grantpt(f->in) || unlockpt(f->in) || ptsname_r(f->in, name, sizeof(name))) {
         return err_set(err, errno, "cannot make a pseudo terminal: %s", strerror(errno));
     }
+    c->filename = alloc_printf("pty:%s", name);
     fprintf(stderr, "char device redirected to %s (label %s)\n", name, c->id ? c->id : "pty");
     return 0;
 }
@@ -267,6 +306,6 @@ const struct chardev_type chardev_pty = {.name = "pty",
                                          .summary = "a new pseudo terminal; its name is printed",
                                          .size = sizeof(struct fd_chardev),
                                          .open = pty_open,
-                                         .write = fd_write,
-                                         .set_rx = fd_set_rx,
-                                         .close = fd_close};
+                                         .write = chardev_fd_write,
+                                         .set_rx = chardev_fd_set_rx,
+                                         .close = chardev_fd_close};

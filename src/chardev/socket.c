@@ -1,6 +1,7 @@
 /*
  * Unix and TCP stream sockets: client, or server for one peer at a time.
- * Does not do: TLS, telnet, reconnect, waiting for the first peer (wait=on is refused).
+ * telnet=on: takes the client's commands out, asks it to send each key at once.
+ * Does not do: TLS, reconnect, waiting for the first peer (wait=on is refused).
  */
 #include <errno.h>
 #include <netdb.h>
@@ -24,6 +25,8 @@ struct sock_chardev {
     int listener;
     _Atomic int peer;
     char *unlink_path;
+    bool telnet;
+    enum { TELNET_DATA, TELNET_COMMAND, TELNET_OPTION, TELNET_BLOCK, TELNET_BLOCK_IAC } state;
 };
 
 static void sock_drop_peer(struct sock_chardev *s)
@@ -37,10 +40,49 @@ static void sock_drop_peer(struct sock_chardev *s)
     }
 }
 
+/* RFC 854, 857, 858. True: a byte of data. */
+static bool telnet_byte(struct sock_chardev *s, uint8_t byte)
+{
+    enum { SE = 240, SB = 250, WILL = 251, DONT = 254, IAC = 255 };
+    switch (s->state) {
+    case TELNET_DATA:
+        s->state = byte == IAC ? TELNET_COMMAND : TELNET_DATA;
+        return byte != IAC && byte; /* a NUL follows each CR */
+    case TELNET_COMMAND:
+        s->state = byte >= WILL && byte <= DONT ? TELNET_OPTION
+                   : byte == SB                 ? TELNET_BLOCK
+                                                : TELNET_DATA;
+        return byte == IAC;
+    case TELNET_OPTION: s->state = TELNET_DATA; return false;
+    case TELNET_BLOCK: s->state = byte == IAC ? TELNET_BLOCK_IAC : TELNET_BLOCK; return false;
+    case TELNET_BLOCK_IAC: s->state = byte == SE ? TELNET_DATA : TELNET_BLOCK; return false;
+    }
+    return false;
+}
+
+static bool telnet_pump(struct sock_chardev *s, int fd)
+{
+    uint8_t buf[256];
+    size_t room = chardev_room(&s->c), kept = 0;
+    if (!room) {
+        return chardev_pump(&s->c, fd);
+    }
+    ssize_t n = read(fd, buf, room < sizeof(buf) ? room : sizeof(buf));
+    for (ssize_t i = 0; i < n; i++) {
+        if (telnet_byte(s, buf[i])) {
+            buf[kept++] = buf[i];
+        }
+    }
+    if (kept) {
+        chardev_rx(&s->c, buf, kept);
+    }
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
 static void sock_ready(void *opaque, int fd, unsigned events)
 {
     struct sock_chardev *s = opaque;
-    if (!chardev_pump(&s->c, fd)) {
+    if (!(s->telnet ? telnet_pump(s, fd) : chardev_pump(&s->c, fd))) {
         sock_drop_peer(s);
     }
 }
@@ -67,6 +109,11 @@ static void sock_accept(void *opaque, int fd, unsigned events)
     s->peer = peer;
     s->c.rx_on = true;
     sock_set_rx(&s->c, true);
+    if (s->telnet) {
+        static const uint8_t hello[] = {255, 251, 1, 255, 251, 3}; /* WILL ECHO, WILL SGA */
+        s->state = TELNET_DATA;
+        chardev_put(peer, hello, sizeof(hello));
+    }
     chardev_tell(&s->c, CHARDEV_OPENED);
 }
 
@@ -179,6 +226,10 @@ static int sock_open(struct chardev *c, const struct keyval *args, struct err *e
     if (opt && value_bool("socket: wait", opt, &wait, err)) {
         return -EINVAL;
     }
+    opt = keyval_get(args, "telnet");
+    if (opt && value_bool("socket: telnet", opt, &s->telnet, err)) {
+        return -EINVAL;
+    }
     if (wait) {
         return err_set(err, EINVAL, "socket: wait=on is not supported, use wait=off");
     }
@@ -187,6 +238,10 @@ static int sock_open(struct chardev *c, const struct keyval *args, struct err *e
     }
     int fd = path ? sock_unix(s, path, server, err)
                   : sock_tcp(keyval_get(args, "host"), port, server, err);
+    c->filename = path ? alloc_printf("unix:%s%s", path, server ? ",server=on" : "")
+                       : alloc_printf("%s:%s:%s%s", s->telnet ? "telnet" : "tcp",
+                                      keyval_get(args, "host") ? keyval_get(args, "host") : "",
+                                      port, server ? ",server=on" : "");
     return fd < 0 ? fd : sock_start(s, fd, server, err);
 }
 

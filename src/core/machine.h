@@ -26,6 +26,7 @@ struct err;
 struct irq_ctrl;
 struct loop;
 struct machine;
+struct strbuf;
 struct vcpu;
 
 #define MACHINE_MAX_VCPUS 8
@@ -44,6 +45,8 @@ struct machine_config {
     const char *boot_order, *boot_once;  /* -boot order=, once=; or NULL */
     char *boot_order_devices;            /* by bootindex: firmware's names, a line each; or NULL.
                                           * Freed with the machine. */
+    const struct keyval *fw_cfgs;        /* -fw_cfg: name, and file or string */
+    size_t fw_cfg_count;
     bool boot_menu;
     bool boot_strict; /* nothing else than boot_order_devices */
     uint32_t boot_splash_ms;
@@ -63,7 +66,8 @@ struct machine_cpus {
     int (*start)(struct machine *m, struct err *err); /* one thread each, parked */
     void (*park)(struct machine *m);                  /* returns when none runs guest code */
     void (*unpark)(struct machine *m);
-    void (*debug_changed)(struct machine *m); /* parked: m->debug, or its points */
+    void (*debug_changed)(struct machine *m);            /* parked: m->debug, or its points */
+    void (*info)(struct machine *m, struct strbuf *out); /* parked: statistics; may be NULL */
     void (*leave)(struct machine *m); /* the process ends: parks all, reports, frees nothing */
     void (*free)(struct machine *m);  /* ends the threads, frees m->vcpu[] */
 };
@@ -117,11 +121,14 @@ struct machine {
     enum machine_request request; /* by `lock`; the first one wins */
     int exit_status;
     enum machine_state state; /* loop thread */
-    bool io_stopped;          /* paused because a disk failed; loop thread */
+    bool io_stopped;          /* paused because a disk failed; loop thread, as the others */
+    bool was_run;             /* since the process started */
+    bool powered_off;         /* paused because the guest switched itself off: needs a reset */
 };
 
 struct board_type {
     const char *name, *summary;
+    const char *version; /* another name, which stays what it is; or NULL */
     const char *default_cpu;
     uint64_t default_ram;
     unsigned max_vcpus;
@@ -133,6 +140,9 @@ struct board_type {
     int (*load)(struct machine *,
                 struct err *); /* devices are there: tables, kernel; also at reset */
     void (*fini)(struct machine *);
+    /* Both on the loop's thread, and may be NULL. */
+    void (*power_button)(struct machine *);
+    void (*print_irqs)(struct machine *, struct strbuf *out); /* interrupt controllers */
 };
 
 /*

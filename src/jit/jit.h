@@ -10,6 +10,7 @@
 struct err;
 struct isa;
 struct machine;
+struct strbuf;
 
 /* Loop thread only. jit_add makes m->vcpu[index]; see struct machine_cpus for the others. */
 int jit_add(struct machine *m, const struct isa *isa, unsigned index, struct err *err);
@@ -18,6 +19,7 @@ int jit_start(struct machine *m, struct err *err);
 void jit_park(struct machine *m);
 void jit_unpark(struct machine *m);
 void jit_debug_changed(struct machine *m);
+void jit_info(struct machine *m, struct strbuf *out);
 void jit_leave(struct machine *m);
 void jit_free(struct machine *m);
 

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/strbuf.h"
 #include "core/machine.h"
 #include "core/tlb_ops.h"
 #include "jit/internal.h"
@@ -117,6 +118,15 @@ void jit_report(struct jit_vcpu *jv)
     inject_report(&jv->inject, jv->v->index);
     if (o->stats) {
         jit_stats_print(&jv->stats, o, jv->v->index, jv->v->env->insns);
+    }
+}
+
+void jit_info(struct machine *m, struct strbuf *out)
+{
+    const struct jit_machine *jm = m->cpus_data;
+    for (unsigned i = 0; i < jm->count; i++) {
+        strbuf_add(out, "CPU #%u\n", i);
+        jit_stats_show(&jm->cpu[i]->stats, out);
     }
 }
 

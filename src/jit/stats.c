@@ -11,6 +11,20 @@ static void add(struct strbuf *sb, const char *name, uint64_t n)
     strbuf_add(sb, "\"%s\": %llu, ", name, (unsigned long long)n);
 }
 
+static void show(struct strbuf *out, const char *name, uint64_t n)
+{
+    if (n) {
+        strbuf_add(out, "  %-20s %llu\n", name, (unsigned long long)n);
+    }
+}
+
+void jit_stats_show(const struct jit_stats *s, struct strbuf *out)
+{
+#define X(name) show(out, #name, s->name);
+    JIT_STATS(X)
+#undef X
+}
+
 void jit_stats_print(const struct jit_stats *s, const struct jit_options *o, unsigned vcpu,
                      uint64_t interpreted)
 {

@@ -6,6 +6,7 @@
 #include "ir/rt.h"
 
 struct jit_options;
+struct strbuf;
 
 /* clang-format never settles on a layout for this list. */
 /* clang-format off */
@@ -27,6 +28,8 @@ struct jit_stats {
     uint64_t unlowered[IR_OPCODES];   /* blocks cut before an instruction, by its op */
 };
 
+/* What is not zero, a line each. */
+void jit_stats_show(const struct jit_stats *, struct strbuf *out);
 /* One line of JSON, to the log or appended to stats_path. */
 void jit_stats_print(const struct jit_stats *, const struct jit_options *, unsigned vcpu,
                      uint64_t interpreted);

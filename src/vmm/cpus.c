@@ -24,6 +24,7 @@ static const struct machine_cpus jit_x86 = {
     .park = jit_park,
     .unpark = jit_unpark,
     .debug_changed = jit_debug_changed,
+    .info = jit_info,
     .leave = jit_leave,
     .free = jit_free,
 };

@@ -341,3 +341,23 @@ int drives_add(struct machine *m, const struct options *o, struct err *err)
     }
     return ret ? ret : drive_thread_start(t, m, err);
 }
+
+struct block_graph *drives_graph(struct machine *m, struct err *err)
+{
+    struct backend *b = machine_find_backend(m, "drive-loop", "drives");
+    struct drive_thread *t = b ? b->obj : drive_thread_new(m, err);
+    if (!t || (!b && drive_thread_start(t, m, err))) {
+        return NULL;
+    }
+    return drive_thread_graph(t);
+}
+
+/* Behind the thread in the list: it is closed when the thread has ended. */
+void drives_keep(struct machine *m, void *block)
+{
+    struct backend *thread = machine_find_backend(m, "drive-thread", "drives");
+    struct backend *b = machine_add_backend(m, "medium", "", block, drive_close);
+    m->backends = b->next;
+    b->next = thread->next;
+    thread->next = b;
+}

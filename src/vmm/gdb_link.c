@@ -12,8 +12,9 @@
 #include "gdb/gdb.h"
 
 struct gdb_link {
-    struct chardev *c;
-    bool own; /* else it is a -chardev */
+    struct machine *m;
+    struct chardev *c; /* NULL: nowhere now */
+    bool own;          /* else it is a -chardev */
     struct gdb *gdb;
 };
 
@@ -36,7 +37,10 @@ static void link_event(void *opaque, enum chardev_event event)
 
 static void link_write(void *opaque, const void *buf, size_t len)
 {
-    chardev_write(((struct gdb_link *)opaque)->c, buf, len);
+    struct gdb_link *l = opaque;
+    if (l->c) {
+        chardev_write(l->c, buf, len);
+    }
 }
 
 static struct chardev *link_take(struct machine *m, const char *id, struct err *err)
@@ -66,19 +70,49 @@ static struct chardev *link_open(struct machine *m, const char *spec, struct err
     return c;
 }
 
+static const struct chardev_user link_user = {
+    .room = link_room, .rx = link_rx, .event = link_event};
+
+static void link_close(struct gdb_link *l)
+{
+    if (l->c && l->own) {
+        chardev_free(l->c);
+    } else if (l->c) {
+        chardev_attach(l->c, NULL, NULL);
+    }
+    l->c = NULL;
+}
+
+int gdb_link_move(struct gdb_link *l, const char *spec, struct err *err)
+{
+    bool own = strncmp(spec, "chardev:", 8) != 0;
+    gdb_closed(l->gdb);
+    link_close(l);
+    if (!strcmp(spec, "none")) {
+        return 0;
+    }
+    l->c = own ? link_open(l->m, spec, err) : link_take(l->m, spec + 8, err);
+    l->own = own;
+    if (!l->c) {
+        return -EINVAL;
+    }
+    chardev_attach(l->c, &link_user, l);
+    return 0;
+}
+
 struct gdb_link *gdb_link_new(struct machine *m, const char *spec, struct err *err)
 {
-    static const struct chardev_user user = {.room = link_room, .rx = link_rx, .event = link_event};
     bool own = strncmp(spec, "chardev:", 8) != 0;
     struct chardev *c = own ? link_open(m, spec, err) : link_take(m, spec + 8, err);
     if (!c) {
         return NULL;
     }
     struct gdb_link *l = alloc_zero(sizeof(*l));
+    l->m = m;
     l->c = c;
     l->own = own;
     l->gdb = gdb_new(m, link_write, l);
-    chardev_attach(c, &user, l);
+    chardev_attach(c, &link_user, l);
     return l;
 }
 
@@ -95,7 +129,7 @@ void gdb_link_free(struct gdb_link *l)
         return;
     }
     if (l->own) {
-        chardev_free(l->c);
+        link_close(l);
     }
     gdb_free(l->gdb);
     free(l);

@@ -52,6 +52,35 @@ int option_pflash(struct options *o, const char *arg, struct err *err)
     return add_drive(o, arg, "if=pflash,format=raw", "-pflash", err);
 }
 
+/* [name=]NAME,file=FILE or string=TEXT: a file for firmware and guest. */
+int option_fw_cfg(struct options *o, const char *arg, struct err *err)
+{
+    int ret = option_list_push(&o->fw_cfgs, arg, "name", "-fw_cfg", err);
+    const struct keyval *kv = ret ? NULL : &o->fw_cfgs.items[o->fw_cfgs.count - 1];
+    if (kv && (!keyval_get(kv, "name") || !keyval_get(kv, "file") == !keyval_get(kv, "string"))) {
+        return err_set(err, EINVAL,
+                       "-fw_cfg: needs name=NAME and one of file=FILE and string=TEXT");
+    }
+    return ret;
+}
+
+/* A character device and the port that writes to it. */
+int option_debugcon(struct options *o, const char *arg, struct err *err)
+{
+    if (o->debugcon) {
+        return err_set(err, EINVAL, "-debugcon: there is one already; use -device isa-debugcon");
+    }
+    o->debugcon = arg;
+    return option_list_push(&o->devices, "isa-debugcon,chardev=debugcon", "driver", "-debugcon",
+                            err);
+}
+
+int option_no_acpi(struct options *o, const char *arg, struct err *err)
+{
+    keyval_add(&o->config.board_args, "acpi", "off");
+    return 0;
+}
+
 static int boot_letters(const char *key, const char *letters, struct err *err)
 {
     size_t n = strspn(letters, "abcdefghijklmnop");

@@ -49,7 +49,8 @@ static int machine_find(struct options *o, const char *name, struct err *err)
     size_t n = 0;
     for (; boards[n]; n++) {
         names[n] = boards[n]->name;
-        if (!strcmp(names[n], name)) {
+        const char *version = boards[n]->version;
+        if (!strcmp(names[n], name) || (version && !strcmp(version, name))) {
             o->config.board = boards[n];
             return 0;
         }
@@ -62,7 +63,11 @@ static int machine_help(struct options *o)
 {
     printf("Machines:\n");
     for (size_t i = 0; boards[i]; i++) {
-        printf("  %-12s %s%s\n", boards[i]->name, boards[i]->summary, i ? "" : " (default)");
+        const char *version = boards[i]->version;
+        printf("  %-14s %s%s\n", boards[i]->name, boards[i]->summary, i ? "" : " (default)");
+        if (version) {
+            printf("  %-14s the same\n", version);
+        }
     }
     o->action = OPTIONS_DONE;
     return 0;
@@ -381,17 +386,6 @@ static int take_serial(struct options *o, const char *arg, struct err *err)
     return 0;
 }
 
-static int take_monitor(struct options *o, const char *arg, struct err *err)
-{
-    return strcmp(arg, "none") && strcmp(arg, "null") ? unsupported(err, "-monitor", arg, "none")
-                                                      : 0;
-}
-
-static int take_parallel(struct options *o, const char *arg, struct err *err)
-{
-    return strcmp(arg, "none") ? unsupported(err, "-parallel", arg, "none") : 0;
-}
-
 static int take_net(struct options *o, const char *arg, struct err *err)
 {
     return strcmp(arg, "none") ? unsupported(err, "-net", arg, "none") : 0;
@@ -517,6 +511,9 @@ const struct option_row option_rows[] = {
     {"hdd", "FILE", option_hdd, NULL},
     {"cdrom", "FILE", option_cdrom, "CD or DVD image in the IDE drive"},
     {"pflash", "FILE", option_pflash, "firmware in flash memory; the second one: its variables"},
+    {"fw_cfg", "[name=]NAME,file=FILE|string=TEXT", option_fw_cfg, "a file for the firmware"},
+    {"debugcon", "DEV", option_debugcon, "what firmware writes to port e9h"},
+    {"no-acpi", NULL, option_no_acpi, "same as -machine acpi=off"},
     {"boot", "[order=]acdn[,once=LETTERS][,menu=on|off][,splash-time=MS][,strict=on|off]",
      option_boot, "what firmware starts: a floppy, c disk, d CD, n network"},
     {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},
@@ -529,8 +526,9 @@ const struct option_row option_rows[] = {
     {"serial", "DEV", take_serial,
      "serial port: stdio, mon:stdio, file:PATH, null, none, pty, unix:PATH, tcp:HOST:PORT, "
      "chardev:ID"},
-    {"parallel", "none", take_parallel, NULL},
-    {"monitor", "none", take_monitor, "accepted: there is no monitor"},
+    {"parallel", "DEV", option_parallel, "parallel port, on what -serial takes; 'none': none"},
+    {"monitor", "DEV", option_monitor, "a monitor, on what -serial takes; 'none': none"},
+    {"mon", "[chardev=]ID[,mode=readline]", option_mon, "a monitor on a character device"},
     {"nographic", NULL, take_nographic, "serial port on the terminal, Ctrl-A h for keys"},
     {"display", "none|sdl[,OPTION=VALUE...]|vnc=ADDRESS[,...]", option_take_display,
      "who shows the screen; without it, nobody"},
@@ -548,6 +546,11 @@ const struct option_row option_rows[] = {
     {"nodefaults", NULL, take_nodefaults, "no default devices and serial port connection"},
     {"no-user-config", NULL, take_nothing, "accepted: there are no configuration files"},
     {"no-fd-bootchk", NULL, take_nothing, NULL},
+    {"no-hpet", NULL, take_nothing, NULL},
+    {"win2k-hack", NULL, take_nothing, NULL},
+    {"mem-prealloc", NULL, take_nothing, NULL},
+    {"overcommit", "mem-lock=off", take_nothing, NULL},
+    {"compat", "POLICY", take_nothing, NULL},
     {"enable-fips", NULL, take_nothing, NULL},
     {"msg", "TEXT", take_nothing, NULL},
     {"pidfile", "FILE", take_pidfile, "write the process ID to a file"},

@@ -23,10 +23,21 @@ int option_hdc(struct options *o, const char *arg, struct err *err);
 int option_hdd(struct options *o, const char *arg, struct err *err);
 int option_cdrom(struct options *o, const char *arg, struct err *err);
 int option_pflash(struct options *o, const char *arg, struct err *err);
+int option_fw_cfg(struct options *o, const char *arg, struct err *err);
+int option_debugcon(struct options *o, const char *arg, struct err *err);
+int option_no_acpi(struct options *o, const char *arg, struct err *err);
 int option_boot(struct options *o, const char *arg, struct err *err);
+
+/* option_monitor.c */
+int option_monitor(struct options *o, const char *arg, struct err *err);
+int option_mon(struct options *o, const char *arg, struct err *err);
+int option_parallel(struct options *o, const char *arg, struct err *err);
 
 /* Parses `arg` and adds it; `first_key` as in keyval_parse(). */
 int option_list_push(struct option_list *list, const char *arg, const char *first_key,
                      const char *what, struct err *err);
+
+/* Why a published option is not supported; NULL: it is, or it is none (option_absent.c). */
+const char *option_absent(const char *name);
 
 #endif

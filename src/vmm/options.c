@@ -23,9 +23,12 @@ static const struct option_row *option_find(const char *name)
 
 static int option_unknown(const char *arg, const char *name, struct err *err)
 {
-    const char *names[128];
+    const char *names[160], *why = option_absent(name);
     size_t n = 0;
-    for (const struct option_row *r = option_rows; r->name && n < 128; r++) {
+    if (why) {
+        return err_set(err, EINVAL, "option '-%s' is not supported: %s", name, why);
+    }
+    for (const struct option_row *r = option_rows; r->name && n < 160; r++) {
         names[n++] = r->name;
     }
     return err_set(err, EINVAL, "unknown option '%s'; the nearest is '-%s'", arg,
@@ -69,6 +72,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
             return ret;
         }
     }
+    o->config.fw_cfgs = o->fw_cfgs.items;
+    o->config.fw_cfg_count = o->fw_cfgs.count;
     if (!o->config.ram_size) {
         o->config.ram_size = o->config.board->default_ram;
     }
@@ -97,7 +102,11 @@ void options_free(struct options *o)
     option_list_free(&o->blockdevs);
     option_list_free(&o->objects);
     option_list_free(&o->devices);
+    option_list_free(&o->fw_cfgs);
     keyval_free(&o->window);
     keyval_free(&o->vnc);
     free(o->serials.items);
+    free(o->parallels.items);
+    free(o->monitors.items);
+    option_list_free(&o->mons);
 }

@@ -25,8 +25,13 @@ struct options {
     struct option_list chardevs, drives, blockdevs, devices;
     struct option_list objects; /* -object */
     bool snapshot;              /* -snapshot: nothing is written to the images */
+    struct option_list fw_cfgs; /* -fw_cfg */
+    const char *debugcon;       /* -debugcon, or NULL */
     struct keyval boot_args;    /* -boot: what config points into */
-    struct text_list serials;
+    struct text_list serials, parallels;
+    struct text_list monitors; /* -monitor */
+    struct option_list mons;   /* -mon */
+    bool monitor_given;
     bool nodefaults, nographic;
     const char *vga;           /* -vga; NULL: the board's */
     struct keyval window, vnc; /* -display sdl, -vnc; empty: not asked for */

@@ -24,6 +24,7 @@
 #include "vmm/drive_place.h"
 #include "vmm/drives.h"
 #include "vmm/gdb_link.h"
+#include "vmm/monitor_link.h"
 #include "vmm/options.h"
 #include "vmm/viewers.h"
 
@@ -34,6 +35,7 @@ struct run {
     struct machine *m;
     struct gdb_link *gdb; /* or NULL */
     struct viewers *viewers;
+    struct monitor_links *monitors;
     int signals; /* signalfd */
 };
 
@@ -112,19 +114,24 @@ static int run_add_chardevs(struct run *r, struct err *err)
 static int run_alias_serial(struct run *r, const char *id, const char *serial, struct err *err)
 {
     struct backend *b = machine_find_backend(r->m, "chardev", id);
+    if (b && b->taken && chardev_is_mux(b->obj)) {
+        return run_add_chardev(r, chardev_mux_port(b->obj, err), serial);
+    }
     if (!b || b->taken) {
-        return err_set(err, ENOENT, "-serial chardev:%s: %s", id,
-                       b ? "it is in use" : "there is no such -chardev");
+        return err_set(err, ENOENT, "-%.*s chardev:%s: %s", (int)strcspn(serial, "0123456789"),
+                       serial, id, b ? "it is in use" : "there is no such -chardev");
     }
     b->taken = true;
     machine_add_backend(r->m, "chardev", serial, b->obj, NULL);
     return 0;
 }
 
-static int run_add_serial(struct run *r, const char *spec, unsigned n, struct err *err)
+/* `port` is "serial" or "parallel". */
+static int run_add_port(struct run *r, const char *port, const char *spec, unsigned n,
+                        struct err *err)
 {
     char id[16];
-    snprintf(id, sizeof(id), "serial%u", n);
+    snprintf(id, sizeof(id), "%s%u", port, n);
     if (!strcmp(spec, "none")) {
         return 0;
     }
@@ -139,7 +146,7 @@ static int run_add_serial(struct run *r, const char *spec, unsigned n, struct er
     struct chardev *c = chardev_new_legacy(r->loop, what, err);
     int ret = run_add_chardev(r, c, id);
     if (ret) {
-        return err_prefix(err, ret, "-serial");
+        return err_prefix(err, ret, "-%s", port);
     }
     if (keys) {
         chardev_add_mux(c, run_quit, r->m);
@@ -152,15 +159,31 @@ static int run_add_serials(struct run *r, struct err *err)
 {
     struct options *o = r->o;
     if (!o->serials.count && !o->nodefaults && (o->nographic || !o->display_given)) {
-        return run_add_serial(r, "mon:stdio", 0, err);
+        return run_add_port(r, "serial", "mon:stdio", 0, err);
     }
     for (unsigned i = 0; i < o->serials.count; i++) {
-        int ret = run_add_serial(r, o->serials.items[i], i, err);
+        int ret = run_add_port(r, "serial", o->serials.items[i], i, err);
         if (ret) {
             return ret;
         }
     }
     return 0;
+}
+
+static int run_add_debugcon(struct run *r, struct err *err)
+{
+    const char *spec = r->o->debugcon;
+    int ret = spec ? run_add_chardev(r, chardev_new_legacy(r->loop, spec, err), "debugcon") : 0;
+    return ret ? err_prefix(err, ret, "-debugcon") : 0;
+}
+
+static int run_add_parallels(struct run *r, struct err *err)
+{
+    int ret = 0;
+    for (unsigned i = 0; !ret && i < r->o->parallels.count; i++) {
+        ret = run_add_port(r, "parallel", r->o->parallels.items[i], i, err);
+    }
+    return ret;
 }
 
 static const struct dev_type *run_find_type(const char *name)
@@ -172,10 +195,28 @@ static const struct dev_type *run_find_type(const char *name)
     return dev_types[i];
 }
 
+/* A further user of a multiplexed -chardev gets a port of it, as a backend of its own. */
+static int run_share_chardev(struct run *r, struct keyval *kv, struct err *err)
+{
+    const char *id = keyval_get(kv, "chardev");
+    const struct backend *b = id ? machine_find_backend(r->m, "chardev", id) : NULL;
+    if (!b || !b->taken || !chardev_is_mux(b->obj)) {
+        return 0;
+    }
+    char name[64];
+    struct chardev *port = chardev_mux_port(b->obj, err);
+    snprintf(name, sizeof(name), "%s#%p", id, (void *)port);
+    keyval_add(kv, "chardev", name);
+    return run_add_chardev(r, port, name);
+}
+
 static int run_add_devices(struct run *r, struct err *err)
 {
     for (size_t i = 0; i < r->o->devices.count; i++) {
-        const struct keyval *kv = &r->o->devices.items[i];
+        struct keyval *kv = &r->o->devices.items[i];
+        if (run_share_chardev(r, kv, err)) {
+            return err_prefix(err, -EINVAL, "-device");
+        }
         if (!dev_new(r->m, run_find_type(keyval_get(kv, "driver")), kv, err)) {
             return err_prefix(err, -EINVAL, "-device");
         }
@@ -225,6 +266,8 @@ static int run_build(struct run *r, struct err *err)
     int ret = run_take_signals(r, err);
     ret = ret ? ret : run_add_chardevs(r, err);
     ret = ret ? ret : run_add_serials(r, err);
+    ret = ret ? ret : run_add_debugcon(r, err);
+    ret = ret ? ret : run_add_parallels(r, err);
     ret = ret ? ret : drives_add(r->m, o, err);
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_vga(r, err);
@@ -237,6 +280,35 @@ static int run_build(struct run *r, struct err *err)
         ret = r->viewers ? 0 : -EINVAL;
     }
     return ret;
+}
+
+/* The monitor's "gdbserver". */
+static int run_gdbserver(void *opaque, const char *spec, struct err *err)
+{
+    struct run *r = opaque;
+    if (r->gdb) {
+        return gdb_link_move(r->gdb, spec, err);
+    }
+    if (!strcmp(spec, "none")) {
+        return 0;
+    }
+    bool running = r->m->state == MACHINE_RUNNING;
+    r->m->cpus->park(r->m);
+    r->gdb = gdb_link_new(r->m, spec, err);
+    if (r->gdb && r->m->cpus->debug_changed) {
+        r->m->cpus->debug_changed(r->m);
+    }
+    if (running) {
+        r->m->cpus->unpark(r->m);
+    }
+    return r->gdb ? 0 : -EINVAL;
+}
+
+static int run_add_monitors(struct run *r, struct err *err)
+{
+    const struct monitor_hooks hooks = {run_gdbserver, run_quit, r};
+    r->monitors = monitor_links_new(r->m, r->o, &hooks, err);
+    return r->monitors ? 0 : -EINVAL;
 }
 
 /* ---- Running ---- */
@@ -252,6 +324,7 @@ static int run_reset(struct run *r, struct err *err)
     }
     dev_reset_all(m, DEV_RESET_POWER);
     int ret = machine_load(m, err);
+    m->powered_off = false;
     if (!ret) {
         m->cpus->reset(m);
         if (m->state == MACHINE_RUNNING) {
@@ -287,6 +360,7 @@ static bool run_request(struct run *r, int *status, struct err *err)
     case MACHINE_REQ_POWEROFF:
         if (m->config.no_shutdown) {
             machine_pause(m);
+            m->powered_off = true;
             return false;
         }
         return true;
@@ -310,6 +384,7 @@ static int run_loop(struct run *r, struct err *err)
         r->gdb = gdb_link_new(m, r->o->gdb, err);
         ret = r->gdb ? 0 : -EINVAL;
     }
+    ret = ret ? ret : run_add_monitors(r, err);
     if (ret) {
         return ret;
     }
@@ -327,6 +402,7 @@ static int run_loop(struct run *r, struct err *err)
 /* A guest that has ended leaves its memory to the host's kernel, which is done with it sooner. */
 static void run_free(struct run *r, bool ended)
 {
+    monitor_links_free(r->monitors);
     if (ended && !VMM_FREE_ALL) {
         viewers_leave(r->viewers);
         machine_leave(r->m);

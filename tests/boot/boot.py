@@ -32,9 +32,10 @@ def tell_injections(text):
 
 
 def lodge(args, timeout=120, stdin=b""):
-    """Status and output; a hang is status 'timeout'."""
+    """Status and output; a hang is status 'timeout'. The machine is microvm if no other is named."""
+    machine = [] if "-M" in args else ["-M", "microvm"]
     try:
-        r = subprocess.run([LODGE] + accel() + args, input=stdin, capture_output=True, timeout=timeout * PATIENCE)
+        r = subprocess.run([LODGE] + accel() + machine + args, input=stdin, capture_output=True, timeout=timeout * PATIENCE)
         tell_injections(r.stderr.decode("utf-8", "replace"))
         return r.returncode, (r.stdout + r.stderr).decode("utf-8", "replace")
     except subprocess.TimeoutExpired as e:
@@ -105,7 +106,7 @@ def shell_work():
 def idle():
     """An idle guest uses next to no host CPU."""
     serial = tempfile.NamedTemporaryFile()
-    p = subprocess.Popen([LODGE] + accel() + ["-m", "256M", "-kernel", f"{GUEST}/vmlinux",
+    p = subprocess.Popen([LODGE] + accel() + ["-M", "microvm", "-m", "256M", "-kernel", f"{GUEST}/vmlinux",
                           "-initrd", f"{GUEST}/initrd.gz", "-append", "console=ttyS0", "-display", "none", "-serial", f"file:{serial.name}"],
                          stdin=subprocess.DEVNULL)
 
@@ -132,7 +133,7 @@ def idle():
 
 def typing():
     """Lines longer than the UART's FIFO arrive whole; Ctrl-A x quits with status 0."""
-    p = subprocess.Popen([LODGE] + accel() + ["-m", "256M", "-kernel", f"{GUEST}/vmlinux",
+    p = subprocess.Popen([LODGE] + accel() + ["-M", "microvm", "-m", "256M", "-kernel", f"{GUEST}/vmlinux",
                           "-initrd", f"{GUEST}/initrd.gz", "-append", "console=ttyS0 quiet", "-nographic"], stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE)
     said = b""

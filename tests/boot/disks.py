@@ -184,7 +184,7 @@ def pausing(more, kind):
     """Runs until the machine pauses, and lets it go on with SIGCONT; what the guest said."""
     code = base64.b64encode(DD[kind].encode()).decode()
     with open("serial", "wb") as serial:
-        p = subprocess.Popen([LODGE] + accel() + ["-m", "512M", "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz", "-nographic",
+        p = subprocess.Popen([LODGE] + accel() + ["-M", "microvm", "-m", "512M", "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz", "-nographic",
                               "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-append", f"console=ttyS0 lodge.run={code}"] + more,
                              stdin=subprocess.DEVNULL, stdout=serial, stderr=subprocess.PIPE)
     try:

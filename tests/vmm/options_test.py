@@ -16,7 +16,9 @@ ACCEL = ['-accel', 'jit,' + os.environ['LODGE_ACCEL']] if os.environ.get('LODGE_
 
 
 def run(*args, status=0):
-    p = subprocess.run([LODGE, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    """The machine is microvm if no other is named."""
+    machine = [] if '-M' in args or '-machine' in args else ['-M', 'microvm']
+    p = subprocess.run([LODGE, *machine, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     assert p.returncode == status, (args, p.returncode, p.stdout, p.stderr)
     return p.stdout if status == 0 else p.stderr
 
@@ -71,7 +73,7 @@ def refusals(k):
             (['-M', 'microvm,pitt=on', '-kernel', k], ('pitt', "'pit'")),
             (['-accel', 'kvm'], ("'kvm'",)),
             (['-accel', 'jit,teir=0', '-kernel', k], ('teir', 'tier')),
-            (['-device', 'virtio-blk'], ("'virtio-blk-device'",)),
+            (['-device', 'virtio-blk-devic'], ("'virtio-blk-device'",)),
             (['-device', 'virtio-blk-device,driv=d', '-kernel', k], ('driv', "'drive'")),
             (['-drive', 'fil=x', '-kernel', k], ('fil', "'file'")),
             (['-d', 'in_asn'], ("'in_asm'",)),
@@ -100,7 +102,7 @@ def exit_status(k, d):
 def paused(k, d):
     """-S: nothing runs; -pidfile is there meanwhile; a signal ends it."""
     pid = d + '/pid'
-    p = subprocess.Popen([LODGE, *ACCEL, '-S', '-kernel', k, '-display', 'none', '-pidfile', pid, '-device',
+    p = subprocess.Popen([LODGE, *ACCEL, '-M', 'microvm', '-S', '-kernel', k, '-display', 'none', '-pidfile', pid, '-device',
                           'isa-debug-exit,iobase=0xf4,iosize=1'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     for _ in range(100):
         if os.path.exists(pid) and open(pid).read().strip():

@@ -420,6 +420,11 @@ struct irq_ctrl *lapic_ctrl(struct lapic *l)
     return &l->ic;
 }
 
+struct lapic *lapic_of(struct irq_ctrl *ic)
+{
+    return ic && ic->type == &lapic_ctrl_type ? container_of(ic, struct lapic, ic) : NULL;
+}
+
 void lapic_reset_all(struct lapic_bus *bus)
 {
     for (unsigned i = 0; i < bus->count; i++) {

@@ -44,6 +44,7 @@ void lapic_bus_set_eoi(struct lapic_bus *bus, void (*eoi)(void *, uint8_t vector
 struct lapic *lapic_new(struct lapic_bus *bus, uint32_t id);
 void lapic_set_vcpu(struct lapic *l, struct vcpu *vcpu);
 struct irq_ctrl *lapic_ctrl(struct lapic *l);
+struct lapic *lapic_of(struct irq_ctrl *ic); /* NULL: it is none */
 void lapic_reset_all(struct lapic_bus *bus);
 void lapic_print(const struct lapic *l, struct strbuf *out);
 

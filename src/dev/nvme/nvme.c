@@ -225,6 +225,7 @@ void nvme_reset(struct nvme *n)
         pthread_mutex_lock(&n->lock);
     }
     nvme_finish_reset(n);
+    n->quiet = false; /* a quiesced machine that is reset just goes on */
     n->aqa = 0;
     n->asq = n->acq = 0;
     pthread_mutex_unlock(&n->lock);

@@ -332,11 +332,26 @@ static void test_reset(void **state)
     assert_int_equal(rd(r, 0x1c), 1 | 2 << 2);
 }
 
+/* A reset of the machine quiesces its devices first, and does not resume them. */
+static void test_machine_reset(void **state)
+{
+    struct rig *r = *state;
+    uint8_t zero[4096] = {0};
+    const struct cmd id = {.op = 6, .prp1 = PAGE, .dw10 = 1};
+    assert_int_equal(run(r, 0, &id), 0);
+    nvme_quiesce(&r->n);
+    nvme_reset(&r->n);
+    gmem_write(r->base.mem, ACQ, zero, sizeof(zero));
+    enable(r);
+    assert_int_equal(run(r, 0, &id), 0);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, rig_up, rig_down)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(test_identify), T(test_read_write), T(test_refused),
-                                       T(test_full),     T(test_features),   T(test_reset)};
+    const struct CMUnitTest tests[] = {T(test_identify),     T(test_read_write), T(test_refused),
+                                       T(test_full),         T(test_features),   T(test_reset),
+                                       T(test_machine_reset)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -406,6 +406,7 @@ static void vscsi_reset(struct virtio *v)
         pthread_mutex_lock(&v->lock);
     }
     s->tmf.busy = false;
+    s->quiet = false; /* a quiesced machine that is reset just goes on */
     for (struct scsi_dev *d = s->bus.first; d; d = d->next) {
         scsi_lu_reset(&d->lu);
     }
