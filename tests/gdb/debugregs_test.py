@@ -34,7 +34,7 @@ def main():
         run = base64.b64encode(b'/debugregs; exit $?').decode()
         for accel in ('jit', 'jit,tier=0'):
             accel = ','.join(filter(None, (accel, os.environ.get('LODGE_ACCEL'))))
-            p = subprocess.run([lodge, '-accel', accel, '-m', '512', '-kernel', kernel, '-initrd', d + '/initrd', '-nographic',
+            p = subprocess.run([lodge, '-M', 'microvm', '-accel', accel, '-m', '512', '-kernel', kernel, '-initrd', d + '/initrd', '-nographic',
                                 '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4', '-append',
                                 'console=ttyS0 quiet lodge.run=' + run],
                                stdin=subprocess.DEVNULL, capture_output=True, text=True,

@@ -185,7 +185,7 @@ def test_options(lodge):
         with tempfile.NamedTemporaryFile(suffix='.elf') as f:
             f.write(small_kernel(LOOP))
             f.flush()
-            p = subprocess.run([lodge, '-kernel', f.name, '-display', 'none', *args], capture_output=True, timeout=20)
+            p = subprocess.run([lodge, '-M', 'microvm', '-kernel', f.name, '-display', 'none', *args], capture_output=True, timeout=20)
             assert p.returncode == 1 and b'-gdb' in p.stderr, p.stderr
 
 
@@ -197,7 +197,7 @@ def run_option(command):
 
 def symbol(lodge, kernel, name):
     """By the guest's own list: distributions' kernels come without a symbol table."""
-    p = subprocess.run([lodge, *accel(), '-m', '512', '-kernel', kernel[0], '-initrd', kernel[1], '-nographic', '-no-reboot',
+    p = subprocess.run([lodge, *accel(), '-M', 'microvm', '-m', '512', '-kernel', kernel[0], '-initrd', kernel[1], '-nographic', '-no-reboot',
                         '-append', run_option("grep ' %s$' /proc/kallsyms" % name)],
                        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120 * PATIENCE)
     print(p.stderr)

@@ -22,7 +22,7 @@ def command(a):
         return qemu and [qemu, '-M', 'microvm', '-accel', 'tcg', '-nodefaults', '-serial', 'stdio', '-monitor', 'none',
                          '-global', 'virtio-mmio.force-legacy=false'] + common
     options = ['jit', {'t0': 'tier=0', 'warm': 'form=warm'}.get(a.mode, ''), os.environ.get('LODGE_ACCEL', '')]
-    return [a.lodge, '-accel', ','.join(o for o in options if o)] + common
+    return [a.lodge, '-M', 'microvm', '-accel', ','.join(o for o in options if o)] + common
 
 
 def judge(text, status, reset):
