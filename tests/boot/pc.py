@@ -145,7 +145,18 @@ def boot_index(folder):
     assert p.returncode == 1 and "bootindex=2 is given twice" in p.stderr, p.stderr
 
 
-CASES = {"no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
+def reset_ports(folder):
+    """Each port that resets a PC ends the process under -no-reboot."""
+    sector = f"{folder}/sector"
+    for port, value in ((0x64, 0xFE), (0x92, 1), (0xCF9, 6)):
+        code = bytes([0xBA, port & 0xFF, port >> 8, 0xB0, value, 0xEE, 0xEB, 0xFE])  # out dx,al; then it would wait
+        with open(sector, "wb") as f:
+            f.write(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+        for board in "pc", "q35":
+            run(["-M", board, "-nodefaults", "-no-reboot", "-drive", f"file={sector},format=raw,if=virtio"], 30)
+
+
+CASES = {"reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
 
 
 def main():

@@ -10,7 +10,8 @@
 #include "core/machine.h"
 #include "dev/pci/pci.h"
 
-enum { CONFIG_ENABLE = 1u << 31, SECONDARY_BUS = 0x19 };
+/* The reset control register of Intel's bridges, CF9h, lies amid CONFIG_ADDRESS. */
+enum { CONFIG_ENABLE = 1u << 31, SECONDARY_BUS = 0x19, RESET_CONTROL = 1, RST_CPU = 4 };
 
 static int pci_attach(struct bus *bus, struct dev *dev, struct err *err)
 {
@@ -177,7 +178,13 @@ static enum mem_result pci_ports_read(void *opaque, uint64_t off, unsigned size,
 static enum mem_result pci_ports_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 {
     struct pci_root *r = opaque;
-    if (off < 4) { /* only whole: single bytes here are other devices' */
+    if (off == RESET_CONTROL && size == 1) {
+        if (val & RST_CPU) {
+            machine_ask(r->bus0.machine, MACHINE_REQ_RESET, 0);
+        }
+        return MEM_OK;
+    }
+    if (off < 4) { /* only whole */
         if (off || size != 4) {
             return MEM_NONE;
         }
