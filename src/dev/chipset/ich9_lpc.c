@@ -17,7 +17,6 @@ enum {
     ACPI_EN = 0x80,
     PIRQA_ROUT = 0x60,
     PIRQE_ROUT = 0x68,
-    PIRQ_OFF = 0x80,
     RCBA = 0xf0,
     FIRST_INTERNAL_SLOT = 25, /* from here on: A# to D#, below: E# to H# */
     PM_LEN = 0x20,
@@ -32,20 +31,10 @@ static unsigned pirq_register(unsigned n)
     return n < 4 ? PIRQA_ROUT + n : PIRQE_ROUT + n - 4;
 }
 
-static void pirq_changed(void *opaque, unsigned n, bool level)
-{
-    struct ich9_lpc *l = opaque;
-    irq_set(&l->apic_out[n], level);
-    irq_set(&l->isa_out[n], level);
-}
-
 void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi)
 {
-    l->gsi = gsi;
     for (unsigned i = 0; i < ICH9_PIRQS; i++) {
-        irq_pin_init(&l->pirq[i]);
-        irq_pin_add(&l->pirq[i], pirq_changed, l, i);
-        irq_connect(&l->apic_out[i], &gsi[ICH9_FIRST_GSI + i]);
+        pirq_init(&l->pirq[i], gsi, &gsi[ICH9_FIRST_GSI + i]);
     }
 }
 
@@ -57,23 +46,7 @@ unsigned ich9_lpc_pirq(unsigned slot, unsigned pin)
 struct irq_pin *ich9_lpc_route(void *ich9_lpc, unsigned slot, unsigned pin)
 {
     struct ich9_lpc *l = ich9_lpc;
-    return &l->pirq[ich9_lpc_pirq(slot, pin)];
-}
-
-static void ich9_connect(struct ich9_lpc *l, unsigned n)
-{
-    enum { RESERVED = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 8 | 1 << 13 };
-    uint8_t reg = l->pci.config[pirq_register(n)];
-    bool on = !(reg & PIRQ_OFF) && !(RESERVED >> (reg & 15) & 1);
-    struct irq_pin *to = on ? &l->gsi[reg & 15] : NULL;
-    if (l->isa_out[n].pin == to) {
-        return;
-    }
-    pthread_mutex_lock(&l->pirq[n].lock); /* no change meanwhile */
-    irq_set(&l->isa_out[n], false);
-    irq_connect(&l->isa_out[n], to);
-    irq_set(&l->isa_out[n], l->pirq[n].high > 0);
-    pthread_mutex_unlock(&l->pirq[n].lock);
+    return &l->pirq[ich9_lpc_pirq(slot, pin)].pin;
 }
 
 static void ich9_place(struct ich9_lpc *l)
@@ -97,7 +70,7 @@ static void ich9_written(struct pci_func *f, unsigned off, unsigned len)
     for (unsigned i = 0; i < ICH9_PIRQS; i++) {
         unsigned reg = pirq_register(i);
         if (off <= reg && off + len > reg) {
-            ich9_connect(l, i);
+            pirq_route(&l->pirq[i], f->config[reg]);
         }
     }
     if (off <= ACPI_CNTL && off + len > PMBASE) {
@@ -151,7 +124,7 @@ void ich9_lpc_reset(struct ich9_lpc *l)
     store_le32(l->pci.config + RCBA, 0);
     for (unsigned i = 0; i < ICH9_PIRQS; i++) {
         l->pci.config[pirq_register(i)] = PIRQ_OFF;
-        ich9_connect(l, i);
+        pirq_route(&l->pirq[i], PIRQ_OFF);
     }
     ich9_place(l);
     acpi_pm_reset(&l->pm);
@@ -161,7 +134,7 @@ void ich9_lpc_fini(struct ich9_lpc *l)
 {
     acpi_pm_fini(&l->pm);
     pci_func_fini(&l->pci);
-    for (unsigned i = 0; l->gsi && i < ICH9_PIRQS; i++) {
-        irq_pin_fini(&l->pirq[i]);
+    for (unsigned i = 0; i < ICH9_PIRQS; i++) {
+        pirq_fini(&l->pirq[i]);
     }
 }

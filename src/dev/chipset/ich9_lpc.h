@@ -3,6 +3,7 @@
 #define DEV_CHIPSET_ICH9_LPC_H
 
 #include "dev/chipset/acpi_pm.h"
+#include "dev/chipset/pirq.h"
 #include "dev/pci/pci.h"
 
 #define ICH9_PIRQS 8
@@ -13,9 +14,7 @@
 
 struct ich9_lpc {
     struct pci_func pci;
-    struct irq_pin pirq[ICH9_PIRQS]; /* what functions drive */
-    struct irq isa_out[ICH9_PIRQS], apic_out[ICH9_PIRQS];
-    struct irq_pin *gsi; /* 24 lines */
+    struct pirq pirq[ICH9_PIRQS];
     struct acpi_pm pm;
     struct mem_node *pm_ports, *gpe_ports, *smi_ports;
 };

@@ -2,15 +2,14 @@
 #ifndef DEV_CHIPSET_PIIX3_H
 #define DEV_CHIPSET_PIIX3_H
 
+#include "dev/chipset/pirq.h"
 #include "dev/pci/pci.h"
 
 #define PIIX3_PIRQS 4
 
 struct piix3 {
     struct pci_func pci;
-    struct irq_pin pirq[PIIX3_PIRQS]; /* what functions drive */
-    struct irq out[PIIX3_PIRQS];      /* where the register says it goes */
-    struct irq_pin *isa;              /* 16 lines */
+    struct pirq pirq[PIIX3_PIRQS];
 };
 
 /* First the pins, which functions are connected to as they are made; then the function, 01.0. */
