@@ -81,9 +81,9 @@ static ssize_t aio_do(const struct aio_file *f, const struct aio_req *r)
     return c.ret;
 }
 
-static size_t aio_bytes(const struct iovec *v, unsigned n)
+static uint64_t aio_bytes(const struct iovec *v, unsigned n)
 {
-    size_t bytes = 0;
+    uint64_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {
         bytes += v[i].iov_len;
     }
@@ -92,8 +92,10 @@ static size_t aio_bytes(const struct iovec *v, unsigned n)
 
 ssize_t aio_preadv(const struct aio_file *f, const struct iovec *v, unsigned n, uint64_t off)
 {
-    struct aio_req r = {.op = AIO_READ, .fd = f->fd, .v = v, .n = n, .off = off};
-    if (!f->direct && aio_bytes(v, n) <= SMALL_BYTES) { /* in the page cache: no need to wait */
+    uint64_t len = aio_bytes(v, n);
+    struct aio_req r = {
+        .op = AIO_READ, .fd = f->fd, .v = v, .n = n, .off = off, .len = len, .cached = !f->direct};
+    if (!f->direct && len <= SMALL_BYTES) { /* in the page cache: no need to wait */
         ssize_t ret = preadv2(f->fd, v, (int)n, (off_t)off, f->memory ? 0 : RWF_NOWAIT);
         if (ret > 0) {
             return ret;
@@ -105,9 +107,16 @@ ssize_t aio_preadv(const struct aio_file *f, const struct iovec *v, unsigned n, 
 ssize_t aio_pwritev(const struct aio_file *f, const struct iovec *v, unsigned n, uint64_t off,
                     bool durable)
 {
-    struct aio_req r = {
-        .op = AIO_WRITE, .fd = f->fd, .v = v, .n = n, .off = off, .durable = durable};
-    if (!f->direct && !durable && aio_bytes(v, n) <= SMALL_BYTES) {
+    uint64_t len = aio_bytes(v, n);
+    struct aio_req r = {.op = AIO_WRITE,
+                        .fd = f->fd,
+                        .v = v,
+                        .n = n,
+                        .off = off,
+                        .len = len,
+                        .durable = durable,
+                        .cached = !f->direct};
+    if (!f->direct && !durable && len <= SMALL_BYTES) {
         struct aio_call c = {&r, 0};
         aio_call(&c);
         return c.ret;

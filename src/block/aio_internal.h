@@ -13,6 +13,7 @@ struct aio_req {
     unsigned n;
     uint64_t off, len;
     bool durable;
+    bool cached; /* through the page cache: the kernel copies */
 };
 
 struct uring;

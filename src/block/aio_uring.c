@@ -11,7 +11,12 @@
 #include "loop/co.h"
 #include "loop/loop.h"
 
-enum { ENTRIES = 128 };
+enum {
+    ENTRIES = 128,
+    /* From here on copying from and to the page cache takes longer than waking a worker, and two
+     * processors do it at the same time. */
+    LARGE = 256 << 10,
+};
 
 struct uring {
     struct io_uring ring;
@@ -94,6 +99,8 @@ ssize_t uring_do(struct uring *u, const struct aio_req *r)
         co_yield ();
     }
     uring_prepare(sqe, r);
+    if (r->cached && r->len >= LARGE)
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     io_uring_sqe_set_data(sqe, &w);
     u->waiting++;
     co_wait();
