@@ -205,6 +205,7 @@ static int sock_start(struct sock_chardev *s, int fd, bool server, struct err *e
         return 0;
     }
     s->listener = fd;
+    s->c.closed = true;
     if (listen(fd, 1) || loop_watch(s->c.loop, fd, LOOP_IN, sock_accept, s)) {
         return err_set(err, errno, "cannot listen on a socket: %s", strerror(errno));
     }

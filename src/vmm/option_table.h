@@ -28,6 +28,10 @@ int option_debugcon(struct options *o, const char *arg, struct err *err);
 int option_no_acpi(struct options *o, const char *arg, struct err *err);
 int option_boot(struct options *o, const char *arg, struct err *err);
 
+/* option_action.c */
+int option_watchdog_action(struct options *o, const char *arg, struct err *err);
+int option_action(struct options *o, const char *arg, struct err *err);
+
 /* option_monitor.c */
 int option_monitor(struct options *o, const char *arg, struct err *err);
 int option_mon(struct options *o, const char *arg, struct err *err);
