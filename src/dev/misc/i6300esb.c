@@ -185,6 +185,8 @@ static void esb_reset(struct dev *dev, enum dev_reset how)
     struct i6300esb *e = container_of(dev, struct i6300esb, dev);
     pci_func_reset(&e->pci);
     AUTO_LOCK(&e->lock);
+    store_le16(e->pci.config + WDT_CONFIG, 0);
+    e->pci.config[WDT_LOCK] = 0;
     timer_unset(&e->timer);
     e->preload[0] = e->preload[1] = PRELOAD_BITS;
     e->lock_reg = 0;
