@@ -9,6 +9,7 @@
 #include "core/machine.h"
 #include "dev/ata/ich9_ahci.h"
 #include "dev/ata/ide_dev.h"
+#include "dev/ata/piix_ide.h"
 #include "dev/display/vga_pci.h"
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
@@ -43,6 +44,7 @@ const struct dev_type *const dev_types[] = {
     &pci_bridge_type,
     &pci_testdev_type,
     &pcie_root_port_type,
+    &piix3_ide_type,
     &pvpanic_isa_type,
     &pvpanic_pci_type,
     &scsi_cd_dev_type,

@@ -17,6 +17,7 @@ struct display {
     struct display_source *sources, *last_source;
     struct viewer *viewers;
     struct input_sink *sinks; /* newest first */
+    uint8_t held[INPUT_KEYS / 8];
 };
 
 /* ---- Sources ---- */
@@ -208,8 +209,21 @@ void display_remove_sink(struct display *d, struct input_sink *s)
     }
 }
 
+/* A key that is not held is not let go: set 1's code for the left shift key would read as the end
+ * of the keyboard's self-test, and its driver would begin again. */
+static bool input_key_news(struct display *d, unsigned code, bool down)
+{
+    uint8_t *byte = &d->held[code / 8], bit = (uint8_t)(1u << code % 8);
+    bool was = *byte & bit;
+    *byte = (uint8_t)(down ? *byte | bit : *byte & ~bit);
+    return down || was;
+}
+
 void input_key(struct display *d, unsigned code, bool down)
 {
+    if (code >= INPUT_KEYS || !input_key_news(d, code, down)) {
+        return;
+    }
     for (struct input_sink *s = d->sinks; s; s = s->next) {
         if (s->key) {
             s->key(s->opaque, code, down);

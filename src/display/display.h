@@ -98,6 +98,7 @@ enum input_button {
 };
 
 #define INPUT_ABS_MAX 0x7fff
+#define INPUT_KEYS 768
 
 /* A device that takes input. NULL members: not that kind. Loop's thread. */
 struct input_sink {

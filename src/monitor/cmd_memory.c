@@ -79,14 +79,28 @@ static bool reg_value(void *opaque, const char *name, uint64_t *val)
 
 /* ---- Memory ---- */
 
-/* RAM and ROM; false: there is none of either. */
+/* What a device has at an address, as a vcpu would read it; the screen's memory, for one. */
+static bool read_device(struct monitor *mon, uint64_t addr, uint8_t *buf, size_t len)
+{
+    uint64_t value;
+    bool ok = (len == 1 || len == 2 || len == 4 || len == 8) &&
+              mem_read(mon->machine->mem, addr, (unsigned)len, &value) == MEM_OK;
+    if (ok) {
+        uint8_t bytes[8];
+        store_le64(bytes, value);
+        memcpy(buf, bytes, len);
+    }
+    return ok;
+}
+
+/* RAM and ROM, at physical addresses devices too; false: there is nothing. */
 static bool read_memory(struct monitor *mon, bool phys, uint64_t addr, uint8_t *buf, size_t len)
 {
     struct err err;
     struct vcpu *v = phys ? NULL : monitor_vcpu(mon, &err);
     bool ok = true;
     if (phys) {
-        return gmem_read(mon->machine->mem, addr, buf, len);
+        return gmem_read(mon->machine->mem, addr, buf, len) || read_device(mon, addr, buf, len);
     }
     if (!v) {
         return false;

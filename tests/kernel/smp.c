@@ -56,7 +56,8 @@ static word ap_call(const void *at)
     return r;
 }
 
-enum { RUN_CODE = 1, ADD, READ_VA, RELOAD_CR3, LOOP_CODE, TOUCH };
+enum { RUN_CODE = 1, ADD, READ_VA, RELOAD_CR3, LOOP_CODE, TOUCH, SET_MTRR, GET_MTRR };
+enum { MTRR_PHYSBASE0 = 0x200, MTRR_VALUE = 0x40000006 };
 extern const char touch_at[], touch_after[];
 
 static void ap_do(uint32_t job)
@@ -69,6 +70,15 @@ static void ap_do(uint32_t job)
         }
         break;
     case READ_VA: ap_value = *(volatile uint8_t *)FREE_VA; break;
+    case SET_MTRR:
+        __asm__ volatile("wrmsr" : : "c"(MTRR_PHYSBASE0), "a"(MTRR_VALUE), "d"(0));
+        break;
+    case GET_MTRR: {
+        uint32_t lo, hi;
+        __asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(MTRR_PHYSBASE0));
+        ap_value = lo;
+        break;
+    }
     case RELOAD_CR3: write_cr3(read_cr3()); break;
     case LOOP_CODE:
         while (!ap_stop) {
@@ -165,6 +175,19 @@ static bool ap_up(void)
 CASE(init_sipi)
 {
     CHECK(ap_up());
+}
+
+/* MTRRs, which firmware sets on each processor, stay over INIT: Intel SDM Vol. 3A Table 9-1. */
+CASE_KNOWN(init_keeps_mtrrs, "Vol. 3A Table 9-1: TCG clears them", NULL)
+{
+    if (!ap_up() || !other(SET_MTRR)) {
+        return;
+    }
+    ap_alive = 0;
+    ap_job = serial << 8;
+    CHECK(ap_up());
+    other(GET_MTRR);
+    check_eq("IA32_MTRR_PHYSBASE0", ap_value, MTRR_VALUE);
 }
 
 static void put_ret(uint32_t v)

@@ -132,7 +132,7 @@ void ata_identify(struct ata_drive *d, struct ata_req *req)
     put_word(id, 0, 0x0040);
     put_names(d, id, "QEMU HARDDISK");
     put_word(id, 47, 0x8000 | MAX_MULTIPLE);
-    put_word(id, 48, 1); /* 32-bit PIO */
+    put_word(id, 48, 0x4000); /* no Trusted Computing (ATA8-ACS 7.12.6.17) */
     put_word(id, 59, d->multiple ? 0x100 | d->multiple : 0);
     put_modes(d, id);
     put_geometry(d, id, disk_size(&d->disk) / ATA_SECTOR);

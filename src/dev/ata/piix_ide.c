@@ -7,9 +7,13 @@
  */
 #include "dev/ata/piix_ide.h"
 
+#include <errno.h>
+
 #include "base/bits.h"
 #include "base/endian.h"
+#include "base/err.h"
 #include "core/machine.h"
+#include "dev/isa/isa_bus.h"
 
 enum { IDETIM = 0x40, SIDETIM = 0x44, UDMACTL = 0x48, UDMATIM = 0x4a, BAR_BMIBA = 4 };
 
@@ -36,12 +40,13 @@ static struct mem_map *piix_dma(void *opaque)
     return pci_dma(&p->pci);
 }
 
-void piix_ide_init(struct piix_ide *p, struct pci_bus *bus, struct irq_pin *isa)
+static const struct pci_ids piix_ids = {.vendor = 0x8086, .device = 0x7010, .class_code = 0x010180};
+
+/* Registers, ports, buses: the function is in its slot. */
+static void piix_set_up(struct piix_ide *p, struct machine *m, struct irq_pin *isa,
+                        const char *prefix)
 {
-    static const struct pci_ids ids = {.vendor = 0x8086, .device = 0x7010, .class_code = 0x010180};
     static const uint16_t ports[] = {0x1f0, 0x170}, controls[] = {0x3f6, 0x376};
-    struct machine *m = bus->machine;
-    pci_func_place(&p->pci, bus, 1 << 3 | 1, &ids);
     store_le32(p->pci.writable + IDETIM, ~0u);
     p->pci.writable[SIDETIM] = 0xff;
     p->pci.writable[UDMACTL] = 0x0f;
@@ -54,8 +59,14 @@ void piix_ide_init(struct piix_ide *p, struct pci_bus *bus, struct irq_pin *isa)
         mem_map_add_mmio(m->io, ports[n], 8, &ide_command_block, ch);
         mem_map_add_mmio(m->io, controls[n], 1, &ide_control_block, ch);
         pci_bar_put_mmio(&p->pci, BAR_BMIBA, 8 * n, 8, &ide_bus_master, ch);
-        ide_bus_add(m, &p->bus[n], "ide", n, 2, &piix_host, ch, &p->pci);
+        ide_bus_add(m, &p->bus[n], prefix, n, 2, &piix_host, ch, &p->pci);
     }
+}
+
+void piix_ide_init(struct piix_ide *p, struct pci_bus *bus, struct irq_pin *isa)
+{
+    pci_func_place(&p->pci, bus, 1 << 3 | 1, &piix_ids);
+    piix_set_up(p, bus->machine, isa, "ide");
 }
 
 void piix_ide_reset(struct piix_ide *p)
@@ -74,3 +85,56 @@ void piix_ide_fini(struct piix_ide *p)
     ide_channel_fini(&p->ch[0]);
     ide_channel_fini(&p->ch[1]);
 }
+
+/* ---- As a device, on a board that has no such channels ---- */
+
+struct piix_dev {
+    struct dev dev;
+    struct piix_ide ide;
+    bool made;
+};
+
+static const struct prop piix_props[] = {PCI_PROPS(struct piix_dev, ide.pci), {0}};
+
+static int piix_dev_init(struct dev *dev, struct err *err)
+{
+    struct piix_dev *d = container_of(dev, struct piix_dev, dev);
+    struct bus *isa = bus_find(dev->machine, "isa.0");
+    struct mem_hit hit;
+    if (!isa || mem_lookup(dev->machine->io, 0x1f0, &hit)) {
+        return err_set(err, EBUSY, "%s: ports 1F0h to 1F7h are the board's own IDE channel's",
+                       dev->type->name);
+    }
+    int ret = pci_func_init(&d->ide.pci, dev, &piix_ids, err);
+    if (!ret) {
+        struct isa_bus *lines = isa->owner;
+        piix_set_up(&d->ide, dev->machine, lines->pins, dev->id ? dev->id : "pata");
+        d->made = true;
+    }
+    return ret;
+}
+
+static void piix_dev_reset(struct dev *dev, enum dev_reset how)
+{
+    piix_ide_reset(&container_of(dev, struct piix_dev, dev)->ide);
+}
+
+static void piix_dev_fini(struct dev *dev)
+{
+    struct piix_dev *d = container_of(dev, struct piix_dev, dev);
+    if (d->made) {
+        piix_ide_fini(&d->ide);
+    }
+}
+
+const struct dev_type piix3_ide_type = {
+    .name = "piix3-ide",
+    .summary = "two IDE channels at the ports of a PC/AT",
+    .spec = "Intel 290550",
+    .bus = "PCI",
+    .size = sizeof(struct piix_dev),
+    .props = piix_props,
+    .init = piix_dev_init,
+    .reset = piix_dev_reset,
+    .fini = piix_dev_fini,
+};

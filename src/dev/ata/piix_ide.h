@@ -17,4 +17,6 @@ void piix_ide_init(struct piix_ide *p, struct pci_bus *bus, struct irq_pin *isa)
 void piix_ide_reset(struct piix_ide *p); /* waits for jobs */
 void piix_ide_fini(struct piix_ide *p);  /* its devices are gone */
 
+extern const struct dev_type piix3_ide_type;
+
 #endif

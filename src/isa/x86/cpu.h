@@ -177,6 +177,7 @@ struct x86_cpu {
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     uint64_t dr[8];
     uint64_t pdpte[4]; /* PAE: loaded with CR3 */
+    /* From here to `model`: INIT leaves them. */
     uint64_t star, lstar, cstar, sfmask, tsc_aux;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, misc_enable, apic_base, mtrr_def_type, spec_ctrl;

@@ -5,6 +5,8 @@
  * Does not do: task gates; interrupt redirection in virtual-8086 mode (VME).
  */
 #include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/strbuf.h"
@@ -357,12 +359,18 @@ static void interrupt(struct x86_cpu *c, unsigned vector)
     deliver(c, (struct rt_fault){.kind = RT_FAULT_NONE, .vector = vector}, c->rt.pc);
 }
 
+/* INIT leaves model-specific registers, MTRRs and the time-stamp counter:
+ * Intel SDM Vol. 3A Table 9-1. */
 static void init_reset(struct vcpu *v)
 {
-    struct x86_cpu *c = x86_cpu(v);
-    uint64_t tsc_offset = (uint64_t)c->tsc_offset;
+    enum {
+        FIRST = offsetof(struct x86_cpu, star),
+        BYTES = offsetof(struct x86_cpu, model) - FIRST
+    };
+    uint8_t *msrs = (uint8_t *)x86_cpu(v) + FIRST, kept[BYTES];
+    memcpy(kept, msrs, BYTES);
     v->isa->cpu_reset(v);
-    c->tsc_offset = (int64_t)tsc_offset;
+    memcpy(msrs, kept, BYTES);
     v->state = v->index ? VCPU_WAIT_SIPI : VCPU_RUNNING;
 }
 
