@@ -212,7 +212,7 @@ def balloon():
 
 def bites(*args, board="q35", name=""):
     script = (f"[ -e /sys/class/watchdog/watchdog0/identity ] || {{ {SKIP}; }}; echo DOG $(cat /sys/class/watchdog/watchdog0/identity); "
-              "watchdog -T 4 -t 1 -F /dev/watchdog & sleep 8; echo FED; kill -9 $!; sleep 60; exit 4")
+              "watchdog -T 4 -t 1 -F /dev/watchdog & sleep 6; echo FED; kill -9 $!; sleep 60; exit 4")
     m = Machine(script, "-no-reboot", *args, board=board)
     out = m.ends(0)
     assert "FED" in out and name in re.search("DOG (.*)", out)[1], out

@@ -221,6 +221,7 @@ static const struct prop edu_props[] = {
 const struct dev_type edu_type = {
     .name = "edu",
     .summary = "PCI device to learn driver writing on",
+    .spec = "edu",
     .bus = "PCI",
     .size = sizeof(struct edu),
     .props = edu_props,

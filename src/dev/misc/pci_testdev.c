@@ -155,6 +155,7 @@ static const struct prop testdev_props[] = {
 const struct dev_type pci_testdev_type = {
     .name = "pci-testdev",
     .summary = "counts accesses by tests of guests",
+    .spec = "pci-testdev",
     .bus = "PCI",
     .size = sizeof(struct pci_testdev),
     .props = testdev_props,

@@ -109,6 +109,7 @@ static const struct prop vmgenid_props[] = {
 const struct dev_type vmgenid_type = {
     .name = "vmgenid",
     .summary = "an ID that tells the guest from its copies",
+    .spec = "VM generation ID",
     .size = sizeof(struct vmgenid),
     .props = vmgenid_props,
     .init = vmgenid_init,

@@ -255,6 +255,22 @@ static int vser_attach(struct bus *bus, struct dev *dev, struct err *err)
 
 const struct bus_type vser_bus_type = {"virtio-serial-bus", vser_attach};
 
+/* As published: by the device's ID, or counted. */
+static void vser_name_bus(struct vser *s)
+{
+    const struct dev *dev = &s->dev;
+    const char *id = dev->id ? dev->id : s->v.bus->dev_id;
+    unsigned n = 0;
+    for (const struct bus *b = dev->machine->buses; b; b = b->next) {
+        n += b->type == &vser_bus_type;
+    }
+    if (id) {
+        snprintf(s->bus_id, sizeof(s->bus_id), "%s.0", id);
+    } else {
+        snprintf(s->bus_id, sizeof(s->bus_id), "%s.%u", vser_bus_type.name, n);
+    }
+}
+
 static int vser_init(struct dev *dev, struct err *err)
 {
     struct vser *s = container_of(dev, struct vser, dev);
@@ -266,8 +282,7 @@ static int vser_init(struct dev *dev, struct err *err)
     uint64_t features =
         (s->max_ports > 1 ? BIT(F_MULTIPORT) : 0) | (s->emergency_write ? BIT(F_EMERG_WRITE) : 0);
     int ret = virtio_init(&s->v, dev, &vser_virtio, features, err);
-    const char *id = dev->id ? dev->id : s->v.bus->dev_id;
-    snprintf(s->bus_id, sizeof(s->bus_id), "%s.0", id ? id : s->v.bus->id);
+    vser_name_bus(s);
     s->ports = (struct bus){.type = &vser_bus_type, .id = s->bus_id, .owner = s};
     bus_add(dev->machine, &s->ports);
     vser_fill_config(s);
