@@ -56,7 +56,9 @@ void piix4_pm_reset(struct piix4_pm *p)
 {
     pci_func_reset(&p->pci);
     store_le32(p->pci.config + PMBASE, 1);
-    store_le32(p->pci.config + SMBBA, 1);
+    /* Where firmware that does not place it leaves it. */
+    store_le32(p->pci.config + SMBBA, 0xb100 | 1);
+    p->pci.config[SMBHSTCFG] = 0x09; /* on; interrupts by line 9 */
     p->pci.config[PMREGMISC] = 0;
     /* Firmware that finds this set leaves system management mode alone, which there is none of. */
     store_le32(p->pci.config + DEVACTB, APMC_EN);
