@@ -302,6 +302,7 @@ static int device_check(struct options *o, const struct keyval *kv, struct err *
     if (type && keyval_wants_help(kv)) {
         printf("Options of device '%s':\n", type->name);
         prop_help(type->props, stdout);
+        prop_help(type->child ? type->child->props : NULL, stdout);
         o->action = OPTIONS_DONE;
     }
     if (type) {

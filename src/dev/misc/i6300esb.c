@@ -49,6 +49,7 @@ struct i6300esb {
     pthread_mutex_t lock; /* all below */
     struct timer timer;
     uint32_t preload[2];
+    uint16_t config_reg;
     uint8_t lock_reg;          /* as it holds, which is not always what was written */
     unsigned opened;           /* of the two bytes, how many came */
     unsigned stage;            /* 1 or 2 */
@@ -57,7 +58,7 @@ struct i6300esb {
 
 static void esb_start(struct i6300esb *e, unsigned stage)
 {
-    bool fast = load_le16(e->pci.config + WDT_CONFIG) & CONFIG_PRE_SEL;
+    bool fast = e->config_reg & CONFIG_PRE_SEL;
     uint64_t unit = (uint64_t)PCI_CLOCK_NS << (fast ? 5 : 15);
     uint64_t n = e->preload[stage - 1] ? e->preload[stage - 1] : 1;
     e->stage = stage;
@@ -83,7 +84,7 @@ static void esb_timer(void *opaque)
         return;
     }
     e->expired = true;
-    if (!(load_le16(e->pci.config + WDT_CONFIG) & CONFIG_OUTPUT_OFF)) {
+    if (!(e->config_reg & CONFIG_OUTPUT_OFF)) {
         watchdog_expired(e->dev.machine);
     }
     if (e->lock_reg & LOCK_FREE_RUN) {
@@ -95,10 +96,11 @@ static void esb_timer(void *opaque)
 static void esb_config_written(struct pci_func *f, unsigned off, unsigned len)
 {
     struct i6300esb *e = container_of(f, struct i6300esb, pci);
+    AUTO_LOCK(&e->lock);
+    e->config_reg = load_le16(f->config + WDT_CONFIG);
     if (off > WDT_LOCK || off + len <= WDT_LOCK) {
         return;
     }
-    AUTO_LOCK(&e->lock);
     uint8_t old = e->lock_reg, now = f->config[WDT_LOCK];
     if (old & LOCK_LOCKED) {
         f->config[WDT_LOCK] = old;
@@ -189,6 +191,7 @@ static void esb_reset(struct dev *dev, enum dev_reset how)
     e->pci.config[WDT_LOCK] = 0;
     timer_unset(&e->timer);
     e->preload[0] = e->preload[1] = PRELOAD_BITS;
+    e->config_reg = 0;
     e->lock_reg = 0;
     e->opened = 0;
     e->interrupted = false;

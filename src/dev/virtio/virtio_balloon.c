@@ -180,9 +180,6 @@ static void balloon_ready(struct virtio *v)
 static void balloon_config_written(struct virtio *v, uint32_t off, uint32_t len)
 {
     struct virtio_balloon *b = container_of(v, struct virtio_balloon, v);
-    uint32_t pages = (uint32_t)(b->dev.machine->config.ram_size >> PAGE_SHIFT);
-    uint32_t actual = load_le32(v->config + ACTUAL);
-    store_le32(v->config + ACTUAL, actual < pages ? actual : pages);
     memcpy(v->config + NUM_PAGES, b->target, sizeof(b->target));
     memset(v->config + 8, 0, 4);
 }
@@ -221,7 +218,8 @@ uint64_t virtio_balloon_actual(struct virtio_balloon *b)
 {
     AUTO_LOCK(&b->v.lock);
     uint64_t in = (uint64_t)load_le32(b->v.config + ACTUAL) << PAGE_SHIFT;
-    return b->dev.machine->config.ram_size - in;
+    uint64_t all = b->dev.machine->config.ram_size;
+    return in < all ? all - in : 0;
 }
 
 void virtio_balloon_print_stats(struct virtio_balloon *b, struct strbuf *out)
