@@ -36,6 +36,10 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->clock = clock;
     m->cpus = cpus;
     m->board = config->board;
+    if (!m->config.topology.max) {
+        unsigned n = config->vcpus ? config->vcpus : 1;
+        m->config.topology = (struct topology){1, 1, n, 1, n};
+    }
     pthread_mutex_init(&m->lock, NULL);
     m->mem = mem_map_new("memory", 0);
     m->io = mem_map_new("io", 0x10000);

@@ -14,6 +14,7 @@
 
 #include "base/keyval.h"
 #include "core/mem.h"
+#include "core/topology.h"
 #include "core/x86_boot.h"
 
 struct board_type;
@@ -26,10 +27,11 @@ struct err;
 struct irq_ctrl;
 struct loop;
 struct machine;
+struct numa;
 struct strbuf;
 struct vcpu;
 
-#define MACHINE_MAX_VCPUS 8
+#define MACHINE_MAX_VCPUS 64
 
 /* What the user asked for. Texts are borrowed and live as long as the machine. */
 struct machine_config {
@@ -38,8 +40,10 @@ struct machine_config {
     struct keyval rtc_args;   /* -rtc */
     uint64_t ram_size;
     unsigned vcpus;
-    const char *cpu;        /* -cpu MODEL,...; NULL: the board's */
-    const char *accel_args; /* -accel tcg,...: what follows the name; or NULL */
+    struct topology topology; /* zeros: all vcpus are cores of one socket */
+    const struct numa *numa;  /* NULL: no nodes */
+    const char *cpu;          /* -cpu MODEL,...; NULL: the board's */
+    const char *accel_args;   /* -accel tcg,...: what follows the name; or NULL */
     const char *kernel, *initrd, *append;
     const char *firmware, *firmware_dir; /* -bios, -L; NULL: the board's, the usual folders */
     const char *boot_order, *boot_once;  /* -boot order=, once=; or NULL */
