@@ -166,6 +166,7 @@ void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
 
 void x86_board_reset(struct x86_board *v)
 {
+    machine_set_a20(v->machine, true);
     lapic_reset_all(v->lapics);
     ioapic_reset(v->ioapic);
     if (v->pic) {

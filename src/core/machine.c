@@ -2,6 +2,7 @@
 #include "core/machine.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,13 @@ void machine_pause_for_io(struct machine *m, const char *why)
     machine_pause(m);
     m->io_stopped = true;
     fprintf(stderr, "lodge: %s; the machine is paused, SIGCONT lets it try again and go on\n", why);
+}
+
+void machine_set_a20(struct machine *m, bool on)
+{
+    if (atomic_exchange(&m->a20_off, !on) == on) {
+        mem_map_changed(m->mem);
+    }
 }
 
 void machine_ask(struct machine *m, enum machine_request request, int exit_status)

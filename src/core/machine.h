@@ -121,6 +121,8 @@ struct machine {
     struct debug *debug;        /* NULL: no debugger */
     struct x86_boot_state boot; /* of vcpu 0; the others wait for SIPI */
 
+    _Atomic bool a20_off; /* processors' addresses lose bit 20; machine_set_a20() */
+
     pthread_mutex_t lock;
     enum machine_request request; /* by `lock`; the first one wins */
     int exit_status;
@@ -170,6 +172,9 @@ void machine_pause(struct machine *m);
 /* A disk does not work and its policy is to stop: says so. Devices try again at the resume. */
 void machine_pause_for_io(struct machine *m, const char *why);
 void machine_resume(struct machine *m);
+
+/* PCs' address line 20. Any thread; each vcpu acts on it before its next block. */
+void machine_set_a20(struct machine *m, bool on);
 
 /* Any thread, also a vcpu's own. The loop acts on it; the asking vcpu goes on until parked. */
 void machine_ask(struct machine *m, enum machine_request request, int exit_status);

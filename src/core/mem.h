@@ -105,6 +105,7 @@ void mem_map_commit(struct mem_map *map);
 
 /* Called with the new view in force, on the thread that changed the map. One listener. */
 void mem_map_on_change(struct mem_map *map, void (*changed)(void *opaque), void *opaque);
+void mem_map_changed(struct mem_map *map); /* tells it of what the map does not show */
 
 /* ---- Access ---- */
 
