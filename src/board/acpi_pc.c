@@ -11,8 +11,10 @@
 
 #include "base/bits.h"
 #include "base/endian.h"
+#include "board/acpi_cpus.h"
 #include "board/x86_board.h"
 #include "core/machine.h"
+#include "core/numa.h"
 #include "dev/chipset/acpi_pm.h"
 #include "dev/firmware/aml.h"
 #include "dev/firmware/fw_cfg.h"
@@ -330,12 +332,7 @@ static size_t build_madt(const struct acpi_pc *a, struct strbuf *sb)
     size_t at = acpi_table_begin(sb, "APIC", 3);
     aml_u32(sb, LAPIC_BASE);
     aml_u32(sb, 1); /* PCAT_COMPAT: PICs to switch off */
-    for (unsigned i = 0; i < a->x86->machine->config.vcpus; i++) {
-        aml_u16(sb, 8 << 8 | 0); /* local APIC */
-        aml_u8(sb, (uint8_t)i);
-        aml_u8(sb, (uint8_t)i);
-        aml_u32(sb, 1);
-    }
+    acpi_madt_add_cpus(sb, a->x86->machine);
     aml_u16(sb, 12 << 8 | 1); /* I/O APIC: ID, address, first GSI */
     aml_u16(sb, 0);
     aml_u32(sb, IOAPIC_BASE);
@@ -386,13 +383,20 @@ static void link_vmgenid(const struct acpi_pc *a, struct strbuf *script, size_t 
 static void build_tables(const struct acpi_pc *a, struct strbuf *sb, struct strbuf *script)
 {
     build_facs(sb);
-    size_t dsdt = round_up(sb->len, 16), roots[4];
+    const struct numa *numa = a->x86->machine->config.numa;
+    size_t dsdt = round_up(sb->len, 16), roots[6];
     size_t vmgenid = build_dsdt(a, sb);
     unsigned n = 0;
     roots[n++] = build_fadt(a, sb, 0, (uint32_t)dsdt);
     roots[n++] = build_madt(a, sb);
     if (a->ecam) {
         roots[n++] = build_mcfg(a, sb);
+    }
+    if (numa) {
+        roots[n++] = acpi_build_srat(sb, a->x86);
+    }
+    if (numa && numa->dist) {
+        roots[n++] = acpi_build_slit(sb, a->x86->machine);
     }
     size_t rsdt = acpi_table_begin(sb, "RSDT", 1);
     for (unsigned i = 0; i < n; i++) {

@@ -26,11 +26,13 @@ struct ram {
     uint64_t size;
     ram_off_t base;
     /*
-     * Set by the accelerator before a guest runs: one byte per 4 KiB page of this block, not
-     * zero while translations of the page exist; and who wants to know when such a page is
-     * written by anybody else (any thread; `off` and `len` lie inside one block).
+     * Set by the accelerator before a guest runs: a bit for each vcpu, in `code_stride` bytes per
+     * 4 KiB page of this block, set while translations of the page exist; and who wants to know
+     * when such a page is written by anybody else (any thread; `off` and `len` lie inside one
+     * block).
      */
     _Atomic uint8_t *code_pages;
+    unsigned code_stride;
     void (*code_written)(void *opaque, ram_off_t off, uint64_t len);
     void *code_opaque;
     struct ram *next;
@@ -105,6 +107,7 @@ void mem_map_commit(struct mem_map *map);
 
 /* Called with the new view in force, on the thread that changed the map. One listener. */
 void mem_map_on_change(struct mem_map *map, void (*changed)(void *opaque), void *opaque);
+void mem_map_changed(struct mem_map *map); /* tells it of what the map does not show */
 
 /* ---- Access ---- */
 

@@ -29,7 +29,6 @@ static const struct {
     {"mem-path", "guest memory is anonymous"},
     {"mtdblock", "there is no such card"},
     {"netdev", "there is no network card yet"},
-    {"numa", "there is one node"},
     {"only-migratable", "there is no migration yet"},
     {"option-rom", "ROMs come with their devices"},
     {"plugin", "there are no plugins"},

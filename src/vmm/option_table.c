@@ -139,47 +139,6 @@ static int take_cpu(struct options *o, const char *arg, struct err *err)
     return 0;
 }
 
-/* cpus is what counts; sockets, dies, cores and threads must multiply to it (or to maxcpus). */
-static int smp_numbers(const struct keyval *kv, struct options *o, struct err *err)
-{
-    static const char *const names[] = {"cpus",     "maxcpus", "sockets", "dies",
-                                        "clusters", "cores",   "threads"};
-    uint64_t v[ARRAY_LEN(names)] = {0}, product = 1;
-    for (size_t i = 0; i < kv->count; i++) {
-        size_t n = 0;
-        while (n < ARRAY_LEN(names) && strcmp(names[n], kv->pairs[i].key)) {
-            n++;
-        }
-        if (n == ARRAY_LEN(names)) {
-            return err_set(err, EINVAL, "-smp has no option '%s'; the nearest is '%s'",
-                           kv->pairs[i].key, near_pick(kv->pairs[i].key, names, n));
-        }
-        int ret = value_u64("-smp", kv->pairs[i].value, 4096, &v[n], err);
-        if (ret || !v[n]) {
-            return ret ? ret : err_set(err, EINVAL, "-smp: %s must not be zero", names[n]);
-        }
-    }
-    for (size_t i = 2; i < ARRAY_LEN(names); i++) {
-        product *= v[i] ? v[i] : 1;
-    }
-    uint64_t cpus = v[0] ? v[0] : v[1] ? v[1] : product, most = v[1] ? v[1] : cpus;
-    if (cpus > most || (product > 1 && (most % product || (v[2] && most != product)))) {
-        return err_set(err, EINVAL, "-smp: %llu cpus of at most %llu do not fit the topology given",
-                       (unsigned long long)cpus, (unsigned long long)most);
-    }
-    o->config.vcpus = (unsigned)cpus;
-    return 0;
-}
-
-static int take_smp(struct options *o, const char *arg, struct err *err)
-{
-    struct keyval kv = {0};
-    int ret = keyval_parse(&kv, arg, "cpus", err);
-    ret = ret ? ret : smp_numbers(&kv, o, err);
-    keyval_free(&kv);
-    return ret;
-}
-
 static int take_m(struct options *o, const char *arg, struct err *err)
 {
     static const char *const names[] = {"size", "slots", "maxmem"};
@@ -355,8 +314,11 @@ static int take_snapshot(struct options *o, const char *arg, struct err *err)
 
 static int take_object(struct options *o, const char *arg, struct err *err)
 {
-    static const char *const types[] = {"secret", "throttle-group", "tls-creds-x509",
-                                        "tls-creds-psk", "tls-creds-anon"};
+    static const char *const types[] = {"secret",        "throttle-group", "tls-creds-x509",
+                                        "tls-creds-psk", "tls-creds-anon", "memory-backend-ram"};
+    if (option_is_memory(arg)) {
+        return option_memory_object(o, arg, err);
+    }
     int ret = list_push_json(&o->objects, arg, "qom-type", "-object", err);
     const char *type = ret ? NULL : keyval_get(&o->objects.items[o->objects.count - 1], "qom-type");
     const char *near = near_pick(type ? type : "", types, ARRAY_LEN(types));
@@ -492,7 +454,9 @@ const struct option_row option_rows[] = {
     {"M", "[type=]NAME[,...]", take_machine, "same as -machine"},
     {"accel", "NAME[,OPTION=VALUE...]", take_accel, "the accelerator: jit, also called tcg"},
     {"cpu", "MODEL[,+FEATURE][,-FEATURE]", take_cpu, "processor model; 'help' lists them"},
-    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,cores=][,threads=]", take_smp, "number of processors"},
+    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,dies=][,cores=][,threads=]", option_smp,
+     "number of processors and how they are arranged"},
+    {"numa", "node|cpu|dist[,OPTION=VALUE...]", option_numa, "nodes of memory and processors"},
     {"m", "[size=]MEGS", take_m, "guest memory; suffixes k, M, G"},
     {"kernel", "FILE", take_kernel, "kernel: Linux bzImage, or ELF with a PVH note"},
     {"initrd", "FILE", take_initrd, "initial ramdisk for the kernel"},

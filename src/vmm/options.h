@@ -25,6 +25,7 @@ struct options {
     struct option_list chardevs, drives, blockdevs, devices;
     struct option_list objects; /* -object */
     bool snapshot;              /* -snapshot: nothing is written to the images */
+    struct option_list numas, numa_mems; /* -numa, -object memory-backend-ram */
     struct option_list fw_cfgs; /* -fw_cfg */
     const char *debugcon;       /* -debugcon, or NULL */
     struct keyval boot_args;    /* -boot: what config points into */

@@ -1,9 +1,12 @@
 /*
  * x86 address translation: none, 32-bit two-level, PAE, and four-level paging (Intel SDM Vol. 3A
- * chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, global pages.
+ * chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, global pages, A20.
  *
  * Does not do: five-level paging, protection keys, the 36-bit PSE extension beyond bits 39..32.
  */
+#include <stdatomic.h>
+
+#include "core/machine.h"
 #include "core/tlb_ops.h"
 #include "isa/x86/cpu.h"
 
@@ -41,10 +44,19 @@ static bool page_fault(const struct walk *w, uint32_t error)
     return false;
 }
 
+/* Where an address leads while line 20 may be held low. */
+static gpa_t on_bus(const struct vcpu *v, gpa_t gpa)
+{
+    return v->machine && atomic_load_explicit(&v->machine->a20_off, memory_order_relaxed)
+               ? gpa & ~(gpa_t)BIT(20)
+               : gpa;
+}
+
 /* Reads one entry; false: fault. `size` 4 or 8. */
 static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
 {
     bool ok;
+    gpa = on_bus(w->v, gpa);
     w->pte_gpa = gpa;
     w->pte_size = size;
     if (size == 8) {
@@ -111,7 +123,7 @@ static bool finish(struct walk *w, struct walk_result *res, unsigned page_bits, 
         perms &= ~(unsigned)RT_WRITE;
     }
     uint64_t low = mask_low(page_bits);
-    *res = (struct walk_result){.gpa = (frame & ~low) | (w->va & low),
+    *res = (struct walk_result){.gpa = on_bus(w->v, (frame & ~low) | (w->va & low)),
                                 .page_bits = (uint8_t)page_bits,
                                 .perms = (uint8_t)perms,
                                 .global = (w->pte & PTE_G) && (w->c->cr4 & CR4_PGE)};
@@ -188,7 +200,7 @@ bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct wa
 {
     struct x86_cpu *c = x86_cpu(v);
     if (!(c->cr0 & CR0_PG)) {
-        *res = (struct walk_result){.gpa = va & mask_low(X86_PHYS_BITS),
+        *res = (struct walk_result){.gpa = on_bus(v, va & mask_low(X86_PHYS_BITS)),
                                     .page_bits = 12,
                                     .perms = RT_READ | RT_WRITE | RT_EXEC};
         return true;
@@ -219,7 +231,8 @@ bool x86_load_pdptes(struct x86_cpu *c, uint64_t cr3)
     uint64_t reserved = 0x1e6 | (mask_low(52) & ~mask_low(X86_PHYS_BITS)) | 0xfff0000000000000ull;
     uint64_t p[4];
     for (unsigned i = 0; i < 4; i++) {
-        if (!pmem_read64(c->rt.vcpu, (cr3 & 0xffffffe0u) + i * 8, &p[i])) {
+        gpa_t at = on_bus(c->rt.vcpu, (cr3 & 0xffffffe0u) + i * 8);
+        if (!pmem_read64(c->rt.vcpu, at, &p[i])) {
             p[i] = 0;
         }
         if ((p[i] & PTE_P) && (p[i] & reserved)) {

@@ -99,6 +99,7 @@ static const struct feature features[] = {
     {"lahf-lm", LEAF_81_ECX, 0, X86_FEATURE_LAHF_LM, IN_V2 | IN_QEMU64},
     {"abm", LEAF_81_ECX, 5, X86_FEATURE_LZCNT, IN_V3},
     {"3dnowprefetch", LEAF_81_ECX, 8, 0, 0},
+    {"topoext", LEAF_81_ECX, 22, 0, 0},
     {"invtsc", LEAF_87_EDX, 8, 0, BASE},
 };
 
