@@ -82,6 +82,7 @@ static void code_on_a_page_is_told_of(void **state)
     uint32_t pfn = PAGES >> 12;
     memset((void *)pages, 0, sizeof(pages));
     r->block->code_pages = pages;
+    r->block->code_stride = 1;
     r->block->code_written = note;
     r->block->code_opaque = &noted;
     inflate(r, &pfn, 1);
