@@ -119,7 +119,7 @@ void machine_pause(struct machine *m)
 void machine_resume(struct machine *m)
 {
     m->state = MACHINE_RUNNING;
-    m->io_stopped = m->powered_off = false;
+    m->io_stopped = m->powered_off = m->watchdog_stopped = false;
     m->was_run = true;
     for (struct dev *d = m->devs; d; d = d->next) {
         if (d->type->resume) {

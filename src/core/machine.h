@@ -15,6 +15,7 @@
 #include "base/keyval.h"
 #include "core/mem.h"
 #include "core/topology.h"
+#include "core/watchdog.h"
 #include "core/x86_boot.h"
 
 struct board_type;
@@ -56,6 +57,7 @@ struct machine_config {
     uint32_t boot_splash_ms;
     const char *name, *uuid;
     bool no_reboot, no_shutdown;
+    enum watchdog_action watchdog; /* when the guest's expires */
 };
 
 /*
@@ -129,6 +131,7 @@ struct machine {
     enum machine_state state; /* loop thread */
     bool io_stopped;          /* paused because a disk failed; loop thread, as the others */
     bool was_run;             /* since the process started */
+    bool watchdog_stopped;    /* paused because a watchdog expired */
     bool powered_off;         /* paused because the guest switched itself off: needs a reset */
 };
 

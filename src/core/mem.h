@@ -50,6 +50,8 @@ void ram_set_free(struct ram_set *set);
 struct ram *ram_set_find(const struct ram_set *set, ram_off_t off);
 /* Gives all pages back to the host, so that they read as zero. */
 void ram_clear(struct ram *ram);
+/* Gives the whole pages inside of a range back to the host: they read as zero until written. */
+void ram_discard(struct ram *ram, uint64_t off, uint64_t len);
 
 /* ---- Device registers ---- */
 
@@ -137,6 +139,9 @@ bool mem_lookup(struct mem_map *map, gpa_t gpa, struct mem_hit *hit);
 bool gmem_read(struct mem_map *map, gpa_t gpa, void *buf, uint64_t len);
 bool gmem_write(struct mem_map *map, gpa_t gpa, const void *buf, uint64_t len);
 bool gmem_fill(struct mem_map *map, gpa_t gpa, uint8_t byte, uint64_t len);
+
+/* As ram_discard(); false, and nothing is done, when not all of it is one piece of RAM. */
+bool gmem_discard(struct mem_map *map, gpa_t gpa, uint64_t len);
 
 struct gmem_span {
     uint8_t *host;

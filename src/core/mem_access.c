@@ -343,3 +343,13 @@ bool gmem_fill(struct mem_map *map, gpa_t gpa, uint8_t byte, uint64_t len)
     }
     return true;
 }
+
+bool gmem_discard(struct mem_map *map, gpa_t gpa, uint64_t len)
+{
+    struct gmem_span span;
+    if (!gmem_span(map, gpa, len, &span) || span.len != len) {
+        return false;
+    }
+    ram_discard(span.ram, span.off, len);
+    return true;
+}

@@ -48,7 +48,6 @@ static const struct {
     {"usb", "there is no USB yet"},
     {"usbdevice", "there is no USB yet"},
     {"virtfs", "there is no file sharing"},
-    {"watchdog-action", "there is no watchdog yet"},
     {"xen-attach", "there is no Xen"},
     {"xen-domid", "there is no Xen"},
     {"xen-domid-restrict", "there is no Xen"},

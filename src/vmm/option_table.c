@@ -242,8 +242,9 @@ static int device_help_all(struct options *o)
 {
     printf("Devices:\n");
     for (size_t i = 0; dev_types[i]; i++) {
-        printf("  %-24s %s (bus %s)\n", dev_types[i]->name, dev_types[i]->summary,
-               dev_types[i]->bus);
+        const struct dev_type *t = dev_types[i];
+        printf("  %-24s %s (bus %s)", t->name, t->summary, t->bus ? t->bus : "none");
+        printf(t->alias ? ", also called %s\n" : "\n", t->alias);
     }
     o->action = OPTIONS_DONE;
     return 0;
@@ -251,22 +252,23 @@ static int device_help_all(struct options *o)
 
 static int device_check(struct options *o, const struct keyval *kv, struct err *err)
 {
-    const char *names[64], *name = keyval_get(kv, "driver");
+    const char *names[128], *name = keyval_get(kv, "driver");
     size_t n = 0;
     if (!name) {
         return err_set(err, EINVAL, "-device: needs the name of a device first");
     }
-    for (; dev_types[n] && n < 64; n++) {
-        names[n] = dev_types[n]->name;
-        if (strcmp(names[n], name)) {
-            continue;
-        }
-        if (keyval_wants_help(kv)) {
-            printf("Options of device '%s':\n", name);
-            prop_help(dev_types[n]->props, stdout);
-            o->action = OPTIONS_DONE;
-        }
+    const struct dev_type *type = dev_type_find(name);
+    if (type && keyval_wants_help(kv)) {
+        printf("Options of device '%s':\n", type->name);
+        prop_help(type->props, stdout);
+        prop_help(type->child ? type->child->props : NULL, stdout);
+        o->action = OPTIONS_DONE;
+    }
+    if (type) {
         return 0;
+    }
+    for (; dev_types[n] && n < ARRAY_LEN(names); n++) {
+        names[n] = dev_types[n]->name;
     }
     return err_set(err, EINVAL, "-device: there is no device '%s'; the nearest is '%s'", name,
                    near_pick(name, names, n));
@@ -499,6 +501,10 @@ const struct option_row option_rows[] = {
     {"vnc", "[HOST]:N|unix:PATH|none[,OPTION=VALUE...]", option_take_vnc,
      "show the screen to VNC viewers"},
     {"full-screen", NULL, option_take_full_screen, "start the window on the full screen"},
+    {"watchdog-action", "ACTION", option_watchdog_action,
+     "when a watchdog expires: reset, shutdown, poweroff, pause, debug, none, inject-nmi"},
+    {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,watchdog=ACTION]", option_action,
+     "what becomes of the machine at these events"},
     {"vga", "std|none", option_take_vga, "the graphics device"},
     {"net", "none", take_net, "accepted: there is no network"},
     {"nic", "none", take_nic, "accepted: there is no network"},
