@@ -45,6 +45,11 @@ static void watchdog_act(void *opaque)
     }
 }
 
+bool watchdog_waits(const struct machine *m)
+{
+    return m->state == MACHINE_PAUSED;
+}
+
 void watchdog_expired(struct machine *m)
 {
     loop_post(m->loop, watchdog_act, m);

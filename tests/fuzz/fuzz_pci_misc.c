@@ -97,6 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ich9_tco_init(&tco, t->m);
     ich9_tco_reset(&tco);
     test_pc_enable(t);
+    t->m->state = MACHINE_RUNNING;
     for (unsigned steps = 0; in.p < in.end && steps < 500; steps++) {
         step(t, &tco, &in);
     }

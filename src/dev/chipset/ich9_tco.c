@@ -60,6 +60,10 @@ static void tco_timer(void *opaque)
 {
     struct ich9_tco *t = opaque;
     AUTO_LOCK(&t->lock);
+    if (watchdog_waits(t->machine)) {
+        tco_start(t);
+        return;
+    }
     if (!t->timeouts++) {
         t->sts[0] |= STS1_TIMEOUT;
     } else {

@@ -78,6 +78,10 @@ static void esb_timer(void *opaque)
 {
     struct i6300esb *e = opaque;
     AUTO_LOCK(&e->lock);
+    if (watchdog_waits(e->dev.machine)) {
+        esb_start(e, e->stage);
+        return;
+    }
     if (e->stage == 1) {
         e->interrupted = true;
         esb_start(e, 2);
@@ -197,6 +201,14 @@ static void esb_reset(struct dev *dev, enum dev_reset how)
     e->interrupted = false;
 }
 
+/* The guest was stopped, the clock was not: a full time to feed it. */
+static void esb_resume(struct dev *dev)
+{
+    struct i6300esb *e = container_of(dev, struct i6300esb, dev);
+    AUTO_LOCK(&e->lock);
+    esb_restart(e);
+}
+
 static void esb_fini(struct dev *dev)
 {
     struct i6300esb *e = container_of(dev, struct i6300esb, dev);
@@ -216,5 +228,6 @@ const struct dev_type i6300esb_type = {
     .props = esb_props,
     .init = esb_init,
     .reset = esb_reset,
+    .resume = esb_resume,
     .fini = esb_fini,
 };

@@ -12,6 +12,7 @@ static int rig_up(void **state)
     struct test_pc *t = test_pc_new();
     assert_non_null(test_pc_add(t, &i6300esb_type, "", &err));
     test_pc_enable(t);
+    t->m->state = MACHINE_RUNNING;
     *state = t;
     return 0;
 }
@@ -119,6 +120,25 @@ static void esb_fast_and_free_running(void **state)
     assert_false(bitten(t));
 }
 
+/* Who stops the machine to look at it finds it as it was. */
+static void esb_waits_for_a_stopped_machine(void **state)
+{
+    struct test_pc *t = *state;
+    open_write(t, 0, 4, 100);
+    open_write(t, 4, 4, 100);
+    test_pc_config(t, 0x68, 1, 2);
+    after(t, 150);
+    t->m->state = MACHINE_PAUSED;
+    after(t, 3600000);
+    assert_false(bitten(t));
+    t->m->state = MACHINE_RUNNING;
+    i6300esb_type.resume(t->m->devs);
+    after(t, 190);
+    assert_false(bitten(t));
+    after(t, 20);
+    assert_true(bitten(t));
+}
+
 /* ---- TCO ---- */
 
 struct tco_rig {
@@ -130,6 +150,7 @@ static int tco_up(void **state)
 {
     struct tco_rig *r = calloc(1, sizeof(*r));
     r->pc = test_pc_new();
+    r->pc->m->state = MACHINE_RUNNING;
     ich9_tco_init(&r->tco, r->pc->m);
     ich9_tco_reset(&r->tco);
     *state = r;
@@ -207,6 +228,19 @@ static void tco_no_reboot_and_halt(void **state)
     assert_true(bitten(r->pc));
 }
 
+static void tco_waits_for_a_stopped_machine(void **state)
+{
+    struct tco_rig *r = *state;
+    tco_write(r, 0, 2, 1);
+    r->pc->m->state = MACHINE_PAUSED;
+    after(r->pc, 3600000);
+    assert_false(bitten(r->pc));
+    assert_int_equal(tco_read(r, 4, 2), 0);
+    r->pc->m->state = MACHINE_RUNNING;
+    after(r->pc, 4900);
+    assert_true(bitten(r->pc));
+}
+
 static void tco_keeps_what_is_written(void **state)
 {
     struct tco_rig *r = *state;
@@ -251,6 +285,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(esb_two_stages, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(esb_registers_open_for_one_write, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(esb_lock_and_output, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(esb_waits_for_a_stopped_machine, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(tco_waits_for_a_stopped_machine, tco_up, tco_down),
         cmocka_unit_test_setup_teardown(esb_fast_and_free_running, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(tco_bites_the_second_time, tco_up, tco_down),
         cmocka_unit_test_setup_teardown(tco_no_reboot_and_halt, tco_up, tco_down),
