@@ -1,5 +1,5 @@
 /*
- * ACPI 6.4 tables: FADT (5.2.9), FACS, MADT (5.2.12), MCFG, DSDT with the host bridge, its
+ * ACPI 6.4 tables: FADT (5.2.9), FACS, MADT (5.2.12), MCFG, HPET, DSDT with the host bridge, its
  * interrupt routing and the ISA devices. Files for firmware: etc/acpi/tables, etc/acpi/rsdp and the
  * linker's script etc/table-loader, by which firmware allocates memory, adds addresses and mends
  * checksums.
@@ -18,9 +18,11 @@
 #include "dev/chipset/acpi_pm.h"
 #include "dev/firmware/aml.h"
 #include "dev/firmware/fw_cfg.h"
+#include "dev/floppy/isa_fdc.h"
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/misc/vmgenid.h"
+#include "dev/timer/hpet.h"
 
 #define TABLES ACPI_PC_TABLES
 #define RSDP "etc/acpi/rsdp"
@@ -106,6 +108,27 @@ static void dsdt_add_isa(struct strbuf *sb, const char *name, const char *eisa, 
     aml_end(sb, dev);
 }
 
+/* _FDE: which drives there are; no tape. */
+static void dsdt_add_floppy(const struct acpi_pc *a, struct strbuf *sb)
+{
+    uint8_t fde[20] = {0};
+    size_t dev = aml_device_begin(sb, "FDC0");
+    aml_name_eisa(sb, "_HID", "PNP0700");
+    aml_name_int(sb, "_STA", 0xf);
+    for (unsigned i = 0; i < ISA_FDC_UNITS; i++) {
+        fde[4 * i] = isa_fdc_cmos_type(a->x86->machine, i) != 0;
+    }
+    fde[16] = 2;
+    aml_name_bytes(sb, "_FDE", fde, sizeof(fde));
+    size_t crs = aml_crs_begin(sb);
+    aml_crs_io(sb, 0x3f2, 4);
+    aml_crs_io(sb, 0x3f7, 1);
+    aml_crs_irq_isa(sb, 6);
+    aml_crs_dma(sb, 2);
+    aml_crs_end(sb, crs);
+    aml_end(sb, dev);
+}
+
 static bool port_used(const struct acpi_pc *a, gpa_t port)
 {
     struct mem_hit hit;
@@ -124,6 +147,9 @@ static void dsdt_add_isa_bridge(const struct acpi_pc *a, struct strbuf *sb)
     if (port_used(a, 0x60)) {
         dsdt_add_isa(sb, "KBD_", "PNP0303", 0, 0x60, 1, 0x64, 1);
         dsdt_add_isa(sb, "MOU_", "PNP0F13", 0, 0, 0, 0, 12);
+    }
+    if (port_used(a, 0x3f5)) {
+        dsdt_add_floppy(a, sb);
     }
     for (unsigned i = 0; i < ARRAY_LEN(com); i++) {
         char name[5] = "COM1";
@@ -183,6 +209,18 @@ static void dsdt_add_reserved(struct strbuf *sb, uint32_t base, uint32_t len)
     aml_end(sb, dev);
 }
 
+static void dsdt_add_hpet(struct strbuf *sb)
+{
+    size_t dev = aml_device_begin(sb, "HPET");
+    aml_name_eisa(sb, "_HID", "PNP0103");
+    aml_name_int(sb, "_UID", 0);
+    aml_name_int(sb, "_STA", 0xf);
+    size_t crs = aml_crs_begin(sb);
+    aml_crs_memory32(sb, HPET_BASE, HPET_SIZE);
+    aml_crs_end(sb, crs);
+    aml_end(sb, dev);
+}
+
 /*
  * The generation ID's device. ADDR gives where the ID lies, in two halves: firmware adds the page
  * to the offset. The ID is at the page's end, where it cannot be taken for a table.
@@ -225,6 +263,9 @@ static size_t build_dsdt(const struct acpi_pc *a, struct strbuf *sb)
         dsdt_add_reserved(sb, (uint32_t)a->ecam, 256 << 20);
     }
     size_t vmgenid = vmgenid_bytes(a->x86->machine) ? dsdt_add_vmgenid(sb) : 0;
+    if (a->x86->hpet) {
+        dsdt_add_hpet(sb);
+    }
     aml_end(sb, scope);
     aml_name_ints(sb, "_S5_", s5, sizeof(s5));
     acpi_table_end(sb, table);
@@ -360,6 +401,20 @@ static size_t build_mcfg(const struct acpi_pc *a, struct strbuf *sb)
     return at;
 }
 
+/* IA-PC HPET 1.0a, 3.2.4 */
+static size_t build_hpet(struct strbuf *sb)
+{
+    size_t at = acpi_table_begin(sb, "HPET", 1);
+    aml_u32(sb, HPET_ID);
+    aml_u32(sb, 0); /* address: memory */
+    aml_u64(sb, HPET_BASE);
+    aml_u8(sb, 0);  /* its number */
+    aml_u16(sb, 0); /* the shortest period: any */
+    aml_u8(sb, 0);
+    acpi_table_end(sb, at);
+    return at;
+}
+
 /* ---- Together ---- */
 
 /* Firmware puts the sum of what is there into the byte, which counts as 0. */
@@ -384,7 +439,7 @@ static void build_tables(const struct acpi_pc *a, struct strbuf *sb, struct strb
 {
     build_facs(sb);
     const struct numa *numa = a->x86->machine->config.numa;
-    size_t dsdt = round_up(sb->len, 16), roots[6];
+    size_t dsdt = round_up(sb->len, 16), roots[7];
     size_t vmgenid = build_dsdt(a, sb);
     unsigned n = 0;
     roots[n++] = build_fadt(a, sb, 0, (uint32_t)dsdt);
@@ -397,6 +452,9 @@ static void build_tables(const struct acpi_pc *a, struct strbuf *sb, struct strb
     }
     if (numa && numa->dist) {
         roots[n++] = acpi_build_slit(sb, a->x86->machine);
+    }
+    if (a->x86->hpet) {
+        roots[n++] = build_hpet(sb);
     }
     size_t rsdt = acpi_table_begin(sb, "RSDT", 1);
     for (unsigned i = 0; i < n; i++) {

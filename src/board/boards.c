@@ -11,6 +11,7 @@
 #include "dev/ata/ide_dev.h"
 #include "dev/ata/piix_ide.h"
 #include "dev/display/vga_pci.h"
+#include "dev/floppy/isa_fdc.h"
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
 #include "dev/misc/isa_parallel.h"
@@ -31,11 +32,13 @@ const struct dev_type *const dev_types[] = {
     &bochs_display_type,
     &edu_type,
     &i6300esb_type,
+    &floppy_type,
     &ich9_ahci_type,
     &ide_cd_type,
     &ide_hd_type,
     &isa_debug_exit_type,
     &isa_debugcon_type,
+    &isa_fdc_type,
     &isa_parallel_type,
     &isa_serial_type,
     &ioh3420_type,

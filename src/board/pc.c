@@ -17,7 +17,10 @@
 #define PC_LOW_RAM_MAX 0xe0000000ull
 #define PC_LOW_RAM_SPLIT 0xc0000000ull
 
-enum { PM_BASE = 0x600 }; /* where SeaBIOS puts it */
+enum {
+    PM_BASE = 0x600, /* where SeaBIOS puts it */
+    PC_HPET_ROUTES = 1 << 2,
+};
 
 struct pc {
     struct pc_base base;
@@ -78,14 +81,14 @@ static int pc_init(struct machine *m, struct err *err)
     if (ret) {
         return ret;
     }
-    pc_add_chips(b);
+    pc_add_chips(b, PC_HPET_ROUTES);
     piix3_init_lines(&pc->isa_bridge, b->x86.gsi);
     pc_add_pci(b, "pci.0", false, pc_route, pc);
     i440fx_init(&pc->host, &b->pci.bus0, b->x86.ram);
     piix3_init(&pc->isa_bridge, &b->pci.bus0);
     piix_ide_init(&pc->ide, &b->pci.bus0, b->x86.gsi);
     piix4_pm_init(&pc->pm, &b->pci.bus0, &b->x86.gsi[PC_ACPI_SCI]);
-    return pc_add_rest(b, err);
+    return pc_add_rest(b, &pc->isa_bridge.pci, true, err);
 }
 
 /* Also at each reset, after the devices' own. RAM keeps its bytes, as it does on a PC. */

@@ -16,6 +16,7 @@
 #include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/firmware/pflash.h"
+#include "dev/floppy/isa_fdc.h"
 #include "dev/input/i8042.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/misc/reset_ports.h"
@@ -112,12 +113,16 @@ int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *
     return pc_flash_drive(b, 0) ? pc_add_flash(b, err) : pc_add_bios(b, err);
 }
 
-void pc_add_chips(struct pc_base *b)
+void pc_add_chips(struct pc_base *b, uint32_t hpet_routes)
 {
     struct machine *m = b->x86.machine;
     x86_board_add_irqchips(&b->x86, true);
     x86_board_add_isa(&b->x86);
+    x86_board_add_dma(&b->x86);
     x86_board_add_pit(&b->x86);
+    if (b->hpet) {
+        x86_board_add_hpet(&b->x86, hpet_routes);
+    }
     reset_ports_map(m);
     b->keyboard = i8042_new(m, &b->x86.gsi[1], &b->x86.gsi[12]);
     b->fw_cfg = fw_cfg_new(m->mem);
@@ -138,12 +143,19 @@ void pc_add_pci(struct pc_base *b, const char *id, bool express,
     mem_map_add_mmio(m->io, 0xcf8, 8, &pci_host_ports, &b->pci);
 }
 
-int pc_add_rest(struct pc_base *b, struct err *err)
+static int pc_add_floppy(struct pc_base *b, struct err *err)
 {
+    return dev_new(b->x86.machine, &isa_fdc_type, NULL, err) ? 0 : -EINVAL;
+}
+
+int pc_add_rest(struct pc_base *b, const struct pci_func *isa_bridge, bool floppy, struct err *err)
+{
+    b->x86.isa.bridge = isa_bridge;
     int ret = x86_board_add_rtc(&b->x86, true, err);
     ret = ret ? ret : x86_board_add_cpus(&b->x86, err);
     ret = ret ? ret : x86_board_add_serial(&b->x86, err);
-    return ret ? ret : x86_board_add_parallel(&b->x86, err);
+    ret = ret ? ret : x86_board_add_parallel(&b->x86, err);
+    return ret || !floppy ? ret : pc_add_floppy(b, err);
 }
 
 void pc_reset(struct pc_base *b)

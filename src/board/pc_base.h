@@ -15,7 +15,7 @@ struct i8042;
 
 struct pc_base {
     /* Options. */
-    bool acpi, graphics;
+    bool acpi, graphics, hpet;
     char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
     const char *product; /* as guests are told */
@@ -31,6 +31,7 @@ struct pc_base {
 /* Options that both have, at the start of the board's list. */
 #define PC_PROPS(type, member)                                                                     \
     {"acpi", PROP_BOOL, offsetof(type, member.acpi), "on", "ACPI tables"},                         \
+        {"hpet", PROP_BOOL, offsetof(type, member.hpet), "on", "high precision event timer"},      \
         {"pflash0", PROP_TEXT, offsetof(type, member.pflash[0]), NULL, "node with firmware"},      \
         {"pflash1", PROP_TEXT, offsetof(type, member.pflash[1]), NULL, "node with its variables"}, \
     {                                                                                              \
@@ -39,11 +40,12 @@ struct pc_base {
 
 /* In this order. RAM below 4 GiB ends at `split` when there is more than `most`. */
 int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *err);
-void pc_add_chips(struct pc_base *b);
+void pc_add_chips(struct pc_base *b, uint32_t hpet_routes);
 /* `route` as in struct pci_root; `board` is its argument. */
 void pc_add_pci(struct pc_base *b, const char *id, bool express,
                 struct irq_pin *(*route)(void *, unsigned, unsigned), void *board);
-int pc_add_rest(struct pc_base *b, struct err *err); /* clock, processors, serial ports */
+/* Clock, processors, serial ports, perhaps the floppy controller; `isa_bridge` has the ISA bus. */
+int pc_add_rest(struct pc_base *b, const struct pci_func *isa_bridge, bool floppy, struct err *err);
 void pc_reset(struct pc_base *b);
 void pc_fini(struct pc_base *b);
 

@@ -15,6 +15,7 @@
 #include "core/numa.h"
 #include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
+#include "dev/floppy/isa_fdc.h"
 #include "dev/timer/cmos_rtc.h"
 
 enum {
@@ -28,6 +29,7 @@ enum {
     CMOS_BOOT_1 = 0x3d,       /* first device low, second high */
     CMOS_MEMORY_4G = 0x5b,    /* 64 KiB above 4 GiB, 24 bits */
     CMOS_CPUS = 0x5f,         /* number less one */
+    EQUIPMENT_FLOPPY = 1,     /* bit 6: two of them */
     EQUIPMENT_FPU = 2,
     EQUIPMENT_MOUSE = 4,
     E820_RAM = 1,
@@ -69,6 +71,15 @@ static uint32_t pc_boot_nibbles(const char *order)
     return v;
 }
 
+/* Types of both drives, and their number in the equipment byte. */
+static uint32_t pc_cmos_floppies(struct pc_base *b)
+{
+    unsigned a = isa_fdc_cmos_type(b->x86.machine, 0),
+             second = isa_fdc_cmos_type(b->x86.machine, 1);
+    cmos_put(b, CMOS_FLOPPY, a << 4 | second, 1);
+    return a || second ? EQUIPMENT_FLOPPY | (a && second ? 1 << 6 : 0) : 0;
+}
+
 static void pc_cmos(struct pc_base *b)
 {
     const struct machine_config *c = &b->x86.machine->config;
@@ -76,7 +87,7 @@ static void pc_cmos(struct pc_base *b)
     uint32_t boot = pc_boot_nibbles(order ? order : "cad");
     b->started = true;
     pc_cmos_memory(b);
-    cmos_put(b, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE, 1);
+    cmos_put(b, CMOS_EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_MOUSE | pc_cmos_floppies(b), 1);
     cmos_put(b, CMOS_BOOT_1, boot & 0xff, 1);
     cmos_put(b, CMOS_BOOT_3, (boot >> 4 & 0xf0) | 1, 1);
     cmos_put(b, CMOS_CPUS, c->vcpus - 1, 1);

@@ -19,6 +19,7 @@
 enum {
     PM_BASE = 0x600, /* where firmware puts it */
     AHCI_DEVFN = 0x1f << 3 | 2,
+    Q35_HPET_ROUTES = 0xff0104, /* 2, 8 and PCI's own */
 };
 
 struct q35 {
@@ -76,13 +77,13 @@ static int q35_init(struct machine *m, struct err *err)
     if (ret) {
         return ret;
     }
-    pc_add_chips(b);
+    pc_add_chips(b, Q35_HPET_ROUTES);
     ich9_lpc_init_lines(&q->lpc, b->x86.gsi);
     pc_add_pci(b, "pcie.0", true, q35_route, q);
     mch_init(&q->host, &b->pci.bus0, b->x86.ram);
     ich9_lpc_init(&q->lpc, &b->pci.bus0, &b->x86.gsi[PC_ACPI_SCI]);
     ich9_ahci_init(&q->ahci, &b->pci.bus0, AHCI_DEVFN);
-    return pc_add_rest(b, err);
+    return pc_add_rest(b, &q->lpc.pci, false, err);
 }
 
 static int q35_load(struct machine *m, struct err *err)

@@ -7,12 +7,14 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "core/machine.h"
+#include "dev/dma/i8237.h"
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/irqchip/pic8259.h"
 #include "dev/misc/isa_parallel.h"
 #include "dev/serial/isa_serial.h"
 #include "dev/timer/cmos_rtc.h"
+#include "dev/timer/hpet.h"
 #include "dev/timer/pit8254.h"
 
 int x86_board_add_ram(struct x86_board *v, uint64_t low_max, bool window, struct err *err)
@@ -139,7 +141,7 @@ int x86_board_add_rtc(struct x86_board *v, bool wanted, struct err *err)
         return ret;
     }
     v->rtc = rtc_new(v->machine->clock, base);
-    irq_connect(rtc_irq(v->rtc), &v->gsi[8]);
+    irq_connect(rtc_irq(v->rtc), v->hpet ? hpet_legacy_pin(v->hpet, HPET_LEGACY_RTC) : &v->gsi[8]);
     rtc_map(v->rtc, v->machine->io);
     return 0;
 }
@@ -147,8 +149,9 @@ int x86_board_add_rtc(struct x86_board *v, bool wanted, struct err *err)
 void x86_board_add_isa(struct x86_board *v)
 {
     struct machine *m = v->machine;
-    v->isa = (struct isa_bus){
-        .bus = {&isa_bus_type, "isa.0", &v->isa, NULL}, .io = m->io, .pins = v->gsi};
+    v->isa = (struct isa_bus){.bus = {.type = &isa_bus_type, .id = "isa.0", .owner = &v->isa},
+                              .io = m->io,
+                              .pins = v->gsi};
     bus_add(m, &v->isa.bus);
 }
 
@@ -157,6 +160,26 @@ void x86_board_add_pit(struct x86_board *v)
     v->pit = pit_new(v->machine->clock);
     irq_connect(pit_irq(v->pit), &v->gsi[0]);
     pit_map(v->pit, v->machine->io);
+}
+
+void x86_board_add_dma(struct x86_board *v)
+{
+    v->dma = i8237_new(v->machine->mem);
+    i8237_map(v->dma, v->machine->io);
+    v->isa.dma = v->dma;
+}
+
+static void x86_board_pit_line(void *opaque, bool open)
+{
+    pit_want_line(opaque, open);
+}
+
+void x86_board_add_hpet(struct x86_board *v, uint32_t routes)
+{
+    v->hpet = hpet_new(v->machine->clock, v->gsi, routes);
+    irq_connect(pit_irq(v->pit), hpet_legacy_pin(v->hpet, HPET_LEGACY_PIT));
+    hpet_on_legacy(v->hpet, x86_board_pit_line, v->pit);
+    hpet_map(v->hpet, v->machine->mem);
 }
 
 void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
@@ -172,6 +195,12 @@ void x86_board_reset(struct x86_board *v)
     if (v->pic) {
         pic_reset(v->pic);
     }
+    if (v->dma) {
+        i8237_reset(v->dma);
+    }
+    if (v->hpet) {
+        hpet_reset(v->hpet);
+    }
     if (v->pit) {
         pit_reset(v->pit);
     }
@@ -184,6 +213,8 @@ void x86_board_fini(struct x86_board *v)
 {
     rtc_free(v->rtc);
     pit_free(v->pit);
+    hpet_free(v->hpet);
+    i8237_free(v->dma);
     pic_free(v->pic);
     ioapic_free(v->ioapic);
     lapic_bus_free(v->lapics);

@@ -6,6 +6,8 @@
 #include "dev/isa/isa_bus.h"
 
 struct err;
+struct hpet;
+struct i8237_pair;
 struct ioapic;
 struct lapic_bus;
 struct machine;
@@ -25,9 +27,11 @@ struct x86_board {
     uint64_t low_ram, high_ram; /* bytes below and above 4 GiB */
     struct lapic_bus *lapics;
     struct ioapic *ioapic;
-    struct pic *pic; /* NULL: none, as for the next two */
+    struct pic *pic; /* NULL: none, as for the next four */
     struct pit *pit;
     struct rtc *rtc;
+    struct hpet *hpet;
+    struct i8237_pair *dma;
     struct irq_pin gsi[24]; /* the first 16 are the ISA lines */
     bool gsi_ready;
     struct isa_bus isa;
@@ -38,7 +42,10 @@ struct x86_board {
 int x86_board_add_ram(struct x86_board *v, uint64_t low_max, bool window, struct err *err);
 void x86_board_add_irqchips(struct x86_board *v, bool with_pic);
 void x86_board_add_isa(struct x86_board *v);
+void x86_board_add_dma(struct x86_board *v); /* for the ISA bus */
 void x86_board_add_pit(struct x86_board *v);
+/* After the PIT, before the clock. `routes`: lines that timers may have. */
+void x86_board_add_hpet(struct x86_board *v, uint32_t routes);
 int x86_board_add_rtc(struct x86_board *v, bool wanted, struct err *err);
 int x86_board_add_cpus(struct x86_board *v, struct err *err);
 int x86_board_add_serial(struct x86_board *v, struct err *err); /* COM1, and one per -serial */

@@ -16,6 +16,7 @@
 #include "core/device.h"
 #include "core/machine.h"
 #include "dev/ata/ide_dev.h"
+#include "dev/floppy/isa_fdc.h"
 #include "loop/co.h"
 #include "loop/loop.h"
 #include "monitor/internal.h"
@@ -65,6 +66,7 @@ struct image_job {
     struct block_graph *graph;
     struct block *block;
     const char *file, *format;
+    bool writable; /* if the file is */
     uint64_t size;
     int ret;
     struct err *err;
@@ -74,8 +76,14 @@ static void job_open(void *opaque)
 {
     struct image_job *j = opaque;
     struct keyval opts = {0};
-    keyval_add(&opts, "read-only", "on");
-    j->block = block_open_name(j->graph, j->file, j->format, &opts, 0, j->err);
+    if (j->writable) {
+        unsigned flags = BLOCK_RDWR | BLOCK_EXCLUSIVE;
+        j->block = block_open_name(j->graph, j->file, j->format, &opts, flags, j->err);
+    }
+    if (!j->block) {
+        keyval_add(&opts, "read-only", "on");
+        j->block = block_open_name(j->graph, j->file, j->format, &opts, 0, j->err);
+    }
     j->ret = j->block ? 0 : -EINVAL;
     keyval_free(&opts);
 }
@@ -94,6 +102,12 @@ static void job_resize(void *opaque)
 
 /* ---- Finding ---- */
 
+/* A drive whose medium can be changed: one of these. */
+struct removable {
+    struct ide_dev *cd;
+    struct floppy_dev *floppy;
+};
+
 /* As published: "ide1-cd0", also of a drive that nobody has named. */
 static char *ide_name(const struct ide_dev *d)
 {
@@ -107,6 +121,29 @@ static struct ide_dev *as_ide(struct dev *dev)
     return dev->type == &ide_cd_type || dev->type == &ide_hd_type
                ? container_of(dev, struct ide_dev, dev)
                : NULL;
+}
+
+static struct floppy_dev *as_floppy(struct dev *dev)
+{
+    return dev->type == &floppy_type ? container_of(dev, struct floppy_dev, dev) : NULL;
+}
+
+/* "floppy0", also of a drive that nobody has named. */
+static char *floppy_name(const struct floppy_dev *d)
+{
+    return d->drive_id ? alloc_text(d->drive_id) : alloc_printf("floppy%u", d->unit);
+}
+
+static struct floppy_dev *floppy_find(struct machine *m, const char *name)
+{
+    for (struct dev *d = m->devs; d; d = d->next) {
+        struct floppy_dev *floppy = as_floppy(d);
+        AUTO_FREE char *own = floppy ? floppy_name(floppy) : NULL;
+        if (floppy && (!strcmp(own, name) || (d->id && !strcmp(d->id, name)))) {
+            return floppy;
+        }
+    }
+    return NULL;
 }
 
 static struct ide_dev *ide_find(struct machine *m, const char *name)
@@ -127,18 +164,24 @@ static struct backend *drive_find(struct machine *m, const char *name)
     return b ? b : machine_find_backend(m, "blockdev", name);
 }
 
-static struct ide_dev *removable_find(struct monitor *mon, const char *name, struct err *err)
+static bool removable_find(struct monitor *mon, const char *name, struct removable *r,
+                           struct err *err)
 {
     struct ide_dev *d = ide_find(mon->machine, name);
+    *r = (struct removable){.floppy = floppy_find(mon->machine, name)};
+    if (r->floppy) {
+        return true;
+    }
     if (d && d->dev.type == &ide_cd_type) {
-        return d;
+        r->cd = d;
+        return true;
     }
     if (d || drive_find(mon->machine, name)) {
         err_set(err, ENOTSUP, "Device '%s' is not removable", name);
     } else {
         err_set(err, ENODEV, "Device '%s' not found", name);
     }
-    return NULL;
+    return false;
 }
 
 void media_complete(struct monitor *mon, const char *word, struct line_matches *m)
@@ -151,8 +194,10 @@ void media_complete(struct monitor *mon, const char *word, struct line_matches *
     for (struct dev *d = mon->machine->devs; d; d = d->next) {
         struct ide_dev *ide = as_ide(d);
         AUTO_FREE char *own = ide ? ide_name(ide) : NULL;
-        if (own && !strncmp(own, word, strlen(word))) {
-            line_add_match(m, own);
+        AUTO_FREE char *floppy = as_floppy(d) ? floppy_name(as_floppy(d)) : NULL;
+        const char *name = own ? own : floppy;
+        if (name && !strncmp(name, word, strlen(word))) {
+            line_add_match(m, name);
         }
     }
 }
@@ -180,11 +225,25 @@ static int medium_close(struct machine *m, struct block *block, struct err *err)
     return j.ret;
 }
 
-static int medium_eject(struct monitor *mon, struct ide_dev *d, const char *name, bool force,
-                        struct err *err)
+static struct block *medium_of(const struct removable *r)
 {
-    struct block *old = d->drive.disk.block;
-    int ret = ide_dev_eject(d, force);
+    return r->cd ? r->cd->drive.disk.block : r->floppy->fdd.disk.block;
+}
+
+static int medium_release(const struct removable *r, bool force)
+{
+    if (r->cd) {
+        return ide_dev_eject(r->cd, force);
+    }
+    floppy_dev_change(r->floppy, NULL);
+    return 0;
+}
+
+static int medium_eject(struct monitor *mon, const struct removable *r, const char *name,
+                        bool force, struct err *err)
+{
+    struct block *old = medium_of(r);
+    int ret = medium_release(r, force);
     if (ret == -EBUSY) {
         return err_set(err, EBUSY,
                        "Device '%s' is locked and force was not specified, wait for tray to open "
@@ -199,8 +258,9 @@ int cmd_eject(struct monitor *mon, struct command_args *a, struct err *err)
 {
     bool force = args_flag(a, "-f");
     const char *name = args_need(a, 0, "device", err);
-    struct ide_dev *d = name ? removable_find(mon, name, err) : NULL;
-    return d ? medium_eject(mon, d, name, force, err) : -EINVAL;
+    struct removable r;
+    bool found = name && removable_find(mon, name, &r, err);
+    return found ? medium_eject(mon, &r, name, force, err) : -EINVAL;
 }
 
 /* The new image is opened first: if that fails, the old one stays where it is. */
@@ -209,16 +269,17 @@ int cmd_change(struct monitor *mon, struct command_args *a, struct err *err)
     struct image_job j = {.format = args_word(a, 2), .err = err};
     const char *name = args_need(a, 0, "device", err);
     j.file = name ? args_need(a, 1, "filename", err) : NULL;
-    struct ide_dev *d = j.file ? removable_find(mon, name, err) : NULL;
-    if (!d) {
+    struct removable r;
+    if (!j.file || !removable_find(mon, name, &r, err)) {
         return -EINVAL;
     }
+    j.writable = r.floppy;
     j.graph = mon->control->graph ? mon->control->graph(mon->opaque, err) : NULL;
     if (!j.graph) {
         return mon->control->graph ? -EINVAL : err_set(err, ENOTSUP, "images cannot be opened");
     }
     errand_run(j.graph, job_open, &j);
-    int ret = j.ret ? j.ret : medium_eject(mon, d, name, false, err);
+    int ret = j.ret ? j.ret : medium_eject(mon, &r, name, false, err);
     if (ret) {
         struct image_job undo = {.block = j.block, .err = &(struct err){""}};
         if (j.block) {
@@ -227,7 +288,11 @@ int cmd_change(struct monitor *mon, struct command_args *a, struct err *err)
         return ret;
     }
     mon->control->keep_medium(mon->opaque, j.block);
-    ide_dev_insert(d, j.block);
+    if (r.cd) {
+        ide_dev_insert(r.cd, j.block);
+    } else {
+        floppy_dev_change(r.floppy, j.block);
+    }
     return 0;
 }
 
@@ -294,15 +359,19 @@ static void show_rest(void *opaque)
     show_details(s);
 }
 
-static void show_drive(struct show *s, const struct ide_dev *cd)
+static void show_drive(struct show *s, const struct ide_dev *cd, const struct floppy_dev *floppy)
 {
+    const struct dev *dev = cd ? &cd->dev : floppy ? &floppy->dev : NULL;
     if (s->block) {
         errand_run(block_graph_of(s->block), show_image, s);
     } else {
         strbuf_add(&s->text, "%s: [not inserted]\n", s->name);
     }
-    if (cd) {
-        strbuf_add(&s->text, "    Attached to:      %s\n", cd->dev.id ? cd->dev.id : s->name);
+    if (dev) {
+        strbuf_add(&s->text, "    Attached to:      %s\n", dev->id ? dev->id : s->name);
+    }
+    if (floppy) {
+        strbuf_add(&s->text, "    Removable device: not locked, tray closed\n");
     }
     if (cd && cd->drive.cd) {
         strbuf_add(&s->text, "    Removable device: %s, tray %s\n",
@@ -319,23 +388,26 @@ static void show_drive(struct show *s, const struct ide_dev *cd)
 static bool show_backend(struct monitor *mon, struct backend *b, const char *only, bool details)
 {
     bool drive = !strcmp(b->kind, "drive") || !strcmp(b->kind, "blockdev");
-    if (!drive || ide_find(mon->machine, b->id) || (only && strcmp(b->id, only))) {
+    if (!drive || ide_find(mon->machine, b->id) || floppy_find(mon->machine, b->id) ||
+        (only && strcmp(b->id, only))) {
         return false;
     }
     struct show s = {.mon = mon, .name = b->id, .block = b->obj, .details = details};
-    show_drive(&s, NULL);
+    show_drive(&s, NULL, NULL);
     return true;
 }
 
 static bool show_device(struct monitor *mon, struct dev *d, const char *only, bool details)
 {
     struct ide_dev *ide = as_ide(d);
-    AUTO_FREE char *name = ide ? ide_name(ide) : NULL;
-    if (!ide || (only && strcmp(name, only))) {
+    struct floppy_dev *floppy = as_floppy(d);
+    AUTO_FREE char *name = ide ? ide_name(ide) : floppy ? floppy_name(floppy) : NULL;
+    if (!name || (only && strcmp(name, only))) {
         return false;
     }
-    struct show s = {.mon = mon, .name = name, .block = ide->drive.disk.block, .details = details};
-    show_drive(&s, ide);
+    const struct removable r = {.cd = ide, .floppy = floppy};
+    struct show s = {.mon = mon, .name = name, .block = medium_of(&r), .details = details};
+    show_drive(&s, ide, floppy);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /*
  * Interfaces of -drive, with numbers and ids as published: ide has two units on a bus of board pc
- * ("ide1-cd0" is index 2), one on q35; virtio and none just count. -cdrom is index 2 of ide.
+ * ("ide1-cd0" is index 2), one on q35; floppy has units 0 and 1; virtio and none just count. -cdrom
+ * is index 2 of ide.
  */
 #include "vmm/drive_place.h"
 
@@ -15,13 +16,14 @@
 #include "core/device.h"
 #include "core/machine.h"
 #include "dev/ata/ide_dev.h"
+#include "dev/floppy/isa_fdc.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
 #include "vmm/options.h"
 
 enum { MAX_INDEX = 255, CDROM_INDEX = 2 };
 
-static const char *const names[] = {"ide", "scsi", "virtio", "pflash", "none"};
+static const char *const names[] = {"ide", "scsi", "virtio", "floppy", "pflash", "none"};
 
 static int place_interface(const struct machine *m, const struct keyval *kv, const char **interface,
                            struct err *err)
@@ -41,6 +43,10 @@ static int place_interface(const struct machine *m, const struct keyval *kv, con
     }
     if (!strcmp(*interface, "ide") && !m->board->ide_units) {
         return err_set(err, EINVAL, "-drive: if=ide: machine '%s' has no IDE; use if=virtio",
+                       m->board->name);
+    }
+    if (!strcmp(*interface, "floppy") && !m->board->pci) {
+        return err_set(err, EINVAL, "-drive: if=floppy: machine '%s' has no floppy controller",
                        m->board->name);
     }
     return 0;
@@ -145,25 +151,70 @@ static struct dev *place_add_ide(struct machine *m, struct keyval *args, unsigne
     return dev_new(m, cdrom ? &ide_cd_type : &ide_hd_type, args, err);
 }
 
+/* With the controller, where the board has none. */
+static struct dev *place_add_floppy(struct machine *m, struct keyval *args, unsigned index,
+                                    struct err *err)
+{
+    char unit[16];
+    snprintf(unit, sizeof(unit), "%u", index);
+    keyval_add(args, "unit", unit);
+    if (!bus_find(m, ISA_FDC_BUS) && !dev_new(m, &isa_fdc_type, NULL, err)) {
+        return NULL;
+    }
+    return dev_new(m, &floppy_type, args, err);
+}
+
+static struct dev *place_add_other(struct machine *m, struct keyval *args,
+                                   const struct drive_place *p, struct err *err)
+{
+    if (!strcmp(p->interface, "ide")) {
+        return place_add_ide(m, args, p->index, p->cdrom, err);
+    }
+    if (!strcmp(p->interface, "floppy")) {
+        return place_add_floppy(m, args, p->index, err);
+    }
+    return dev_new(m, m->board->pci ? &virtio_blk_pci_type : &virtio_blk_type, args, err);
+}
+
 static int place_add(struct machine *m, const struct keyval *kv, const struct drive_place *p,
                      struct err *err)
 {
     const char *serial = keyval_get(kv, "serial");
     struct keyval args = {0};
     keyval_add(&args, "drive", p->id);
-    if (serial) {
+    if (serial && strcmp(p->interface, "floppy")) {
         keyval_add(&args, "serial", serial);
     }
-    struct dev *d =
-        !strcmp(p->interface, "ide")
-            ? place_add_ide(m, &args, p->index, p->cdrom, err)
-            : dev_new(m, m->board->pci ? &virtio_blk_pci_type : &virtio_blk_type, &args, err);
+    struct dev *d = place_add_other(m, &args, p, err);
     keyval_free(&args);
     return d ? 0 : err_prefix(err, -EINVAL, "-drive");
 }
 
-int drives_add_devices(struct machine *m, const struct option_list *drives, bool defaults,
-                       struct err *err)
+/* As published: a drive without a medium, where the board has a controller and nobody a drive. */
+static int place_add_default_floppy(struct machine *m, struct err *err)
+{
+    struct keyval args = {0};
+    for (const struct dev *d = m->devs; d; d = d->next) {
+        if (d->type == &floppy_type) {
+            return 0;
+        }
+    }
+    struct dev *d = bus_find(m, ISA_FDC_BUS) ? place_add_floppy(m, &args, 0, err) : NULL;
+    int ret = d || !bus_find(m, ISA_FDC_BUS) ? 0 : -EINVAL;
+    keyval_free(&args);
+    return ret;
+}
+
+static int place_add_default_cd(struct machine *m, struct err *err)
+{
+    struct keyval args = {0};
+    struct dev *d = place_add_ide(m, &args, CDROM_INDEX, true, err);
+    keyval_free(&args);
+    return d ? 0 : -EINVAL;
+}
+
+int drives_add_devices(struct machine *m, const struct option_list *drives,
+                       const struct drive_defaults *defaults, struct err *err)
 {
     bool cd_place = false;
     for (unsigned i = 0; i < drives->count; i++) {
@@ -177,11 +228,9 @@ int drives_add_devices(struct machine *m, const struct option_list *drives, bool
         }
         cd_place |= !strcmp(p.interface, "ide") && p.index == CDROM_INDEX;
     }
-    if (defaults && m->board->ide_units && !cd_place) {
-        struct keyval args = {0};
-        struct dev *d = place_add_ide(m, &args, CDROM_INDEX, true, err);
-        keyval_free(&args);
-        return d ? 0 : -EINVAL;
+    int ret = 0;
+    if (defaults->cd && m->board->ide_units && !cd_place) {
+        ret = place_add_default_cd(m, err);
     }
-    return 0;
+    return ret || !defaults->floppy ? ret : place_add_default_floppy(m, err);
 }

@@ -18,8 +18,6 @@ static const struct {
     {"dump-vmstate", "there is no migration yet"},
     {"echr", "the escape character is Ctrl-A"},
     {"enable-kvm", "there is no KVM yet, the JIT runs everywhere; leave it out"},
-    {"fda", "there is no floppy drive yet"},
-    {"fdb", "there is no floppy drive yet"},
     {"fsdev", "there is no file sharing"},
     {"global", "give the option to the -device itself"},
     {"icount", "the guest's time is the host's"},

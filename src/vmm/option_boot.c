@@ -42,6 +42,23 @@ int option_hdd(struct options *o, const char *arg, struct err *err)
     return add_drive(o, arg, "if=ide,index=3,media=disk", "-hdd", err);
 }
 
+int option_fda(struct options *o, const char *arg, struct err *err)
+{
+    return add_drive(o, arg, "if=floppy,index=0", "-fda", err);
+}
+
+int option_fdb(struct options *o, const char *arg, struct err *err)
+{
+    return add_drive(o, arg, "if=floppy,index=1", "-fdb", err);
+}
+
+/* The same as -machine hpet=off. */
+int option_no_hpet(struct options *o, const char *arg, struct err *err)
+{
+    keyval_add(&o->config.board_args, "hpet", "off");
+    return 0;
+}
+
 int option_cdrom(struct options *o, const char *arg, struct err *err)
 {
     return add_drive(o, arg, "if=ide,index=2,media=cdrom", "-cdrom", err);

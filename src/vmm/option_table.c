@@ -464,7 +464,8 @@ const struct option_row option_rows[] = {
     {"bios", "FILE", take_bios, "firmware in place of the machine's own"},
     {"L", "FOLDER", take_firmware_dir, "where to look for firmware first"},
     {"drive",
-     "[file=FILE][,id=ID][,if=none|ide|virtio|pflash][,media=disk|cdrom][,index=N][,format=FORMAT]["
+     "[file=FILE][,id=ID][,if=none|ide|virtio|floppy|pflash][,media=disk|cdrom][,index=N][,format="
+     "FORMAT]["
      ","
      "readonly=on|off][,cache=MODE]"
      "[,discard=unmap][,snapshot=on][,OPTION=VALUE...]",
@@ -475,11 +476,14 @@ const struct option_row option_rows[] = {
     {"hdb", "FILE", option_hdb, NULL},
     {"hdc", "FILE", option_hdc, NULL},
     {"hdd", "FILE", option_hdd, NULL},
+    {"fda", "FILE", option_fda, "floppy disk in the first drive; -fdb: in the second"},
+    {"fdb", "FILE", option_fdb, NULL},
     {"cdrom", "FILE", option_cdrom, "CD or DVD image in the IDE drive"},
     {"pflash", "FILE", option_pflash, "firmware in flash memory; the second one: its variables"},
     {"fw_cfg", "[name=]NAME,file=FILE|string=TEXT", option_fw_cfg, "a file for the firmware"},
     {"debugcon", "DEV", option_debugcon, "what firmware writes to port e9h"},
     {"no-acpi", NULL, option_no_acpi, "same as -machine acpi=off"},
+    {"no-hpet", NULL, option_no_hpet, "same as -machine hpet=off"},
     {"boot", "[order=]acdn[,once=LETTERS][,menu=on|off][,splash-time=MS][,strict=on|off]",
      option_boot, "what firmware starts: a floppy, c disk, d CD, n network"},
     {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},
@@ -516,7 +520,6 @@ const struct option_row option_rows[] = {
     {"nodefaults", NULL, take_nodefaults, "no default devices and serial port connection"},
     {"no-user-config", NULL, take_nothing, "accepted: there are no configuration files"},
     {"no-fd-bootchk", NULL, take_nothing, NULL},
-    {"no-hpet", NULL, take_nothing, NULL},
     {"win2k-hack", NULL, take_nothing, NULL},
     {"mem-prealloc", NULL, take_nothing, NULL},
     {"overcommit", "mem-lock=off", take_nothing, NULL},

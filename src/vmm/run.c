@@ -227,6 +227,13 @@ static bool run_wants_default_cd(const struct options *o)
     return !named;
 }
 
+static int run_add_drive_devices(struct run *r, struct err *err)
+{
+    const struct drive_defaults defaults = {.cd = run_wants_default_cd(r->o),
+                                            .floppy = !r->o->nodefaults};
+    return drives_add_devices(r->m, &r->o->drives, &defaults, err);
+}
+
 /* One, unless -vga or -device say otherwise. */
 static int run_add_vga(struct run *r, struct err *err)
 {
@@ -263,7 +270,7 @@ static int run_build(struct run *r, struct err *err)
     ret = ret ? ret : machine_build(r->m, err);
     ret = ret ? ret : run_add_vga(r, err);
     ret = ret ? ret : run_add_devices(r, err);
-    ret = ret ? ret : drives_add_devices(r->m, &o->drives, run_wants_default_cd(o), err);
+    ret = ret ? ret : run_add_drive_devices(r, err);
     ret = ret ? ret : boot_order_set(r->m, err);
     ret = ret ? ret : machine_load(r->m, err);
     if (!ret) {

@@ -171,6 +171,16 @@ void aml_name_ints(struct strbuf *sb, const char *name, const uint8_t *values, u
     aml_end(sb, mark);
 }
 
+void aml_name_bytes(struct strbuf *sb, const char *name, const uint8_t *bytes, unsigned count)
+{
+    aml_name(sb, name);
+    aml_u8(sb, OP_BUFFER);
+    size_t mark = pkg_begin(sb);
+    aml_int(sb, count);
+    strbuf_add_bytes(sb, bytes, count);
+    aml_end(sb, mark);
+}
+
 /* The buffer's size is a word constant right behind the package length. */
 size_t aml_crs_begin(struct strbuf *sb)
 {
@@ -246,6 +256,14 @@ void aml_crs_irq_isa(struct strbuf *sb, unsigned line)
 {
     aml_u8(sb, 0x22);
     aml_u16(sb, (uint16_t)(1u << line));
+}
+
+/* 6.4.2.2 */
+void aml_crs_dma(struct strbuf *sb, unsigned channel)
+{
+    aml_u8(sb, 0x2a);
+    aml_u8(sb, (uint8_t)(1u << channel));
+    aml_u8(sb, 0);
 }
 
 void aml_crs_irq(struct strbuf *sb, uint32_t gsi, bool level)

@@ -19,6 +19,9 @@ void aml_int(struct strbuf *sb, uint64_t v);
 /* Name(name, Package(){...}) */
 void aml_name_ints(struct strbuf *sb, const char *name, const uint8_t *values, unsigned count);
 
+/* Name(name, Buffer(){...}) */
+void aml_name_bytes(struct strbuf *sb, const char *name, const uint8_t *bytes, unsigned count);
+
 /* _CRS: a buffer of resource descriptors. */
 size_t aml_crs_begin(struct strbuf *sb);
 void aml_crs_end(struct strbuf *sb, size_t mark);
@@ -29,6 +32,7 @@ void aml_crs_bus_range(struct strbuf *sb, uint16_t first, uint16_t last);
 void aml_crs_io_range(struct strbuf *sb, uint16_t first, uint16_t last);
 void aml_crs_memory_range(struct strbuf *sb, uint64_t first, uint64_t last);
 void aml_crs_irq_isa(struct strbuf *sb, unsigned line);        /* edge, active high */
+void aml_crs_dma(struct strbuf *sb, unsigned channel);         /* 8 bits, compatible timing */
 void aml_crs_irq(struct strbuf *sb, uint32_t gsi, bool level); /* active high, exclusive */
 
 /* A table: header with signature and revision, then its body; end patches length and checksum. */

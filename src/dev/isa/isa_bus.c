@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/err.h"
+#include "dev/dma/i8237.h"
 
 static int isa_attach(struct bus *bus, struct dev *dev, struct err *err)
 {
@@ -36,4 +37,23 @@ int isa_connect_irq(struct dev *dev, struct irq *irq, uint32_t line, struct err 
     }
     irq_connect(irq, &isa_bus_of(dev)->pins[line]);
     return 0;
+}
+
+int isa_connect_dma(struct dev *dev, uint32_t channel, void (*ready)(void *), void *opaque,
+                    struct err *err)
+{
+    struct isa_bus *bus = isa_bus_of(dev);
+    if (!bus->dma) {
+        return err_set(err, ENOTSUP, "%s: this machine has no DMA controller", dev->type->name);
+    }
+    if (!i8237_connect(bus->dma, channel, ready, opaque)) {
+        return err_set(err, EBUSY, "%s: DMA channel %u does not exist or is taken", dev->type->name,
+                       channel);
+    }
+    return 0;
+}
+
+void isa_leave_dma(struct dev *dev, uint32_t channel)
+{
+    i8237_connect(isa_bus_of(dev)->dma, channel, NULL, NULL);
 }

@@ -1,12 +1,12 @@
 /*
  * Programmable interval timer: Intel 8254 data sheet; port 61h of the PC/AT (gate and output of
- * counter 2, speaker data, refresh toggle).
+ * counter 2, speaker data, refresh toggle, the check enables as they were written).
  *
  * A counter is not stepped: its value and output follow from the clock and the time it was
  * loaded. Only counter 0 drives a line, so only it has a timer.
  *
- * Does not do: BCD counting (counts as binary), the speaker's sound, gates of counters 0 and 1
- * (tied high), the half-cycle delays of a load.
+ * Does not do: the speaker's sound, gates of counters 0 and 1 (tied high), the half-cycle delays of
+ * a load, the parity and channel checks themselves (port 61h, bits 7:6).
  */
 #include "dev/timer/pit8254.h"
 
@@ -27,7 +27,10 @@ struct counter {
     uint32_t count;    /* 1 to 65536 */
     uint64_t start_ns; /* when counting began */
     bool gate, running;
-    uint8_t latched; /* bytes left of a latched count */
+    bool bcd;            /* counts in decimal */
+    bool paused;         /* modes 0 and 4: the gate is low */
+    uint64_t paused_for; /* ticks that had gone then */
+    uint8_t latched;     /* bytes left of a latched count */
     uint16_t latch;
     bool status_latched;
     uint8_t status;
@@ -39,24 +42,46 @@ struct pit {
     struct counter counter[3];
     struct timer timer;
     struct irq irq;
-    uint8_t speaker; /* bits 1:0 of port 61h */
+    bool unwanted;   /* nobody hears counter 0 */
+    uint8_t speaker; /* bits 3:0 of port 61h */
 };
 
 static uint64_t counter_ticks(const struct pit *pit, const struct counter *c)
 {
-    return muldiv64(clock_ns(pit->clock) - c->start_ns, PIT_HZ, NS_PER_SEC);
+    return c->paused ? c->paused_for
+                     : muldiv64(clock_ns(pit->clock) - c->start_ns, PIT_HZ, NS_PER_SEC);
 }
+
+/* ---- Decimal counting ---- */
+
+static uint16_t bcd_encode(unsigned v)
+{
+    return (uint16_t)(v / 1000 % 10 << 12 | v / 100 % 10 << 8 | v / 10 % 10 << 4 | v % 10);
+}
+
+static unsigned bcd_decode(uint16_t v)
+{
+    return (v >> 12) * 1000u + (v >> 8 & 15) * 100u + (v >> 4 & 15) * 10u + (v & 15);
+}
+
+/* What the counting element shows: counters wrap at 2^16 or 10^4. */
+static uint16_t counter_shows(const struct counter *c, uint64_t left)
+{
+    return c->bcd ? bcd_encode((unsigned)(left % 10000)) : (uint16_t)left;
+}
+
+/* ---- Counting ---- */
 
 static uint16_t counter_value(const struct pit *pit, const struct counter *c)
 {
     if (!c->running) {
-        return (uint16_t)c->count;
+        return counter_shows(c, c->count);
     }
-    uint64_t t = counter_ticks(pit, c);
+    uint64_t t = counter_ticks(pit, c), turns = c->bcd ? 10000 : 0x10000;
     switch (c->mode) {
-    case 2: return (uint16_t)(c->count - t % c->count);
-    case 3: /* counts down by two */ return (uint16_t)((c->count - 2 * t % c->count) & ~1ull);
-    default: return (uint16_t)(c->count - t);
+    case 2: return counter_shows(c, c->count - t % c->count);
+    case 3: /* counts down by two */ return counter_shows(c, (c->count - 2 * t % c->count) & ~1ull);
+    default: return counter_shows(c, c->count + turns - t % turns);
     }
 }
 
@@ -93,7 +118,7 @@ static void pit_update(struct pit *pit)
 {
     struct counter *c = &pit->counter[0];
     irq_set(&pit->irq, counter_out(pit, c) && c->loaded && c->mode != 2);
-    uint64_t next = c->running && pit->irq.pin ? counter_next(pit, c) : 0;
+    uint64_t next = c->running && pit->irq.pin && !pit->unwanted ? counter_next(pit, c) : 0;
     if (!next) {
         timer_unset(&pit->timer);
         return;
@@ -107,6 +132,9 @@ static void pit_due(void *opaque)
     struct pit *pit = opaque;
     AUTO_LOCK(&pit->lock);
     struct counter *c = &pit->counter[0];
+    if (pit->unwanted) {
+        return;
+    }
     if (c->mode == 2 && c->running) {
         irq_set(&pit->irq, false);
         irq_set(&pit->irq, true);
@@ -125,12 +153,14 @@ static void counter_start(struct pit *pit, struct counter *c)
 {
     c->start_ns = clock_ns(pit->clock);
     c->running = true;
+    c->paused = false;
     c->null_count = false;
 }
 
 static void counter_load(struct pit *pit, struct counter *c, uint16_t count)
 {
-    c->count = count ? count : 0x10000;
+    c->count = c->bcd ? (count ? bcd_decode(count) : 10000) : count ? count : 0x10000;
+    c->count = c->count ? c->count : 1; /* no decimal digits */
     if ((c->mode == 2 || c->mode == 3) && c->count == 1) {
         c->count = 2; /* 1 is illegal in these modes */
     }
@@ -139,6 +169,8 @@ static void counter_load(struct pit *pit, struct counter *c, uint16_t count)
     bool by_gate = c->mode == 1 || c->mode == 5; /* these wait for a rising gate */
     if (!by_gate && c->gate) {
         counter_start(pit, c);
+    } else if (c->mode == 0 || c->mode == 4) { /* starts with the gate */
+        c->running = c->paused = false;
     }
 }
 
@@ -184,6 +216,20 @@ static uint8_t counter_read(const struct pit *pit, struct counter *c)
     return (uint8_t)(high ? value >> 8 : value);
 }
 
+/* Modes 0 and 4: the count stands while the gate is low. */
+static void counter_pause(struct pit *pit, struct counter *c, bool gate, bool rise)
+{
+    if (rise && c->paused) {
+        c->paused = false;
+        c->start_ns = clock_ns(pit->clock) - muldiv64(c->paused_for, NS_PER_SEC, PIT_HZ);
+    } else if (rise && !c->running) {
+        counter_start(pit, c);
+    } else if (!gate && c->running && !c->paused) {
+        c->paused_for = counter_ticks(pit, c);
+        c->paused = true;
+    }
+}
+
 static void counter_set_gate(struct pit *pit, struct counter *c, bool gate)
 {
     bool rise = gate && !c->gate;
@@ -202,10 +248,7 @@ static void counter_set_gate(struct pit *pit, struct counter *c, bool gate)
             c->running = false;
         }
         break;
-    default: /* modes 0 and 4 pause; a pause here starts the count again */
-        if (rise) {
-            counter_start(pit, c);
-        }
+    default: counter_pause(pit, c, gate, rise);
     }
 }
 
@@ -222,7 +265,7 @@ static void pit_read_back(struct pit *pit, uint8_t val)
         if (!(val & 0x10) && !c->status_latched) {
             c->status_latched = true;
             c->status = (uint8_t)(counter_out(pit, c) << 7 | c->null_count << 6 | c->access << 4 |
-                                  c->mode << 1);
+                                  c->mode << 1 | c->bcd);
         }
     }
 }
@@ -241,13 +284,14 @@ static void pit_control(struct pit *pit, uint8_t val)
     }
     c->access = (uint8_t)access;
     c->mode = val >> 1 & 7;
+    c->bcd = val & 1;
     if (c->mode > 5) {
         c->mode &= 3; /* 6 and 7 are 2 and 3 */
     }
     c->write_high = c->read_high = false;
     c->latched = 0;
     c->status_latched = false;
-    c->loaded = c->running = false;
+    c->loaded = c->running = c->paused = false;
     c->null_count = true;
 }
 
@@ -294,7 +338,7 @@ static enum mem_result speaker_write(void *dev, uint64_t off, unsigned size, uin
     struct pit *pit = dev;
     AUTO_LOCK(&pit->lock);
     clock_polled_end(pit->clock);
-    pit->speaker = val & 3;
+    pit->speaker = val & 0xf;
     counter_set_gate(pit, &pit->counter[2], val & 1);
     return MEM_OK;
 }
@@ -339,6 +383,13 @@ void pit_reset(struct pit *pit)
         pit->counter[i].gate = i != 2;
     }
     pit->speaker = 0;
+    pit_update(pit);
+}
+
+void pit_want_line(struct pit *pit, bool wanted)
+{
+    AUTO_LOCK(&pit->lock);
+    pit->unwanted = !wanted;
     pit_update(pit);
 }
 

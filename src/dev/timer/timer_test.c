@@ -106,6 +106,73 @@ static void cmos_set(struct rig *r, unsigned n, unsigned val)
     out8(r, 0x71, val);
 }
 
+/* Modes 0 and 4 stand while the gate is low, and go on from there. */
+static void gate_holds_the_count(void **state)
+{
+    struct rig *r = *state;
+    struct pit *pit = pit_new(r->clock);
+    pit_map(pit, r->io);
+    out8(r, 0x61, 0xff);
+    assert_int_equal(in8(r, 0x61) & 0xcf, 0xf); /* no checks failed */
+    out8(r, 0x43, 0xb0);
+    out8(r, 0x42, 0xde);
+    out8(r, 0x42, 0x2e); /* 11998: 10.06 ms */
+    clock_advance(r->clock, 5000000);
+    out8(r, 0x61, 0);
+    clock_advance(r->clock, 50000000);
+    out8(r, 0x43, 0x80);
+    unsigned held = in8(r, 0x42) | in8(r, 0x42) << 8;
+    assert_in_range(held, 6030, 6034);
+    assert_int_equal(in8(r, 0x61) & 0x20, 0);
+    out8(r, 0x61, 1);
+    clock_advance(r->clock, 5000000);
+    assert_int_equal(in8(r, 0x61) & 0x20, 0);
+    clock_advance(r->clock, 100000);
+    assert_int_equal(in8(r, 0x61) & 0x20, 0x20);
+    out8(r, 0x61, 0); /* a count written with the gate low starts with it */
+    out8(r, 0x42, 0xde);
+    out8(r, 0x42, 0x2e);
+    clock_advance(r->clock, 20000000);
+    assert_int_equal(in8(r, 0x61) & 0x20, 0);
+    out8(r, 0x61, 1);
+    clock_advance(r->clock, 10100000);
+    assert_int_equal(in8(r, 0x61) & 0x20, 0x20);
+    pit_free(pit);
+}
+
+static void refresh_toggles(void **state)
+{
+    struct rig *r = *state;
+    struct pit *pit = pit_new(r->clock);
+    pit_map(pit, r->io);
+    unsigned first = in8(r, 0x61) & 0x10;
+    clock_advance(r->clock, 15085);
+    assert_int_equal(in8(r, 0x61) & 0x10, first ^ 0x10);
+    clock_advance(r->clock, 15085);
+    assert_int_equal(in8(r, 0x61) & 0x10, first);
+    pit_free(pit);
+}
+
+static void counts_in_decimal(void **state)
+{
+    struct rig *r = *state;
+    struct pit *pit = pit_new(r->clock);
+    pit_map(pit, r->io);
+    out8(r, 0x61, 1);
+    out8(r, 0x43, 0xb1);
+    out8(r, 0x42, 0x00);
+    out8(r, 0x42, 0x20); /* 2000 */
+    clock_advance(r->clock, 500 * NS_PER_SEC / PIT_HZ + 1);
+    out8(r, 0x43, 0x80);
+    assert_int_equal(in8(r, 0x42), 0x00);
+    assert_int_equal(in8(r, 0x42), 0x15);
+    clock_advance(r->clock, 1501 * NS_PER_SEC / PIT_HZ + 1);
+    out8(r, 0x43, 0x80);
+    assert_int_equal(in8(r, 0x42), 0x99); /* below 0: 9999 */
+    assert_int_equal(in8(r, 0x42), 0x99);
+    pit_free(pit);
+}
+
 static void rtc_shows_and_takes_the_time(void **state)
 {
     struct rig *r = *state;
@@ -171,6 +238,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(rate_generator_ticks, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(gated_counter_measures_time, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(gate_holds_the_count, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(refresh_toggles, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(counts_in_decimal, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(rtc_shows_and_takes_the_time, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(rtc_interrupts_only_on_demand, rig_up, rig_down),
         cmocka_unit_test(rtc_refuses_bad_dates),
