@@ -10,9 +10,11 @@ import base64
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from boot import GUEST, LODGE, PATIENCE, accel
 
@@ -156,7 +158,145 @@ def reset_ports(folder):
             run(["-M", board, "-nodefaults", "-no-reboot", "-drive", f"file={sector},format=raw,if=virtio"], 30)
 
 
-CASES = {"reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
+# Reads the last sector of the floppy disk in drive A by int 13h, writes it back with its first byte inverted, and ends
+# the process with the byte that was there: xor ax,ax; mov ds,ax; mov es,ax; mov ax,0201h; mov bx,7e00h; mov cx,CX;
+# mov dx,DX; int 13h; jc fail; mov bl,[7e00h]; not byte [7e00h]; push bx; mov ax,0301h; mov bx,7e00h; int 13h; pop ax;
+# jc fail; out 0f4h,al; fail: mov al,1; out 0f4h,al
+FLOPPY_SECTOR = ("31c08ed88ec0b80102bb007eb9{cx}ba{dx}cd1372188a1e007ef616007e53b80103bb007ecd13587202e6f4b001e6f4ebfe")
+FLOPPIES = {160: (40, 1, 8), 180: (40, 1, 9), 320: (40, 2, 8), 360: (40, 2, 9), 720: (80, 2, 9), 1200: (80, 2, 15),
+            1440: (80, 2, 18), 2880: (80, 2, 36)}
+
+
+def floppies(folder):
+    """Firmware starts a floppy disk of each format, whose code reads and writes its last sector."""
+    image = f"{folder}/floppy"
+    for kib, (cylinders, heads, track) in FLOPPIES.items():
+        cx, dx = (cylinders - 1) << 8 | track, (heads - 1) << 8
+        code = bytes.fromhex(FLOPPY_SECTOR.format(cx=cx.to_bytes(2, "little").hex(), dx=dx.to_bytes(2, "little").hex()))
+        with open(image, "wb") as f:
+            f.write((code.ljust(510, b"\0") + b"\x55\xaa").ljust(kib * 1024 - 512, b"\0") + b"\x15" + bytes(511))
+        for board in ("pc", "q35") if kib in (720, 1440) else ("pc",):
+            with open(image, "r+b") as f:
+                f.seek(-512, 2)
+                f.write(b"\x15")
+            args = ["-drive", f"if=floppy,format=raw,file={image}"] if board == "pc" else [
+                "-drive", f"if=none,id=f,format=raw,file={image}", "-device", "isa-fdc", "-device",
+                "floppy,drive=f,bootindex=0"]
+            run(["-M", board, "-nodefaults", "-boot", "order=a", *args, "-device", "isa-debug-exit,iobase=0xf4"], 30,
+                status=0x15 * 2 + 1)
+            with open(image, "rb") as f:
+                f.seek(-512, 2)
+                assert f.read(2) == b"\xea\0", f"{board}, {kib} KB: the sector was not written"
+
+
+class Screen:
+    """A machine whose text screen is read by its monitor."""
+    def __init__(self, folder, args):
+        self.path = f"{folder}/mon"
+        self.process = subprocess.Popen([LODGE, *accel(), "-display", "none", "-monitor",
+                                         f"unix:{self.path},server=on,wait=off", *args], stdin=subprocess.DEVNULL)
+
+    def __enter__(self):
+        self.socket = socket.socket(socket.AF_UNIX)
+        end = time.time() + 20
+        while self.socket.connect_ex(self.path):
+            assert time.time() < end and self.process.poll() is None, "no monitor"
+            time.sleep(0.05)
+        self.socket.settimeout(20)
+        self.ask("help info")
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.socket.close()
+
+    def ask(self, command):
+        """The command and what it says."""
+        self.socket.sendall(command.encode() + b"\n")
+        out = b""
+        while not out.endswith(b"(lodge) ") or out.count(b"(lodge)") < 1 or command.encode() not in out:
+            out += self.socket.recv(65536)
+        return out.decode("utf-8", "replace")
+
+    def text(self):
+        cells = re.findall(r"0x([0-9a-f]{4})\b", self.ask("xp /2000xh 0xb8000"))
+        chars = "".join(chr(int(c, 16) & 0xff) for c in cells)
+        return "\n".join(chars[i:i + 80].rstrip() for i in range(0, len(chars), 80))
+
+    def wait(self, wanted, seconds):
+        end = time.time() + seconds * PATIENCE
+        while time.time() < end:
+            text = self.text()
+            if wanted in text:
+                return text
+            time.sleep(0.5)
+        raise AssertionError(f"no '{wanted}' on the screen:\n{text}")
+
+
+RESCUE = "/usr/lib/grub-rescue/grub-rescue-floppy.img"
+
+
+def floppy_grub(folder):
+    """Debian's GRUB rescue floppy: its menu, and what it reads from the disk afterwards."""
+    if not os.path.exists(RESCUE):
+        print("no package grub-rescue-pc here")
+        sys.exit(77)
+    for board in "pc", "q35":
+        with Screen(folder, ["-M", board, "-m", "64", "-boot", "a", "-drive",
+                             f"if=floppy,format=raw,readonly=on,file={RESCUE}"]) as s:
+            text = s.wait("GNU GRUB", 40)
+            assert "Memtest86+" in text, text
+            s.ask("sendkey c")
+            s.wait("grub>", 20)
+            for key in "l", "s", "ret":
+                s.ask(f"sendkey {key}")
+            s.wait("(fd0)", 20)
+
+
+def floppy_change(folder):
+    """eject, and change to another image, between two starts."""
+    image = f"{folder}/floppy"
+    # mov al,N; out 0xf4,al
+    with open(image, "wb") as f:
+        f.write(bytes.fromhex("b807e6f4ebfe").ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
+    with Screen(folder, ["-M", "pc", "-m", "64", "-net", "none", "-boot", "a", "-device", "isa-debug-exit,iobase=0xf4"]) as s:
+        assert "floppy0: [not inserted]" in s.ask("info block floppy0")
+        s.wait("No bootable device", 40)
+        assert "cannot" not in s.ask(f"change floppy0 {image} raw")
+        assert image in s.ask("info block floppy0")
+        s.ask("eject floppy0")
+        assert "[not inserted]" in s.ask("info block floppy0")
+        s.ask(f"change floppy0 {image} raw")
+        s.socket.sendall(b"system_reset\n")
+        assert s.process.wait(40 * PATIENCE) == 15
+    bad = f"{folder}/bad"
+    with open(bad, "wb") as f:
+        f.truncate(3 << 20)
+    p = subprocess.run([LODGE, "-M", "pc", "-drive", f"if=floppy,format=raw,file={bad}"], capture_output=True, text=True,
+                       timeout=20)
+    assert p.returncode == 1 and "the largest has 2949120" in p.stderr, p.stderr
+    p = subprocess.run([LODGE, "-M", "microvm", "-fda", image], capture_output=True, text=True, timeout=20)
+    assert p.returncode == 1 and "no floppy controller" in p.stderr, p.stderr
+
+
+def hpet(folder):
+    """Linux finds the HPET, has nothing to say against it, and stays with the TSC; hpet=off takes it away."""
+    for f in ("vmlinuz", "initrd.gz"):
+        if not os.path.exists(f"{GUEST}/{f}"):
+            sys.exit(77)
+    script = "echo BEGIN; dmesg; cat /sys/devices/system/clocksource/*/*_clocksource; grep -i hpet /proc/iomem; echo END; poweroff -f"
+    append = "console=ttyS0 quiet lodge.run=" + base64.b64encode(script.encode()).decode()
+    for machine in "pc", "q35", "pc,hpet=off":
+        body = linux_ran(run(["-M", machine, "-smp", "2", "-serial", "stdio", "-kernel", f"{GUEST}/vmlinuz", "-initrd",
+                              f"{GUEST}/initrd.gz", "-append", append]))
+        found = all(t in body for t in ("ACPI: HPET id: 0x8086a201", "3 comparators, 64-bit 100.000000 MHz", "tsc hpet acpi_pm",
+                                        "fed00000-fed003ff : HPET 0"))
+        assert found == ("off" not in machine), f"{machine}: {body[-1500:]}"
+        assert re.search(r"^tsc$", body, re.M), "not the TSC"
+
+
+CASES = {"floppies": floppies, "floppy-grub": floppy_grub, "floppy-change": floppy_change, "hpet": hpet, "reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
 
 
 def main():

@@ -225,7 +225,11 @@ static void data_moved(struct fdc *f)
     f->pos = f->len = 0;
     switch (f->t.kind) {
     case FDC_READ: data_next(f); break;
-    case FDC_WRITE: data_start_job(f, true); break;
+    case FDC_WRITE:
+        if (data_find(f)) { /* the medium may have gone meanwhile */
+            data_start_job(f, true);
+        }
+        break;
     case FDC_FORMAT: data_format_id(f); break;
     case FDC_VERIFY: break;
     }

@@ -411,6 +411,26 @@ static void venom_the_fifo_index_cannot_leave_it(void **state)
     assert_string_equal(result(r), "90");
 }
 
+/* The command has found its sector, and then the medium is taken out. */
+static void medium_goes_while_a_write_waits(void **state)
+{
+    struct rig *r = *state;
+    for (unsigned dma = 0; dma < 2; dma++) {
+        out8(r, 0x0a, 6);
+        send(r, dma ? "03af02" : "03af03");
+        send(r, "450000000102121bff");
+        fdc_change_medium(&r->fdc, &r->fdd, NULL);
+        if (dma) {
+            program_dma(r, 0x48, 512);
+        }
+        for (unsigned i = 0; !dma && i < 512; i++) {
+            out8(r, PORT + 5, i & 0xff);
+        }
+        assert_string_equal(result(r), "40010000000102");
+        fdc_change_medium(&r->fdc, &r->fdd, r->medium.block);
+    }
+}
+
 static void geometry_follows_from_the_size(void **state)
 {
     static const struct {
@@ -451,6 +471,7 @@ int main(void)
         T(recalibrate_without_a_drive),
         T(lock_keeps_the_configuration),
         T(disk_change),
+        T(medium_goes_while_a_write_waits),
         T(reset_while_the_disk_works),
         T(waits_for_the_channel),
         T(venom_the_fifo_index_cannot_leave_it),
