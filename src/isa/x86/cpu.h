@@ -171,6 +171,7 @@ struct x86_cpu {
     bool mode_held;   /* between x86_mode_hold and x86_mode_release */
     bool nmi_blocked; /* until IRET */
     bool halted_mwait;
+    bool task_begun;          /* by the event under delivery: its faults are the new task's */
     const uint8_t *monitor;   /* host address of the line that MONITOR named, or NULL */
     uint8_t monitor_line[64]; /* what it held then */
     unsigned pauses;
