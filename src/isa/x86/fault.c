@@ -265,10 +265,10 @@ static enum fault_class classify(unsigned vector)
     }
 }
 
-static void triple_fault(struct x86_cpu *c)
+void x86_shutdown(struct x86_cpu *c, const char *why)
 {
     struct strbuf sb = {0};
-    strbuf_add(&sb, "triple fault on vcpu %u; the machine resets\n", c->rt.vcpu->index);
+    strbuf_add(&sb, "%s on vcpu %u; the machine resets\n", why, c->rt.vcpu->index);
     c->rt.vcpu->isa->dump(c->rt.vcpu, &sb);
     log_put(LOG_ALWAYS, "%s", strbuf_text(&sb));
     strbuf_free(&sb);
@@ -329,7 +329,7 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
         bool external = f.soft || f.kind != RT_FAULT_GUEST;
         enum fault_class now = external ? BENIGN : classify(f.vector);
         if (nested && before == DOUBLE_FAULT) {
-            triple_fault(c);
+            x86_shutdown(c, "triple fault");
             return true;
         }
         bool doubles =
@@ -428,8 +428,10 @@ static void take_interrupt(struct vcpu *v)
 bool x86_events(struct vcpu *v)
 {
     struct x86_cpu *c = x86_cpu(v);
-    unsigned ev = atomic_fetch_and(
-        &v->events, ~(unsigned)(VCPU_EV_INIT | VCPU_EV_SIPI | VCPU_EV_INTR | VCPU_EV_SMI));
+    unsigned held = c->smm ? VCPU_EV_INIT : 0; /* until RSM */
+    unsigned ev =
+        atomic_fetch_and(&v->events, ~((VCPU_EV_INIT | VCPU_EV_SIPI | VCPU_EV_INTR) & ~held));
+    ev &= ~held;
     if (ev & VCPU_EV_INIT) {
         init_reset(v);
     }
@@ -444,6 +446,10 @@ bool x86_events(struct vcpu *v)
         c->pending_db = 0;
         deliver(c, (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_DB, .addr = bits},
                 c->rt.pc);
+    }
+    if ((ev & VCPU_EV_SMI) && !c->smm && !c->rt.hold_irq) {
+        atomic_fetch_and(&v->events, ~(unsigned)VCPU_EV_SMI);
+        x86_smm_enter(c);
     }
     if ((ev & VCPU_EV_NMI) && !c->nmi_blocked && !c->rt.hold_irq) {
         atomic_fetch_and(&v->events, ~(unsigned)VCPU_EV_NMI);

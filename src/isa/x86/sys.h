@@ -79,6 +79,10 @@ enum ir_helper_result x86_task_return(struct x86_cpu *, uint64_t next);
 bool x86_task_event(struct x86_cpu *, uint16_t sel, uint64_t flags, const struct rt_fault *);
 void x86_deliver_in_task(struct x86_cpu *); /* fault.c: env->fault, at env->pc */
 
+/* smm.c: an SMI, between two instructions. */
+void x86_smm_enter(struct x86_cpu *);
+void x86_shutdown(struct x86_cpu *, const char *why); /* fault.c */
+
 /* v86.c: has this code a virtual interrupt flag in place of IF? */
 bool x86_v86_virtual_if(const struct x86_cpu *);
 enum ir_helper_result x86_v86_set_vif(struct x86_cpu *, bool on);
