@@ -171,6 +171,8 @@ struct x86_cpu {
     bool mode_held;   /* between x86_mode_hold and x86_mode_release */
     bool nmi_blocked; /* until IRET */
     bool halted_mwait;
+    bool smm;
+    bool task_begun;          /* by the event under delivery: its faults are the new task's */
     const uint8_t *monitor;   /* host address of the line that MONITOR named, or NULL */
     uint8_t monitor_line[64]; /* what it held then */
     unsigned pauses;
@@ -185,6 +187,7 @@ struct x86_cpu {
     int64_t tsc_adjust;
     int64_t tsc_offset; /* guest TSC = host TSC + this */
     uint64_t smi_count;
+    uint32_t smbase;
     struct x86_model *model; /* what CPUID says */
     uint16_t x87_cw;         /* the guest's control word; the host's has all masks set */
     uint32_t cur_pkru;

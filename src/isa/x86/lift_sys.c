@@ -321,6 +321,7 @@ static bool lift_plain(struct lift *l)
     } table[] = {
         {X86_HLT, HELPER_hlt, 1, 0},
         {X86_MWAIT, HELPER_mwait, 1, 0},
+        {X86_RSM, HELPER_rsm, 0, 0},
         {X86_RDMSR, HELPER_rdmsr, 1, 0},
         {X86_WRMSR, HELPER_wrmsr, 1, 0},
         {X86_CPUID, HELPER_cpuid, 0, 0},
@@ -481,6 +482,7 @@ x86_lift_fn *const x86_lift_sys[X86_OP_COUNT] = {
     [X86_CLI] = lift_if,
     [X86_STI] = lift_if,
     [X86_HLT] = lift_plain,
+    [X86_RSM] = lift_plain,
     [X86_MWAIT] = lift_plain,
     [X86_RDMSR] = lift_plain,
     [X86_WRMSR] = lift_plain,

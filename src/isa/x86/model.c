@@ -30,6 +30,7 @@ struct feature {
 
 static const struct feature features[] = {
     {"fpu", LEAF_1_EDX, 0, X86_FEATURE_FPU, BASE},
+    {"vme", LEAF_1_EDX, 1, 0, 0},
     {"de", LEAF_1_EDX, 2, 0, BASE},
     {"pse", LEAF_1_EDX, 3, 0, BASE},
     {"tsc", LEAF_1_EDX, 4, X86_FEATURE_TSC, BASE},

@@ -61,11 +61,35 @@ void x86_settle_canonical(struct x86_cpu *, struct rt_fault *);
 enum ir_helper_result x86_deliver_soft(struct x86_cpu *, uint64_t insn_pc);
 
 /* far.c */
-enum ir_helper_result x86_far_jump(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize);
+/* `next`: behind the instruction, for a task to come back to. */
+enum ir_helper_result x86_far_jump(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize,
+                                   uint64_t next);
 enum ir_helper_result x86_far_call(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize,
                                    uint64_t next);
 enum ir_helper_result x86_far_ret(struct x86_cpu *, unsigned opsize, unsigned release);
-enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize);
+enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize, uint64_t next);
+
+/* task.c: the pc that is saved is `next`; for events env->pc. After a switch whose segments are
+ * wrong x86_task_go() has delivered that; x86_task_event() is false then, as when nothing was
+ * done, and c->task_begun tells which. */
+enum x86_task_how { X86_TASK_JMP, X86_TASK_CALL, X86_TASK_IRET, X86_TASK_EVENT };
+enum ir_helper_result x86_task_go(struct x86_cpu *, uint16_t sel, enum x86_task_how how,
+                                  bool direct, uint64_t next);
+enum ir_helper_result x86_task_return(struct x86_cpu *, uint64_t next);
+bool x86_task_event(struct x86_cpu *, uint16_t sel, uint64_t flags, const struct rt_fault *);
+void x86_deliver_in_task(struct x86_cpu *); /* fault.c: env->fault, at env->pc */
+
+/* smm.c: an SMI, between two instructions. */
+void x86_smm_enter(struct x86_cpu *);
+void x86_shutdown(struct x86_cpu *, const char *why); /* fault.c */
+
+/* v86.c: has this code a virtual interrupt flag in place of IF? */
+bool x86_v86_virtual_if(const struct x86_cpu *);
+enum ir_helper_result x86_v86_set_vif(struct x86_cpu *, bool on);
+/* POPF and IRET in virtual-8086 mode below IOPL 3. False: env->fault is filled. */
+bool x86_v86_set_flags(struct x86_cpu *, uint64_t v, unsigned opsize);
+/* INT n in virtual-8086 mode; true: that is all, and *r the outcome. */
+bool x86_v86_int(struct x86_cpu *, unsigned vector, uint64_t next, enum ir_helper_result *r);
 
 /* help_fpu.c: the x87 as the guest sees it, in the layout of FXSAVE */
 void x86_get_x87(struct x86_cpu *, uint8_t fx[512]);
