@@ -130,7 +130,7 @@ static const struct model_def models[] = {
     {"x86-64-v1", "x86-64 psABI level 1", IN_V1, false},
     {"x86-64-v2", "x86-64 psABI level 2", IN_V1 | IN_V2, false},
     {"x86-64-v3", "x86-64 psABI level 3 (AVX2)", IN_V1 | IN_V2 | IN_V3, false},
-    {"max", "every feature that can be emulated here", 0, true},
+    {"max", "every feature that can be emulated here, but pku and la57", 0, true},
     {"host", "max, with the host's name", 0, true},
 };
 
