@@ -127,7 +127,8 @@ enum { /* exception vectors, Intel SDM Vol. 3A 6.3.1 */
        EXC_MC,
        EXC_XM,
 };
-enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 }; /* Vol. 3A 4.7 */
+enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 }; /* Vol. 3A 4.7 */
+enum { PKRU_AD = 1, PKRU_WD = 2 }; /* two bits for each of 16 keys, 4.6.2 */
 
 /* Access rights as in bits 23..8 of a descriptor's high half, shifted down by 8. */
 enum {

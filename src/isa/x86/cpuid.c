@@ -8,7 +8,13 @@
 #include "isa/x86/sys.h"
 
 enum { A, B, C, D };
-#define TOPOEXT (1u << 22) /* leaf 80000001h ECX */
+#define TOPOEXT (1u << 22)               /* leaf 80000001h ECX */
+enum { OSPKE = 1 << 4, LA57 = 1 << 16 }; /* leaf 7 ECX */
+
+static bool has_la57(const struct x86_cpu *c)
+{
+    return c->model->leaf[LEAF_7_ECX] & LA57;
+}
 
 static void put_text(uint32_t *regs, const char *text, unsigned n)
 {
@@ -96,6 +102,12 @@ static void leaf_cache(const struct x86_cpu *c, uint32_t sub, bool cores, uint32
     r[C] = k->sets - 1u;
 }
 
+/* Of the form that is not compacted. */
+static uint32_t xsave_size(uint64_t components)
+{
+    return components & XCR0_PKRU ? XS_PKRU + 8 : components & 4 ? 832 : 576;
+}
+
 static void leaf_xsave(const struct x86_cpu *c, uint32_t sub, uint32_t *r)
 {
     uint64_t known = x86_xcr0_known(c);
@@ -104,14 +116,17 @@ static void leaf_xsave(const struct x86_cpu *c, uint32_t sub, uint32_t *r)
     }
     if (sub == 0) {
         r[A] = (uint32_t)known;
-        r[B] = c->xcr0 & 4 ? 832 : 576;
-        r[C] = known & 4 ? 832 : 576;
+        r[B] = xsave_size(c->xcr0);
+        r[C] = xsave_size(known);
     } else if (sub == 1) {
         r[A] = c->model->leaf[LEAF_D1_EAX];
-        r[B] = c->xcr0 & 4 ? 832 : 576;
+        r[B] = 576 + (c->xcr0 & 4 ? 256 : 0) + (c->xcr0 & XCR0_PKRU ? 8 : 0);
     } else if (sub == 2 && (known & 4)) {
         r[A] = 256;
         r[B] = 576;
+    } else if (sub == 9 && (known & XCR0_PKRU)) {
+        r[A] = 8;
+        r[B] = XS_PKRU;
     }
 }
 
@@ -154,7 +169,7 @@ static void extended(const struct x86_cpu *c, uint32_t leaf, uint32_t sub, uint3
         break;
     case 7: r[D] = m->leaf[LEAF_87_EDX]; break;
     case 8:
-        r[A] = X86_PHYS_BITS | 48 << 8;
+        r[A] = X86_PHYS_BITS | (has_la57(c) ? 57 : 48) << 8;
         r[B] = m->leaf[LEAF_88_EBX];
         r[C] = (n - 1) | topology_socket_shift(t) << 12;
         break;
@@ -196,7 +211,7 @@ void x86_cpuid(struct x86_cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
     case 7:
         if (sub == 0) {
             r[B] = m->leaf[LEAF_7_EBX];
-            r[C] = m->leaf[LEAF_7_ECX];
+            r[C] = m->leaf[LEAF_7_ECX] | (c->cr4 & CR4_PKE ? OSPKE : 0);
             r[D] = m->leaf[LEAF_7_EDX];
         }
         break;
@@ -214,9 +229,15 @@ void x86_cpuid(struct x86_cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
     }
 }
 
+bool x86_canonical_reg(const struct x86_cpu *c, uint64_t va)
+{
+    return (uint64_t)sign_extend(va, has_la57(c) ? 57 : 48) == va;
+}
+
 uint64_t x86_xcr0_known(const struct x86_cpu *c)
 {
-    return c->model->has[X86_FEATURE_AVX] ? 7 : 3;
+    const bool *has = c->model->has;
+    return 3 | (has[X86_FEATURE_AVX] ? 4 : 0) | (has[X86_FEATURE_PKU] ? XCR0_PKRU : 0);
 }
 
 uint64_t x86_cr4_known(const struct x86_cpu *c)
@@ -230,5 +251,7 @@ uint64_t x86_cr4_known(const struct x86_cpu *c)
     k |= m->has[X86_FEATURE_XSAVE] ? CR4_OSXSAVE : 0;
     k |= m->leaf[LEAF_7_EBX] & 0x80 ? CR4_SMEP : 0;
     k |= m->has[X86_FEATURE_SMAP] ? CR4_SMAP : 0;
+    k |= m->has[X86_FEATURE_PKU] ? CR4_PKE : 0;
+    k |= has_la57(c) ? CR4_LA57 : 0;
     return k;
 }

@@ -20,7 +20,7 @@ static bool long_segment(const struct x86_cpu *c, uint64_t desc)
 static bool bad_pc(const struct x86_cpu *c, uint64_t desc, uint64_t pc)
 {
     if (long_segment(c, desc)) {
-        return (uint64_t)sign_extend(pc, 48) != pc;
+        return !x86_canonical(c, pc);
     }
     return pc > x86_desc_limit(desc);
 }

@@ -112,7 +112,7 @@ enum ir_helper_result helper_sysret(struct rt_env *env, uint64_t opsize, uint64_
     }
     bool to64 = opsize == 8;
     uint64_t pc = env->reg[RCX];
-    if (c->cpl != 0 || (to64 && (uint64_t)sign_extend(pc, 48) != pc)) {
+    if (c->cpl != 0 || (to64 && !x86_canonical(c, pc))) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     unsigned sel = ((unsigned)(c->star >> 48) & 0xffff) | 3;
@@ -153,7 +153,7 @@ enum ir_helper_result helper_sysexit(struct rt_env *env, uint64_t opsize, uint64
     }
     bool to64 = opsize == 8;
     uint64_t pc = env->reg[RDX], sp = env->reg[RCX];
-    if (to64 && ((uint64_t)sign_extend(pc, 48) != pc || (uint64_t)sign_extend(sp, 48) != sp)) {
+    if (to64 && (!x86_canonical(c, pc) || !x86_canonical(c, sp))) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     unsigned cs = (to64 ? sel + 32 : sel + 16) | 3;

@@ -335,6 +335,8 @@ static bool lift_plain(struct lift *l)
         {X86_XGETBV, HELPER_xgetbv, 0, 0},
         {X86_XSETBV, HELPER_xsetbv, 1, 0},
         {X86_SERIALIZE, HELPER_flush_code, 0, 0},
+        {X86_RDPKRU, HELPER_pkru, 0, 0},
+        {X86_WRPKRU, HELPER_pkru, 0, 1},
     };
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         if (table[i].op == l->in->op) {
@@ -497,6 +499,8 @@ x86_lift_fn *const x86_lift_sys[X86_OP_COUNT] = {
     [X86_XGETBV] = lift_plain,
     [X86_XSETBV] = lift_plain,
     [X86_SERIALIZE] = lift_plain,
+    [X86_RDPKRU] = lift_plain,
+    [X86_WRPKRU] = lift_plain,
     [X86_MONITOR] = lift_monitor,
     [X86_SYSCALL] = lift_syscall,
     [X86_SYSRET] = lift_sysret,

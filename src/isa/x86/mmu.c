@@ -1,14 +1,14 @@
 /*
- * x86 address translation: none, 32-bit two-level, PAE, and four-level paging (Intel SDM Vol. 3A
- * chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, global pages, A20.
+ * x86 address translation: none, 32-bit two-level, PAE, four-level and five-level paging (Intel SDM
+ * Vol. 3A chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, protection keys of user
+ * pages, global pages, A20.
  *
- * Does not do: five-level paging, protection keys, the 36-bit PSE extension beyond bits 39..32.
+ * Does not do: keys of supervisor pages, the 36-bit PSE extension beyond bits 39..32.
  */
 #include <stdatomic.h>
 
 #include "core/machine.h"
-#include "core/tlb_ops.h"
-#include "isa/x86/cpu.h"
+#include "isa/x86/sys.h"
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
@@ -110,11 +110,26 @@ static unsigned allowed(const struct walk *w)
     return a | RT_READ | (writable || !(c->cr0 & CR0_WP) ? RT_WRITE : 0);
 }
 
+/* What the protection key of the finished walk's page takes away, as enum rt_access (4.6.2). */
+static unsigned denied_by_key(const struct walk *w)
+{
+    const struct x86_cpu *c = w->c;
+    if (!(c->cr4 & CR4_PKE) || !(c->efer & EFER_LMA) || !(w->rights & PTE_U)) {
+        return 0;
+    }
+    unsigned key = c->cur_pkru >> 2 * bits_get(w->pte, 62, 59) & 3;
+    if (key & PKRU_AD) {
+        return RT_READ | RT_WRITE;
+    }
+    bool obeys = w->idx == MODE_MMU_USER || (c->cr0 & CR0_WP);
+    return (key & PKRU_WD) && obeys ? RT_WRITE : 0;
+}
+
 static bool finish(struct walk *w, struct walk_result *res, unsigned page_bits, uint64_t frame)
 {
-    unsigned perms = allowed(w);
+    unsigned denied = denied_by_key(w), perms = allowed(w) & ~denied;
     if (w->access & ~perms) {
-        return page_fault(w, PF_P);
+        return page_fault(w, PF_P | (w->access & denied ? PF_PK : 0));
     }
     if (!set_bits(w, w->access & RT_WRITE ? PTE_A | PTE_D : PTE_A)) {
         return false;
@@ -145,7 +160,7 @@ static bool walk_long(struct walk *w, struct walk_result *res, uint64_t table, u
             }
             return finish(w, res, shift, w->pte & PTE_ADDR);
         }
-        if (level == 4 && (w->pte & PTE_PS)) {
+        if (level >= 4 && (w->pte & PTE_PS)) {
             return page_fault(w, PF_P | PF_RSVD);
         }
         if (!set_bits(w, PTE_A)) {
@@ -183,15 +198,10 @@ static bool walk_32(struct walk *w, struct walk_result *res)
     return finish(w, res, 12, w->pte & 0xfffff000u);
 }
 
-static bool canonical(gva_t va)
-{
-    return (uint64_t)sign_extend(va, 48) == va;
-}
-
 static bool walk_tables(struct x86_cpu *c, struct walk *w, struct walk_result *res)
 {
     if (c->efer & EFER_LMA) {
-        return walk_long(w, res, c->cr3, 4);
+        return walk_long(w, res, c->cr3, c->cr4 & CR4_LA57 ? 5 : 4);
     }
     return c->cr4 & CR4_PAE ? walk_pae(w, res) : walk_32(w, res);
 }
@@ -207,7 +217,7 @@ bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct wa
     }
     if (!(c->efer & EFER_LMA)) {
         va &= 0xffffffffu;
-    } else if (!canonical(va)) {
+    } else if (!x86_canonical(c, va)) {
         x86_raise_error(c, EXC_GP, 0);
         v->env->fault.addr = va; /* through SS it is #SS: x86_settle_canonical() */
         return false;

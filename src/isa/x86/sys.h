@@ -16,6 +16,14 @@ static inline bool x86_long_code(const struct x86_cpu *c)
     return (c->efer & EFER_LMA) && (c->seg[SEG_CS].ar & AR_L);
 }
 
+/* Width of linear addresses: now, and as wide as the model can do, which is what checks of values
+ * for system registers go by (Vol. 3A 4.5.2). */
+static inline bool x86_canonical(const struct x86_cpu *c, uint64_t va)
+{
+    return (uint64_t)sign_extend(va, c->cr4 & CR4_LA57 ? 57 : 48) == va;
+}
+bool x86_canonical_reg(const struct x86_cpu *, uint64_t va); /* cpuid.c */
+
 /* Are accesses of this vCPU to be aligned (Vol. 3A 6.15, interrupt 17)? */
 static inline bool x86_aligned(const struct x86_cpu *c)
 {
@@ -110,8 +118,10 @@ void x86_cpuid(struct x86_cpu *, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 bool x86_rdmsr(struct x86_cpu *, uint32_t msr, uint64_t *v); /* false: #GP */
 bool x86_wrmsr(struct x86_cpu *, uint32_t msr, uint64_t v);
 uint64_t x86_tsc(const struct x86_cpu *);
+enum { XCR0_PKRU = 1 << 9, XS_PKRU = 2688 /* its place in the standard form of XSAVE */ };
 uint64_t x86_xcr0_known(const struct x86_cpu *);
-uint64_t x86_cr4_known(const struct x86_cpu *); /* bits the model lets be set */
+void x86_set_pkru(struct x86_cpu *, uint32_t v); /* help_sys.c */
+uint64_t x86_cr4_known(const struct x86_cpu *);  /* bits the model lets be set */
 enum ir_helper_result x86_write_cr(struct x86_cpu *, unsigned cr, uint64_t v);
 
 /* help_flow.c: was the line that MONITOR named written, or is there none? */
