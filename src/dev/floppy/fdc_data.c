@@ -171,7 +171,9 @@ void fdc_data_overrun(void *fdc)
     }
     if (f->touched) {
         data_watch(f);
-    } else {
+    } else { /* an edge of its own: the line is high for the data */
+        f->interrupt = false;
+        fdc_update_irq(f);
         data_fail(f, ST1_OR, 0);
     }
 }
@@ -209,7 +211,7 @@ static void data_sector(struct fdc *f)
 /* A sector is done. */
 static void data_next(struct fdc *f)
 {
-    struct fdc_transfer *t = &f->t;
+    struct fdc_transfer *t = &f->t, last = *t;
     uint8_t cm = t->deleted ? ST2_CM : 0;
     bool more = data_advance(t);
     if (t->ends || t->deleted || (t->counted && !--t->left)) {
@@ -218,7 +220,8 @@ static void data_next(struct fdc *f)
         data_sector(f);
     } else if (t->kind == FDC_VERIFY && !t->counted) {
         data_end(f, 0, 0, 0);
-    } else {
+    } else { /* with the address of the last sector, as drivers count on */
+        *t = last;
         data_fail(f, ST1_EN, 0);
     }
 }

@@ -180,7 +180,7 @@ static void two_heads_in_one_command(void **state)
     program_dma(r, 0x44, 36 * 512); /* without MT the track's end is the end */
     send(r, "66000000010212"
             "1bff");
-    assert_string_equal(result(r), "40800001000102");
+    assert_string_equal(result(r), "40800000001202");
 }
 
 static void writes_and_fills_up(void **state)
@@ -209,14 +209,14 @@ static void programmed_io(void **state)
     for (unsigned i = 0; i < 512; i++) {
         assert_int_equal(in8(r, PORT + 5), i % 4 ? 0 : 6);
     }
-    assert_string_equal(result(r), "40800001000102");
+    assert_string_equal(result(r), "40800000000702");
     send(r, "45000000070207"
             "1bff");
     for (unsigned i = 0; i < 512; i++) {
         assert_int_equal(in8(r, PORT + 4) & 0xc0, 0x80);
         out8(r, PORT + 5, 0x77);
     }
-    assert_string_equal(result(r), "40800001000102");
+    assert_string_equal(result(r), "40800000000702");
     assert_int_equal(rig_disk32(&r->medium, 6 * 512), 0x77777777);
 }
 
