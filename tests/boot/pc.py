@@ -259,7 +259,7 @@ def floppy_change(folder):
     image = f"{folder}/floppy"
     # mov al,N; out 0xf4,al
     with open(image, "wb") as f:
-        f.write(bytes.fromhex("b807e6f4ebfe").ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
+        f.write(bytes.fromhex("b007e6f4ebfe").ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
     with Screen(folder, ["-M", "pc", "-m", "64", "-net", "none", "-boot", "a", "-device", "isa-debug-exit,iobase=0xf4"]) as s:
         assert "floppy0: [not inserted]" in s.ask("info block floppy0")
         s.wait("No bootable device", 40)

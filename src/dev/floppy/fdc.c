@@ -298,12 +298,16 @@ void fdc_dma_ready(void *fdc)
 void fdc_init(struct fdc *f)
 {
     pthread_mutex_init(&f->lock, NULL);
+    if (f->clock) {
+        timer_init(&f->overrun, f->clock, fdc_data_overrun, f);
+    }
     f->rate = 2;
     f->config = CONFIG_EFIFO;
 }
 
 void fdc_fini(struct fdc *f)
 {
+    timer_unset(&f->overrun);
     pthread_mutex_destroy(&f->lock);
 }
 

@@ -7,6 +7,7 @@
 #include "core/irq.h"
 #include "core/mem.h"
 #include "dev/floppy/fdd.h"
+#include "loop/clock.h"
 
 struct i8237_pair;
 
@@ -39,6 +40,9 @@ struct fdc {
     struct irq irq;
     struct i8237_pair *dma; /* NULL: none */
     unsigned dma_channel;
+    struct clock *clock;           /* of `overrun`; NULL: none ever */
+    struct timer overrun;          /* while the processor is to move a sector's bytes */
+    bool touched;                  /* it has moved some since the timer was set */
     struct fdd *drive[FDC_DRIVES]; /* NULL: none */
 
     uint8_t dor, tdr, rate;

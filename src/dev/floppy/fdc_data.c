@@ -13,7 +13,10 @@
 #include "dev/dma/i8237.h"
 #include "dev/floppy/fdc_internal.h"
 
-enum { FORMAT_ID = 4 }; /* bytes the host gives for each sector */
+enum {
+    FORMAT_ID = 4,           /* bytes the host gives for each sector */
+    OVERRUN_NS = 100000000u, /* the chip waits for 16 bytes' time; guests may be slow */
+};
 
 static bool data_by_dma(const struct fdc *f)
 {
@@ -150,6 +153,31 @@ static void data_start_job(struct fdc *f, bool write)
 
 /* ---- To and from the host ---- */
 
+static void data_watch(struct fdc *f)
+{
+    f->touched = false;
+    if (f->clock) {
+        timer_set(&f->overrun, clock_ns(f->clock) + OVERRUN_NS);
+    }
+}
+
+/* Without DMA, nothing but this ends a command that the processor has enough of. */
+void fdc_data_overrun(void *fdc)
+{
+    struct fdc *f = fdc;
+    AUTO_LOCK(&f->lock);
+    if (f->phase != FDC_DATA_IN && f->phase != FDC_DATA_OUT) {
+        return;
+    }
+    if (f->touched) {
+        data_watch(f);
+    } else { /* an edge of its own: the line is high for the data */
+        f->interrupt = false;
+        fdc_update_irq(f);
+        data_fail(f, ST1_OR, 0);
+    }
+}
+
 /* buf is to be filled with `len` bytes by the host, or emptied by it. */
 static void data_offer(struct fdc *f, unsigned len)
 {
@@ -161,6 +189,7 @@ static void data_offer(struct fdc *f, unsigned len)
         fdc_data_go_on(f);
     } else {
         f->phase = f->t.kind == FDC_READ ? FDC_DATA_IN : FDC_DATA_OUT;
+        data_watch(f);
         fdc_interrupt(f);
     }
 }
@@ -182,7 +211,7 @@ static void data_sector(struct fdc *f)
 /* A sector is done. */
 static void data_next(struct fdc *f)
 {
-    struct fdc_transfer *t = &f->t;
+    struct fdc_transfer *t = &f->t, last = *t;
     uint8_t cm = t->deleted ? ST2_CM : 0;
     bool more = data_advance(t);
     if (t->ends || t->deleted || (t->counted && !--t->left)) {
@@ -191,7 +220,8 @@ static void data_next(struct fdc *f)
         data_sector(f);
     } else if (t->kind == FDC_VERIFY && !t->counted) {
         data_end(f, 0, 0, 0);
-    } else {
+    } else { /* with the address of the last sector, as drivers count on */
+        *t = last;
         data_fail(f, ST1_EN, 0);
     }
 }
@@ -260,6 +290,7 @@ void fdc_data_go_on(struct fdc *f)
 
 uint8_t fdc_data_get(struct fdc *f)
 {
+    f->touched = true;
     uint8_t val = f->pos < f->len ? f->buf[f->pos++] : 0;
     if (f->pos >= f->len) {
         f->interrupt = false;
@@ -271,6 +302,7 @@ uint8_t fdc_data_get(struct fdc *f)
 
 void fdc_data_put(struct fdc *f, uint8_t val)
 {
+    f->touched = true;
     if (f->pos < f->len) {
         f->buf[f->pos++] = val;
     }

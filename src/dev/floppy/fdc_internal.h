@@ -14,6 +14,7 @@ enum {
     ST0_SE = 0x20,
     ST0_EC = 0x10,
     ST1_EN = 0x80,
+    ST1_OR = 0x10,
     ST1_ND = 4,
     ST1_DE = 0x20,
     ST1_NW = 2,
@@ -50,6 +51,7 @@ void fdc_command_run(struct fdc *f);
 void fdc_data_begin(struct fdc *f, enum fdc_kind kind);
 void fdc_data_read_id(struct fdc *f);
 void fdc_data_go_on(struct fdc *f); /* by DMA */
+void fdc_data_overrun(void *fdc);   /* the timer; takes the lock */
 uint8_t fdc_data_get(struct fdc *f);
 void fdc_data_put(struct fdc *f, uint8_t val);
 

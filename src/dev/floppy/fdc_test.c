@@ -18,6 +18,7 @@ struct rig {
     struct rig_medium medium;
     struct fdd fdd;
     struct fdc fdc;
+    struct clock *clock;
 };
 
 static void see(void *opaque, unsigned n, bool level)
@@ -96,6 +97,8 @@ static int rig_up(void **state)
     rig_open(&r->base, &r->medium, DISK, 512, "floppy");
     disk_init(&r->fdd.disk, NULL, r->medium.block);
     fdd_init(&r->fdd, FDD_NONE);
+    r->clock = clock_new_virtual();
+    r->fdc.clock = r->clock;
     fdc_init(&r->fdc);
     irq_connect(&r->fdc.irq, &r->pin);
     r->fdc.dma = r->dma;
@@ -116,6 +119,7 @@ static int rig_down(void **state)
     fdc_attach(&r->fdc, 0, NULL);
     fdc_fini(&r->fdc);
     disk_fini(&r->fdd.disk);
+    clock_free(r->clock);
     block_close(r->medium.block);
     close(r->medium.fd);
     i8237_free(r->dma);
@@ -176,7 +180,7 @@ static void two_heads_in_one_command(void **state)
     program_dma(r, 0x44, 36 * 512); /* without MT the track's end is the end */
     send(r, "66000000010212"
             "1bff");
-    assert_string_equal(result(r), "40800001000102");
+    assert_string_equal(result(r), "40800000001202");
 }
 
 static void writes_and_fills_up(void **state)
@@ -205,15 +209,35 @@ static void programmed_io(void **state)
     for (unsigned i = 0; i < 512; i++) {
         assert_int_equal(in8(r, PORT + 5), i % 4 ? 0 : 6);
     }
-    assert_string_equal(result(r), "40800001000102");
+    assert_string_equal(result(r), "40800000000702");
     send(r, "45000000070207"
             "1bff");
     for (unsigned i = 0; i < 512; i++) {
         assert_int_equal(in8(r, PORT + 4) & 0xc0, 0x80);
         out8(r, PORT + 5, 0x77);
     }
-    assert_string_equal(result(r), "40800001000102");
+    assert_string_equal(result(r), "40800000000702");
     assert_int_equal(rig_disk32(&r->medium, 6 * 512), 0x77777777);
+}
+
+/* The processor has what it wants and reads no more. */
+static void overrun_ends_programmed_io(void **state)
+{
+    struct rig *r = *state;
+    send(r, "03af03");
+    send(r, "460000000102121bff");
+    settle(r);
+    for (unsigned i = 0; i < 512; i++) {
+        clock_advance(r->clock, 1000000);
+        assert_int_equal(in8(r, PORT + 5), 0);
+    }
+    settle(r);
+    in8(r, PORT + 5);
+    clock_advance(r->clock, 99000000);
+    assert_int_equal(in8(r, PORT + 4), 0xf0);
+    clock_advance(r->clock, 102000000);
+    assert_true(r->irq);
+    assert_string_equal(result(r), "40100000000202");
 }
 
 static void what_is_not_there_is_not_found(void **state)
@@ -463,6 +487,7 @@ int main(void)
         T(two_heads_in_one_command),
         T(writes_and_fills_up),
         T(programmed_io),
+        T(overrun_ends_programmed_io),
         T(what_is_not_there_is_not_found),
         T(implied_seek_and_read_id),
         T(formats_a_track),

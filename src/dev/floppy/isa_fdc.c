@@ -46,6 +46,7 @@ static struct isa_fdc *as_isa_fdc(struct dev *dev)
 static int isa_fdc_init(struct dev *dev, struct err *err)
 {
     struct isa_fdc *s = as_isa_fdc(dev);
+    s->fdc.clock = dev->machine->clock;
     fdc_init(&s->fdc);
     s->ready = true;
     if (bus_find(dev->machine, ISA_FDC_BUS)) {
