@@ -15,7 +15,7 @@ struct i8042;
 
 struct pc_base {
     /* Options. */
-    bool acpi, graphics;
+    bool acpi, graphics, smm;
     char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
     const char *product; /* as guests are told */
@@ -33,6 +33,9 @@ struct pc_base {
     {"acpi", PROP_BOOL, offsetof(type, member.acpi), "on", "ACPI tables"},                         \
         {"pflash0", PROP_TEXT, offsetof(type, member.pflash[0]), NULL, "node with firmware"},      \
         {"pflash1", PROP_TEXT, offsetof(type, member.pflash[1]), NULL, "node with its variables"}, \
+    {                                                                                              \
+        "smm", PROP_BOOL, offsetof(type, member.smm), "off", "SMIs, SMRAM"              \
+    },                                                                                             \
     {                                                                                              \
         "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
     }

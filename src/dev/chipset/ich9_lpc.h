@@ -17,6 +17,8 @@ struct ich9_lpc {
     struct pirq pirq[ICH9_PIRQS];
     struct acpi_pm pm;
     struct mem_node *pm_ports, *gpe_ports, *smi_ports;
+    bool smm; /* set before the reset */
+    _Atomic uint32_t smi_en;
 };
 
 void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi);
