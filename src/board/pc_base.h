@@ -33,9 +33,7 @@ struct pc_base {
     {"acpi", PROP_BOOL, offsetof(type, member.acpi), "on", "ACPI tables"},                         \
         {"pflash0", PROP_TEXT, offsetof(type, member.pflash[0]), NULL, "node with firmware"},      \
         {"pflash1", PROP_TEXT, offsetof(type, member.pflash[1]), NULL, "node with its variables"}, \
-    {                                                                                              \
-        "smm", PROP_BOOL, offsetof(type, member.smm), "off", "SMIs, SMRAM"              \
-    },                                                                                             \
+        {"smm", PROP_BOOL, offsetof(type, member.smm), "off", "SMIs, SMRAM"},                      \
     {                                                                                              \
         "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
     }

@@ -93,9 +93,9 @@ static void put_cpu(struct tables *t, const struct smbios_info *info, unsigned n
     b[0x10 - HEADER] = 3;                /* version: third text */
     store_le16(b + 0x14 - HEADER, 2000); /* MHz */
     store_le16(b + 0x16 - HEADER, 2000);
-    b[0x18 - HEADER] = 0x41;                                    /* populated, enabled */
-    b[0x19 - HEADER] = 1;                                       /* other socket */
-    memset(b + 0x1a - HEADER, 0xff, 6);                         /* no cache handles */
+    b[0x18 - HEADER] = 0x41;            /* populated, enabled */
+    b[0x19 - HEADER] = 1;               /* other socket */
+    memset(b + 0x1a - HEADER, 0xff, 6); /* no cache handles */
     b[0x23 - HEADER] = b[0x24 - HEADER] = (uint8_t)info->cores;
     b[0x25 - HEADER] = (uint8_t)(info->cores * info->threads);
     store_le16(b + (0x26 - HEADER), UNKNOWN);
