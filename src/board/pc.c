@@ -88,6 +88,7 @@ static int pc_init(struct machine *m, struct err *err)
     piix3_init(&pc->isa_bridge, &b->pci.bus0);
     piix_ide_init(&pc->ide, &b->pci.bus0, b->x86.gsi);
     piix4_pm_init(&pc->pm, &b->pci.bus0, &b->x86.gsi[PC_ACPI_SCI]);
+    pc->host.smm = pc->pm.smm = b->smm;
     return pc_add_rest(b, &pc->isa_bridge.pci, true, err);
 }
 

@@ -15,7 +15,7 @@ struct i8042;
 
 struct pc_base {
     /* Options. */
-    bool acpi, graphics, hpet;
+    bool acpi, graphics, hpet, smm;
     char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
     const char *product; /* as guests are told */
@@ -34,6 +34,7 @@ struct pc_base {
         {"hpet", PROP_BOOL, offsetof(type, member.hpet), "on", "high precision event timer"},      \
         {"pflash0", PROP_TEXT, offsetof(type, member.pflash[0]), NULL, "node with firmware"},      \
         {"pflash1", PROP_TEXT, offsetof(type, member.pflash[1]), NULL, "node with its variables"}, \
+        {"smm", PROP_BOOL, offsetof(type, member.smm), "off", "SMIs, SMRAM"},                      \
     {                                                                                              \
         "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
     }

@@ -80,7 +80,8 @@ static int q35_init(struct machine *m, struct err *err)
     pc_add_chips(b, Q35_HPET_ROUTES);
     ich9_lpc_init_lines(&q->lpc, b->x86.gsi);
     pc_add_pci(b, "pcie.0", true, q35_route, q);
-    mch_init(&q->host, &b->pci.bus0, b->x86.ram);
+    mch_init(&q->host, &b->pci.bus0, b->x86.ram, b->x86.low_ram);
+    q->host.smm = q->lpc.smm = b->smm;
     ich9_lpc_init(&q->lpc, &b->pci.bus0, &b->x86.gsi[PC_ACPI_SCI]);
     ich9_ahci_init(&q->ahci, &b->pci.bus0, AHCI_DEVFN);
     return pc_add_rest(b, &q->lpc.pci, false, err);

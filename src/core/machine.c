@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "core/device.h"
+#include "core/irq_ctrl.h"
 #include "loop/loop.h"
 
 static int machine_board_args(struct machine *m, struct err *err)
@@ -134,6 +135,26 @@ void machine_pause_for_io(struct machine *m, const char *why)
     machine_pause(m);
     m->io_stopped = true;
     fprintf(stderr, "lodge: %s; the machine is paused, SIGCONT lets it try again and go on\n", why);
+}
+
+void machine_set_smram(struct machine *m, unsigned n, uint64_t start, uint64_t end)
+{
+    struct smram_range *r = &m->smram[n];
+    if (r->start != start || r->end != end) {
+        r->start = start;
+        r->end = end;
+        mem_map_changed(m->mem);
+    }
+}
+
+void machine_smi(struct machine *m)
+{
+    struct irq_ctrl *own = irq_ctrl_current();
+    for (unsigned i = 0; own && i < m->vcpu_count; i++) {
+        if (m->ic[i] == own) {
+            vcpu_post(m->vcpu[i], VCPU_EV_SMI, 0);
+        }
+    }
 }
 
 void machine_set_a20(struct machine *m, bool on)

@@ -33,6 +33,7 @@ struct strbuf;
 struct vcpu;
 
 #define MACHINE_MAX_VCPUS 64
+#define MACHINE_SMRAMS 2 /* behind the VGA's window, TSEG */
 
 /* What the user asked for. Texts are borrowed and live as long as the machine. */
 struct machine_config {
@@ -123,6 +124,13 @@ struct machine {
     struct debug *debug;        /* NULL: no debugger */
     struct x86_boot_state boot; /* of vcpu 0; the others wait for SIPI */
 
+    /* Memory that only vcpus in system management mode see, by the chipset: [start, end) is RAM at
+     * the same offset of smram_ram. Empty ranges: none. */
+    struct smram_range {
+        _Atomic uint64_t start, end;
+    } smram[MACHINE_SMRAMS];
+    struct ram *smram_ram; /* set before any vcpu runs */
+
     _Atomic bool a20_off; /* processors' addresses lose bit 20; machine_set_a20() */
 
     pthread_mutex_t lock;
@@ -175,6 +183,10 @@ void machine_pause(struct machine *m);
 /* A disk does not work and its policy is to stop: says so. Devices try again at the resume. */
 void machine_pause_for_io(struct machine *m, const char *why);
 void machine_resume(struct machine *m);
+
+void machine_set_smram(struct machine *m, unsigned n, uint64_t start, uint64_t end);
+/* An SMI for the vcpu whose thread this is. */
+void machine_smi(struct machine *m);
 
 /* PCs' address line 20. Any thread; each vcpu acts on it before its next block. */
 void machine_set_a20(struct machine *m, bool on);

@@ -30,6 +30,7 @@ struct vcpu {
     struct rt_env *env;      /* isa->env_size bytes, guest state */
     void *accel;             /* the accelerator's own */
     enum vcpu_state state;   /* owner */
+    bool smm;                /* owner; sees machine->smram[]. Flushes when it changes */
     _Atomic unsigned events; /* enum vcpu_event; set by any thread, cleared by the owner */
     unsigned sipi_vector;    /* written before VCPU_EV_SIPI is posted */
     pthread_t thread;

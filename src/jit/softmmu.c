@@ -11,13 +11,38 @@
 #include "core/tlb_ops.h"
 #include "jit/internal.h"
 
+/* The page behind an address in system management mode, if only that mode sees it. */
+static bool smram_lookup(const struct vcpu *v, gpa_t gpa, struct mem_hit *hit)
+{
+    const struct machine *m = v->machine;
+    for (unsigned i = 0; i < MACHINE_SMRAMS; i++) {
+        uint64_t start = m->smram[i].start, end = m->smram[i].end;
+        if (gpa >= start && gpa < end && end <= m->smram_ram->size) {
+            *hit = (struct mem_hit){.kind = MEM_KIND_RAM,
+                                    .writable = true,
+                                    .start = start,
+                                    .last = end - 1,
+                                    .host = m->smram_ram->host + gpa,
+                                    .off = m->smram_ram->base + gpa,
+                                    .ram = m->smram_ram};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool phys_lookup(const struct vcpu *v, gpa_t gpa, struct mem_hit *hit)
+{
+    return (v->smm && smram_lookup(v, gpa, hit)) || mem_lookup(v->mem, gpa, hit);
+}
+
 /* Remembers where a page is mapped: RAM, or (ram is NULL) anything else. */
 static struct jit_walk *note_walk(struct jit_vcpu *jv, unsigned idx, gva_t va,
                                   const struct walk_result *w)
 {
     struct mem_hit hit;
     gpa_t first = w->gpa & ~(gpa_t)(RT_PAGE_SIZE - 1);
-    mem_lookup(jv->v->mem, first, &hit);
+    phys_lookup(jv->v, first, &hit);
     bool ram = (hit.kind == MEM_KIND_RAM || hit.kind == MEM_KIND_ROM) &&
                hit.last - first >= RT_PAGE_SIZE - 1;
     if (w->page_bits > RT_PAGE_BITS) {
@@ -139,6 +164,11 @@ static bool resolve(struct rt_env *env, uint64_t va, unsigned size, unsigned acc
 /* Bytes of one page at a physical address, by pieces of at most eight. */
 static void read_phys(struct vcpu *v, gpa_t gpa, unsigned size, uint8_t *out)
 {
+    struct mem_hit hit;
+    if (v->smm && smram_lookup(v, gpa, &hit) && hit.last - gpa >= size - 1) {
+        memcpy(out, hit.host, size);
+        return;
+    }
     while (size) {
         unsigned n = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
         uint64_t x = 0;
@@ -152,7 +182,7 @@ static void write_phys(struct jit_vcpu *jv, gpa_t gpa, unsigned size, const uint
 {
     struct mem_hit hit;
     unsigned whole = size;
-    mem_lookup(jv->v->mem, gpa, &hit);
+    phys_lookup(jv->v, gpa, &hit);
     if (hit.kind == MEM_KIND_RAM && hit.writable && hit.last - gpa >= size - 1) {
         memcpy(hit.host, in, size);
         jit_wrote_code(jv, hit.ram, hit.off, whole);
@@ -329,7 +359,7 @@ int vmem_span(struct vcpu *v, gva_t va, unsigned idx, unsigned len, unsigned acc
 bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
 {
     struct mem_hit hit;
-    if (!mem_lookup(v->mem, gpa, &hit) || !hit.host || hit.last - gpa < 7) {
+    if (!phys_lookup(v, gpa, &hit) || !hit.host || hit.last - gpa < 7) {
         return false;
     }
     *val = __atomic_load_n((uint64_t *)(void *)hit.host, __ATOMIC_RELAXED);
@@ -339,7 +369,7 @@ bool pmem_read64(struct vcpu *v, gpa_t gpa, uint64_t *val)
 bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
 {
     struct mem_hit hit;
-    if (!mem_lookup(v->mem, gpa, &hit) || !hit.host || hit.last - gpa < 3) {
+    if (!phys_lookup(v, gpa, &hit) || !hit.host || hit.last - gpa < 3) {
         return false;
     }
     *val = __atomic_load_n((uint32_t *)(void *)hit.host, __ATOMIC_RELAXED);
@@ -349,7 +379,7 @@ bool pmem_read32(struct vcpu *v, gpa_t gpa, uint32_t *val)
 bool pmem_replace(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t old, uint64_t val)
 {
     struct mem_hit hit;
-    if (!mem_lookup(v->mem, gpa, &hit) || hit.kind != MEM_KIND_RAM || !hit.writable) {
+    if (!phys_lookup(v, gpa, &hit) || hit.kind != MEM_KIND_RAM || !hit.writable) {
         return true;
     }
     if (size == 8) {

@@ -1,7 +1,7 @@
 /*
  * ACPI 6.4 4.8.3: fixed hardware as PIIX4 and ICH9 have it. Byte 0 PM1_STS, 2 PM1_EN, 4 PM1_CNT,
  * 8 PM_TMR. Sleep states but soft off are not offered.
- * Does not do: SMIs; writing ACPI's enable value to the SMI command port acts at once.
+ * Writing ACPI's enable value to the SMI command port acts at once, before an SMI.
  */
 #include "dev/chipset/acpi_pm.h"
 
@@ -141,9 +141,8 @@ static enum mem_result apm_read(void *opaque, uint64_t off, unsigned size, uint6
     return MEM_OK;
 }
 
-static enum mem_result apm_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+static void apm_set(struct acpi_pm *pm, uint64_t off, uint64_t val)
 {
-    struct acpi_pm *pm = opaque;
     AUTO_LOCK(&pm->lock);
     pm->apm[off & 1] = (uint8_t)val;
     if (!off && val == ACPI_PM_ENABLE) {
@@ -152,6 +151,15 @@ static enum mem_result apm_write(void *opaque, uint64_t off, unsigned size, uint
         pm->pm1_cnt &= ~SCI_EN;
     }
     pm_update(pm);
+}
+
+static enum mem_result apm_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+    struct acpi_pm *pm = opaque;
+    apm_set(pm, off, val);
+    if (!off && pm->smi) {
+        pm->smi(pm->smi_opaque);
+    }
     return MEM_OK;
 }
 

@@ -29,6 +29,9 @@ struct acpi_pm {
     unsigned s5_type; /* SLP_TYP of soft off */
     struct irq sci;
     struct timer overflow;
+    /* A write to the SMI command port; without the lock. NULL: there are no SMIs. */
+    void (*smi)(void *opaque);
+    void *smi_opaque;
 };
 
 void acpi_pm_init(struct acpi_pm *pm, struct machine *m, unsigned s5_type, unsigned gpe_len);

@@ -21,6 +21,7 @@ static void i440fx_update(struct i440fx *h)
     uint8_t smram = h->pci.config[SMRAM];
     pam_update(&h->pam, h->pci.config + PAM0);
     pam_open_smram(&h->pam, (smram & (D_OPEN | D_CLS | G_SMRAME)) == (D_OPEN | G_SMRAME));
+    pam_smm_sees(&h->pam, h->smm && (smram & G_SMRAME));
 }
 
 /* Once locked, D_OPEN is 0 and the register stays as it is until reset. */

@@ -8,6 +8,7 @@
 struct i440fx {
     struct pci_func pci;
     struct pam pam;
+    bool smm; /* set before the reset */
 };
 
 /* At 00.0 of the bus; the RAM holds the first MiB. */

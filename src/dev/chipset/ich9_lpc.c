@@ -1,8 +1,8 @@
 /*
  * ICH9, D31:F0: Intel data sheet 316972, chapters 13.1 and 13.8. PIRQA# to PIRQH# go to I/O APIC
  * inputs 16 to 23, and to ISA lines as the route registers say.
- * Does not do: the root complex registers (functions have their reset routing) but GCS, GPIO, SMIs,
- * LPC decoding.
+ * Does not do: the root complex registers (functions have their reset routing) but GCS, GPIO, SMIs
+ * but by the APM port, LPC decoding.
  */
 #include "dev/chipset/ich9_lpc.h"
 
@@ -25,8 +25,11 @@ enum {
     TCO_OFFSET = 0x60,
     GCS_OFFSET = 0x3410, /* in the root complex registers */
     RCBA_ENABLE = 1,
+    SMI_EN_GLOBAL = 1,
     SMI_EN_APMC = 1 << 5,
-    S5 = 0, /* as published for virtual machines */
+    GEN_PMCON_1 = 0xa0,
+    SMI_LOCK = 1 << 4, /* the global bit stays as it is until reset */
+    S5 = 0,            /* as published for virtual machines */
 };
 
 static unsigned pirq_register(unsigned n)
@@ -88,6 +91,9 @@ static void ich9_written(struct pci_func *f, unsigned off, unsigned len)
             pirq_route(&l->pirq[i], f->config[reg]);
         }
     }
+    if (f->config[GEN_PMCON_1] & SMI_LOCK) {
+        f->writable[GEN_PMCON_1] = 0;
+    }
     if (off <= ACPI_CNTL && off + len > PMBASE) {
         ich9_place(l);
     }
@@ -96,17 +102,32 @@ static void ich9_written(struct pci_func *f, unsigned off, unsigned len)
     }
 }
 
-/* SMI_EN says that SMIs are set up: firmware then leaves system management mode alone, which there
- * is none of. */
+/* Without system management mode SMI_EN says that SMIs are set up: firmware then leaves it alone.
+ */
 static enum mem_result smi_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
 {
-    *val = off ? 0 : SMI_EN_APMC;
+    const struct ich9_lpc *l = opaque;
+    *val = off ? 0 : l->smm ? l->smi_en : SMI_EN_APMC;
     return MEM_OK;
 }
 
 static enum mem_result smi_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 {
+    struct ich9_lpc *l = opaque;
+    uint32_t locked = l->pci.config[GEN_PMCON_1] & SMI_LOCK ? SMI_EN_GLOBAL : 0;
+    if (!off) {
+        l->smi_en = ((uint32_t)val & ~locked) | (l->smi_en & locked);
+    }
     return MEM_OK;
+}
+
+static void ich9_apm(void *opaque)
+{
+    struct ich9_lpc *l = opaque;
+    uint32_t both = SMI_EN_APMC | SMI_EN_GLOBAL;
+    if (l->smm && (l->smi_en & both) == both) {
+        machine_smi(l->pci.bus->machine);
+    }
 }
 
 static const struct mmio smi_regs = {smi_read, smi_write, 4, 4};
@@ -126,6 +147,8 @@ void ich9_lpc_init(struct ich9_lpc *l, struct pci_bus *bus, struct irq_pin *sci)
     store_le32(l->pci.writable + RCBA, 0xffffc001);
     l->pci.written = ich9_written;
     acpi_pm_init(&l->pm, m, S5, ICH9_GPE_LEN);
+    l->pm.smi = ich9_apm;
+    l->pm.smi_opaque = l;
     irq_connect(&l->pm.sci, sci);
     l->pm_ports = mem_map_add_mmio(m->io, 0, PM_LEN, &acpi_pm_block, &l->pm);
     l->gpe_ports = mem_map_add_mmio(m->io, 0, ICH9_GPE_LEN, &acpi_pm_gpe, &l->pm);
@@ -142,6 +165,9 @@ void ich9_lpc_reset(struct ich9_lpc *l)
     l->pci.config[PCI_COMMAND] = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
     store_le32(l->pci.config + PMBASE, 1);
     l->pci.config[ACPI_CNTL] = 0;
+    l->pci.config[GEN_PMCON_1] = 0;
+    l->pci.writable[GEN_PMCON_1] = SMI_LOCK;
+    l->smi_en = 0;
     store_le32(l->pci.config + RCBA, 0);
     for (unsigned i = 0; i < ICH9_PIRQS; i++) {
         l->pci.config[pirq_register(i)] = PIRQ_OFF;

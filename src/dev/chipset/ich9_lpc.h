@@ -19,6 +19,8 @@ struct ich9_lpc {
     struct acpi_pm pm;
     struct ich9_tco tco;
     struct mem_node *pm_ports, *gpe_ports, *smi_ports, *tco_ports, *gcs;
+    bool smm; /* set before the reset */
+    _Atomic uint32_t smi_en;
 };
 
 void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi);

@@ -41,7 +41,7 @@ static const struct mmio shadow = {shadow_read, shadow_write, 1, 8};
 void pam_init(struct pam *p, struct machine *m, struct ram *ram)
 {
     p->machine = m;
-    p->ram = ram;
+    p->ram = m->smram_ram = ram;
     mem_map_begin(m->mem);
     for (unsigned i = 0; i < PAM_SEGMENTS; i++) {
         struct pam_segment *s = &p->seg[i];
@@ -76,4 +76,9 @@ void pam_update(struct pam *p, const uint8_t *regs)
 void pam_open_smram(struct pam *p, bool on)
 {
     mem_node_enable(p->smram, on);
+}
+
+void pam_smm_sees(struct pam *p, bool on)
+{
+    machine_set_smram(p->machine, 0, on ? VGA_WINDOW : 0, on ? VGA_WINDOW + VGA_WINDOW_SIZE : 0);
 }

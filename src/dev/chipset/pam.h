@@ -32,5 +32,6 @@ void pam_init(struct pam *p, struct machine *m, struct ram *ram);
 void pam_update(struct pam *p, const uint8_t *regs);
 /* RAM in the VGA window (SMRAM open). */
 void pam_open_smram(struct pam *p, bool on);
+void pam_smm_sees(struct pam *p, bool on); /* the same, for system management mode */
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * 82371AB (PIIX4), function 3: Intel data sheet 290562, chapter 7. The PM block lies where
- * firmware puts it. Does not do: SMBus (its registers decode nothing), SMIs, device monitors.
+ * firmware puts it. Does not do: SMBus (its registers decode nothing), SMIs but by the APM port,
+ * device monitors.
  */
 #include "dev/chipset/piix4_pm.h"
 
@@ -29,6 +30,14 @@ static void piix4_written(struct pci_func *f, unsigned off, unsigned len)
     mem_map_commit(io);
 }
 
+static void piix4_apm(void *opaque)
+{
+    struct piix4_pm *p = opaque;
+    if (p->smm && (load_le32(p->pci.config + DEVACTB) & APMC_EN)) {
+        machine_smi(p->pci.bus->machine);
+    }
+}
+
 void piix4_pm_init(struct piix4_pm *p, struct pci_bus *bus, struct irq_pin *sci)
 {
     static const struct pci_ids ids = {.vendor = 0x8086,
@@ -45,6 +54,8 @@ void piix4_pm_init(struct piix4_pm *p, struct pci_bus *bus, struct irq_pin *sci)
     p->pci.writable[SMBHSTCFG] = 0x0f;
     p->pci.written = piix4_written;
     acpi_pm_init(&p->pm, m, S5, PIIX4_GPE_LEN);
+    p->pm.smi = piix4_apm;
+    p->pm.smi_opaque = p;
     irq_connect(&p->pm.sci, sci);
     p->ports = mem_map_add_mmio(m->io, 0, ACPI_PM_BLOCK, &acpi_pm_block, &p->pm);
     mem_node_enable(p->ports, false);
@@ -60,8 +71,8 @@ void piix4_pm_reset(struct piix4_pm *p)
     store_le32(p->pci.config + SMBBA, 0xb100 | 1);
     p->pci.config[SMBHSTCFG] = 0x09; /* on; interrupts by line 9 */
     p->pci.config[PMREGMISC] = 0;
-    /* Firmware that finds this set leaves system management mode alone, which there is none of. */
-    store_le32(p->pci.config + DEVACTB, APMC_EN);
+    /* Firmware that finds this set leaves system management mode alone. */
+    store_le32(p->pci.config + DEVACTB, p->smm ? 0 : APMC_EN);
     piix4_written(&p->pci, PMBASE, 4);
     acpi_pm_reset(&p->pm);
 }

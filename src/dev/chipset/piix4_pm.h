@@ -11,6 +11,7 @@
 struct piix4_pm {
     struct pci_func pci;
     struct acpi_pm pm;
+    bool smm; /* set before the reset */
     struct mem_node *ports;
 };
 

@@ -181,6 +181,7 @@ static void reset(struct vcpu *v)
         .sel = 0xf000, .limit = 0xffff, .ar = AR_P | AR_S | AR_CODE | AR_W | AR_A};
     c->seg_base[SEG_CS] = 0xffff0000u;
     c->rt.pc = 0xfff0;
+    v->smm = false;
     v->state = v->index ? VCPU_WAIT_SIPI : VCPU_RUNNING;
     x86_debug_regs_changed(c);
     tlb_switch(v, 0, false);

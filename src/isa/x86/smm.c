@@ -7,13 +7,14 @@
  * may have moved. Meanwhile SMIs, INIT and NMIs wait.
  *
  * The save area is the guest's memory, so RSM believes nothing: what no processor can be in is a
- * shutdown. Does not do: restart of I/O instructions (the field is 0), memory that only this mode
- * can see, dual-monitor treatment, the 32-bit area.
+ * shutdown. Does not do: restart of I/O instructions (the field is 0), dual-monitor treatment, the
+ * 32-bit area.
  */
 #include <stdatomic.h>
 #include <string.h>
 
 #include "base/endian.h"
+#include "base/log.h"
 #include "core/machine.h"
 #include "isa/x86/helpers.h"
 #include "isa/x86/sys.h"
@@ -122,9 +123,10 @@ void x86_smm_enter(struct x86_cpu *c)
 {
     struct vcpu *v = c->rt.vcpu;
     uint8_t area[SAVE_SIZE] = {0};
+    log_put(LOG_IRQ, "cpu %u SMI at %llx\n", v->index, (unsigned long long)c->rt.pc);
     save(c, v->state == VCPU_HALTED && !c->halted_mwait, area);
     x86_mode_hold(c);
-    c->smm = true;
+    c->smm = v->smm = true;
     c->nmi_blocked = true;
     c->smi_count++;
     v->state = VCPU_RUNNING;
@@ -212,7 +214,7 @@ enum ir_helper_result helper_rsm(struct rt_env *env, uint64_t b, uint64_t d, uin
         ok = vmem_read(env->vcpu, (uint32_t)(c->smbase + SAVE + i), MODE_MMU_KERNEL_AC, 64,
                        area + i);
     }
-    c->smm = false;
+    c->smm = env->vcpu->smm = false;
     ok = ok && load(c, area);
     x86_mode_release(c);
     if (!ok) {
