@@ -49,7 +49,8 @@ exec setsid cttyhack sh
 MODULES = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "virtio_console", "rng-core",
            "virtio-rng", "scsi_common", "scsi_mod", "cdrom", "sd_mod", "sr_mod", "virtio_scsi",
            "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "crc16", "libcrc32c",
-           "crc32c_generic", "mbcache", "jbd2", "ext4"]
+           "crc32c_generic", "mbcache", "jbd2", "ext4", "virtio_balloon", "watchdog", "iTCO_vendor_support",
+           "intel_pmc_bxt", "mfd-core", "lpc_ich", "i6300esb", "iTCO_wdt"]
 
 
 def download_kernel(work):

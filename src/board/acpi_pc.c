@@ -11,18 +11,22 @@
 
 #include "base/bits.h"
 #include "base/endian.h"
+#include "board/acpi_cpus.h"
 #include "board/x86_board.h"
 #include "core/machine.h"
+#include "core/numa.h"
 #include "dev/chipset/acpi_pm.h"
 #include "dev/firmware/aml.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/floppy/isa_fdc.h"
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
+#include "dev/misc/vmgenid.h"
 #include "dev/timer/hpet.h"
 
 #define TABLES ACPI_PC_TABLES
 #define RSDP "etc/acpi/rsdp"
+#define GUID "etc/vmgenid_guid"
 
 enum {
     LOADER_ALLOCATE = 1,
@@ -35,6 +39,8 @@ enum {
     TABLE_CHECKSUM = 9,
     TABLE_LENGTH = 4,
     PCI_END = 0xfec00000, /* the I/O APIC */
+    GUID_PAGE = 4096,
+    GUID_OFFSET = GUID_PAGE - VMGENID_BYTES,
 };
 
 /* ---- The linker's script ---- */
@@ -53,15 +59,21 @@ static void loader_allocate(struct strbuf *sb, const char *file, uint32_t align,
     strbuf_add_bytes(sb, e, sizeof(e));
 }
 
-/* In `file` at `off`, `size` bytes: adds where the tables have come to lie. */
-static void loader_add_pointer(struct strbuf *sb, const char *file, uint32_t off, uint8_t size)
+/* In `file` at `off`, `size` bytes: adds where another file has come to lie. */
+static void loader_add_pointer_to(struct strbuf *sb, const char *other, const char *file,
+                                  uint32_t off, uint8_t size)
 {
     uint8_t e[LOADER_ENTRY] = {LOADER_ADD_POINTER};
     memcpy(e + 4, file, strlen(file));
-    memcpy(e + 4 + LOADER_NAME, TABLES, strlen(TABLES));
+    memcpy(e + 4 + LOADER_NAME, other, strlen(other));
     put_u32(e, 4 + 2 * LOADER_NAME, off);
     e[8 + 2 * LOADER_NAME] = size;
     strbuf_add_bytes(sb, e, sizeof(e));
+}
+
+static void loader_add_pointer(struct strbuf *sb, const char *file, uint32_t off, uint8_t size)
+{
+    loader_add_pointer_to(sb, TABLES, file, off, size);
 }
 
 static void loader_add_checksum(struct strbuf *sb, const char *file, uint32_t at, uint32_t start,
@@ -209,7 +221,29 @@ static void dsdt_add_hpet(struct strbuf *sb)
     aml_end(sb, dev);
 }
 
-static void build_dsdt(const struct acpi_pc *a, struct strbuf *sb)
+/*
+ * The generation ID's device. ADDR gives where the ID lies, in two halves: firmware adds the page
+ * to the offset. The ID is at the page's end, where it cannot be taken for a table.
+ */
+static size_t dsdt_add_vmgenid(struct strbuf *sb)
+{
+    enum { DWORD_PREFIX = 0x0c };
+    size_t dev = aml_device_begin(sb, "VGEN");
+    aml_name_text(sb, "_HID", "QEMUVGID");
+    aml_name_text(sb, "_CID", "VM_Gen_Counter");
+    aml_name_text(sb, "_DDN", "VM_Gen_Counter");
+    size_t addr = aml_package_begin(sb, "ADDR", 2);
+    aml_u8(sb, DWORD_PREFIX);
+    size_t at = sb->len;
+    aml_u32(sb, GUID_OFFSET);
+    aml_int(sb, 0);
+    aml_end(sb, addr);
+    aml_end(sb, dev);
+    return at;
+}
+
+/* Returns where the address of the generation ID is to be mended; 0: there is none. */
+static size_t build_dsdt(const struct acpi_pc *a, struct strbuf *sb)
 {
     static const uint8_t s5[] = {0, 0, 0, 0};
     size_t table = acpi_table_begin(sb, "DSDT", 1);
@@ -228,12 +262,14 @@ static void build_dsdt(const struct acpi_pc *a, struct strbuf *sb)
     if (a->ecam) {
         dsdt_add_reserved(sb, (uint32_t)a->ecam, 256 << 20);
     }
+    size_t vmgenid = vmgenid_bytes(a->x86->machine) ? dsdt_add_vmgenid(sb) : 0;
     if (a->x86->hpet) {
         dsdt_add_hpet(sb);
     }
     aml_end(sb, scope);
     aml_name_ints(sb, "_S5_", s5, sizeof(s5));
     acpi_table_end(sb, table);
+    return vmgenid;
 }
 
 /* ---- The other tables ---- */
@@ -337,12 +373,7 @@ static size_t build_madt(const struct acpi_pc *a, struct strbuf *sb)
     size_t at = acpi_table_begin(sb, "APIC", 3);
     aml_u32(sb, LAPIC_BASE);
     aml_u32(sb, 1); /* PCAT_COMPAT: PICs to switch off */
-    for (unsigned i = 0; i < a->x86->machine->config.vcpus; i++) {
-        aml_u16(sb, 8 << 8 | 0); /* local APIC */
-        aml_u8(sb, (uint8_t)i);
-        aml_u8(sb, (uint8_t)i);
-        aml_u32(sb, 1);
-    }
+    acpi_madt_add_cpus(sb, a->x86->machine);
     aml_u16(sb, 12 << 8 | 1); /* I/O APIC: ID, address, first GSI */
     aml_u16(sb, 0);
     aml_u32(sb, IOAPIC_BASE);
@@ -395,16 +426,32 @@ static void link_table(struct strbuf *script, struct strbuf *tables, size_t at)
                         load_le32(t + TABLE_LENGTH));
 }
 
+static void link_vmgenid(const struct acpi_pc *a, struct strbuf *script, size_t at)
+{
+    uint8_t page[GUID_PAGE] = {0};
+    memcpy(page + GUID_OFFSET, vmgenid_bytes(a->x86->machine), VMGENID_BYTES);
+    fw_cfg_add_file(a->fw_cfg, GUID, page, sizeof(page), NULL);
+    loader_allocate(script, GUID, GUID_PAGE, ZONE_HIGH);
+    loader_add_pointer_to(script, GUID, TABLES, (uint32_t)at, 4);
+}
+
 static void build_tables(const struct acpi_pc *a, struct strbuf *sb, struct strbuf *script)
 {
     build_facs(sb);
-    size_t dsdt = round_up(sb->len, 16), roots[5];
-    build_dsdt(a, sb);
+    const struct numa *numa = a->x86->machine->config.numa;
+    size_t dsdt = round_up(sb->len, 16), roots[7];
+    size_t vmgenid = build_dsdt(a, sb);
     unsigned n = 0;
     roots[n++] = build_fadt(a, sb, 0, (uint32_t)dsdt);
     roots[n++] = build_madt(a, sb);
     if (a->ecam) {
         roots[n++] = build_mcfg(a, sb);
+    }
+    if (numa) {
+        roots[n++] = acpi_build_srat(sb, a->x86);
+    }
+    if (numa && numa->dist) {
+        roots[n++] = acpi_build_slit(sb, a->x86->machine);
     }
     if (a->x86->hpet) {
         roots[n++] = build_hpet(sb);
@@ -419,6 +466,10 @@ static void build_tables(const struct acpi_pc *a, struct strbuf *sb, struct strb
     loader_allocate(script, TABLES, 64, ZONE_HIGH);
     loader_add_pointer(script, TABLES, (uint32_t)roots[0] + 36, 4); /* FACS, DSDT */
     loader_add_pointer(script, TABLES, (uint32_t)roots[0] + 40, 4);
+    if (vmgenid) {
+        link_vmgenid(a, script, vmgenid);
+        link_table(script, sb, dsdt);
+    }
     link_table(script, sb, roots[0]);
     for (unsigned i = 0; i < n; i++) {
         loader_add_pointer(script, TABLES, (uint32_t)rsdt + 36 + 4 * i, 4);

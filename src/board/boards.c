@@ -2,8 +2,10 @@
 #include "board/boards.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "board/microvm.h"
+#include "core/device.h"
 #include "core/machine.h"
 #include "dev/ata/ich9_ahci.h"
 #include "dev/ata/ide_dev.h"
@@ -13,7 +15,9 @@
 #include "dev/misc/isa_debug_exit.h"
 #include "dev/misc/isa_debugcon.h"
 #include "dev/misc/isa_parallel.h"
+#include "dev/misc/misc_devices.h"
 #include "dev/misc/pvpanic.h"
+#include "dev/misc/vmgenid.h"
 #include "dev/nvme/nvme.h"
 #include "dev/pci/pci_bridge.h"
 #include "dev/scsi/scsi_bus.h"
@@ -26,6 +30,8 @@ const struct board_type *const boards[] = {&board_pc, &board_q35, &board_microvm
 /* clang-format off */
 const struct dev_type *const dev_types[] = {
     &bochs_display_type,
+    &edu_type,
+    &i6300esb_type,
     &floppy_type,
     &ich9_ahci_type,
     &ide_cd_type,
@@ -37,7 +43,9 @@ const struct dev_type *const dev_types[] = {
     &isa_serial_type,
     &ioh3420_type,
     &nvme_type,
+    &pc_testdev_type,
     &pci_bridge_type,
+    &pci_testdev_type,
     &pcie_root_port_type,
     &piix3_ide_type,
     &pvpanic_isa_type,
@@ -47,6 +55,8 @@ const struct dev_type *const dev_types[] = {
     &vga_pci_secondary_type,
     &vga_pci_type,
     &virtconsole_type,
+    &virtio_balloon_pci_type,
+    &virtio_balloon_type,
     &virtio_blk_pci_type,
     &virtio_blk_type,
     &virtio_rng_pci_type,
@@ -55,6 +65,20 @@ const struct dev_type *const dev_types[] = {
     &virtio_scsi_type,
     &virtio_serial_pci_type,
     &virtio_serial_type,
+    &virtserialport_type,
+    &vmgenid_type,
     NULL,
 };
 /* clang-format on */
+
+const struct dev_type *dev_type_find(const char *name)
+{
+    size_t i = 0;
+    for (; dev_types[i]; i++) {
+        const struct dev_type *t = dev_types[i];
+        if (!strcmp(t->name, name) || (t->alias && !strcmp(t->alias, name))) {
+            break;
+        }
+    }
+    return dev_types[i];
+}

@@ -9,4 +9,7 @@ extern const struct board_type *const boards[]; /* ends with NULL; the first is 
 extern const struct board_type board_pc, board_q35;
 extern const struct dev_type *const dev_types[]; /* what -device can make; ends with NULL */
 
+/* By name or alias; NULL: there is none. */
+const struct dev_type *dev_type_find(const char *name);
+
 #endif

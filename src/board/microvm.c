@@ -75,6 +75,9 @@ static int microvm_init(struct machine *m, struct err *err)
 {
     struct microvm *v = m->board_data;
     v->x86.machine = m;
+    if (m->config.numa) {
+        return err_set(err, EINVAL, "-numa: machine 'microvm' has one node; use -M q35");
+    }
     int ret = x86_board_add_ram(&v->x86, MICROVM_LOW_RAM_MAX, false, err);
     if (ret) {
         return ret;

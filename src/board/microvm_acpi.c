@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/endian.h"
+#include "board/acpi_cpus.h"
 #include "dev/firmware/aml.h"
 #include "dev/irqchip/ioapic.h"
 #include "dev/irqchip/lapic.h"
@@ -125,12 +126,7 @@ static void build_madt(const struct microvm *v, struct strbuf *sb)
     size_t table = acpi_table_begin(sb, "APIC", 5);
     aml_u32(sb, LAPIC_BASE);
     aml_u32(sb, v->x86.pic ? 1 : 0); /* PCAT_COMPAT: a PIC to switch off */
-    for (unsigned i = 0; i < v->x86.machine->config.vcpus; i++) {
-        aml_u16(sb, 8 << 8 | 0); /* local APIC */
-        aml_u8(sb, (uint8_t)i);
-        aml_u8(sb, (uint8_t)i);
-        aml_u32(sb, 1);
-    }
+    acpi_madt_add_cpus(sb, v->x86.machine);
     aml_u16(sb, 12 << 8 | 1); /* I/O APIC: ID, address, first GSI */
     aml_u16(sb, 0);
     aml_u32(sb, IOAPIC_BASE);

@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/strbuf.h"
 #include "board/pc_base.h"
 #include "board/smbios.h"
+#include "core/numa.h"
 #include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/floppy/isa_fdc.h"
@@ -185,6 +187,33 @@ static int pc_uuid(const char *text, uint8_t *uuid)
     return n == 16;
 }
 
+/* APIC IDs are below this. */
+static unsigned pc_apic_ids(const struct machine_config *c)
+{
+    return topology_apic_id(&c->topology, c->topology.max - 1) + 1;
+}
+
+/* How many nodes; the node of each APIC ID; each node's memory. 64 bits each. */
+static void pc_add_numa(struct pc_base *b)
+{
+    const struct machine_config *c = &b->x86.machine->config;
+    const struct numa *numa = c->numa;
+    if (!numa) {
+        return;
+    }
+    size_t ids = pc_apic_ids(c), count = 1 + ids + numa->nodes;
+    uint8_t *v = alloc_zero(count * 8);
+    store_le64(v, numa->nodes);
+    for (unsigned i = 0; i < c->topology.max; i++) {
+        store_le64(v + 8 * (1 + topology_apic_id(&c->topology, i)), numa->node_of[i]);
+    }
+    for (unsigned i = 0; i < numa->nodes; i++) {
+        store_le64(v + 8 * (1 + ids + i), numa->mem[i]);
+    }
+    fw_cfg_add(b->fw_cfg, FW_CFG_NUMA, v, count * 8);
+    free(v);
+}
+
 int pc_configure(struct pc_base *b, struct err *err)
 {
     const struct machine_config *c = &b->x86.machine->config;
@@ -192,7 +221,8 @@ int pc_configure(struct pc_base *b, struct err *err)
     pc_cmos(b);
     fw_cfg_add_u64(b->fw_cfg, FW_CFG_RAM_SIZE, c->ram_size);
     fw_cfg_add_u16(b->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)c->vcpus);
-    fw_cfg_add_u16(b->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)c->vcpus);
+    fw_cfg_add_u16(b->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)pc_apic_ids(c));
+    pc_add_numa(b);
     fw_cfg_add_u16(b->fw_cfg, FW_CFG_NOGRAPHIC, !b->graphics);
     fw_cfg_add_u32(b->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1);
     if (c->uuid && pc_uuid(c->uuid, uuid)) {
@@ -202,7 +232,9 @@ int pc_configure(struct pc_base *b, struct err *err)
                                      .version = b->x86.machine->board->name,
                                      .uuid = c->uuid ? uuid : NULL,
                                      .ram_size = c->ram_size,
-                                     .vcpus = c->vcpus};
+                                     .vcpus = c->vcpus,
+                                     .cores = c->topology.dies * c->topology.cores,
+                                     .threads = c->topology.threads};
     int ret = smbios_add(b->fw_cfg, &info, err);
     ret = ret ? ret : pc_add_e820(b, err);
     ret = ret ? ret : pc_add_boot_files(b, err);

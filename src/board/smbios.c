@@ -93,10 +93,11 @@ static void put_cpu(struct tables *t, const struct smbios_info *info, unsigned n
     b[0x10 - HEADER] = 3;                /* version: third text */
     store_le16(b + 0x14 - HEADER, 2000); /* MHz */
     store_le16(b + 0x16 - HEADER, 2000);
-    b[0x18 - HEADER] = 0x41;                                    /* populated, enabled */
-    b[0x19 - HEADER] = 1;                                       /* other socket */
-    memset(b + 0x1a - HEADER, 0xff, 6);                         /* no cache handles */
-    b[0x23 - HEADER] = b[0x24 - HEADER] = b[0x25 - HEADER] = 1; /* cores, threads */
+    b[0x18 - HEADER] = 0x41;            /* populated, enabled */
+    b[0x19 - HEADER] = 1;               /* other socket */
+    memset(b + 0x1a - HEADER, 0xff, 6); /* no cache handles */
+    b[0x23 - HEADER] = b[0x24 - HEADER] = (uint8_t)info->cores;
+    b[0x25 - HEADER] = (uint8_t)(info->cores * info->threads);
     store_le16(b + (0x26 - HEADER), UNKNOWN);
     store_le16(b + (0x28 - HEADER), 1);
     put(t, 4, (uint16_t)(HANDLE_CPU + n), b, sizeof(b),
@@ -160,7 +161,8 @@ int smbios_add(struct fw_cfg *f, const struct smbios_info *info, struct err *err
     put_bios(&t);
     put_system(&t, info);
     put_chassis(&t, info);
-    for (unsigned i = 0; i < info->vcpus; i++) {
+    unsigned per_socket = info->cores * info->threads;
+    for (unsigned i = 0; i * per_socket < info->vcpus; i++) {
         put_cpu(&t, info, i);
     }
     put_memory(&t, info);

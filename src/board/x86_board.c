@@ -79,7 +79,7 @@ int x86_board_add_cpus(struct x86_board *v, struct err *err)
 {
     struct machine *m = v->machine;
     for (unsigned i = 0; i < m->config.vcpus; i++) {
-        struct lapic *l = lapic_new(v->lapics, i);
+        struct lapic *l = lapic_new(v->lapics, topology_apic_id(&m->config.topology, i));
         m->ic[i] = lapic_ctrl(l);
         int ret = machine_add_vcpu(m, err);
         if (ret) {
@@ -189,6 +189,7 @@ void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
 
 void x86_board_reset(struct x86_board *v)
 {
+    machine_set_a20(v->machine, true);
     lapic_reset_all(v->lapics);
     ioapic_reset(v->ioapic);
     if (v->pic) {

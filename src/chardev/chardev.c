@@ -237,6 +237,7 @@ void chardev_rx(struct chardev *c, const uint8_t *buf, size_t len)
 
 void chardev_tell(struct chardev *c, enum chardev_event event)
 {
+    c->closed = event == CHARDEV_CLOSED || (c->closed && event != CHARDEV_OPENED);
     if (c->user && c->user->event) {
         c->user->event(c->user_opaque, event);
     }

@@ -52,6 +52,7 @@ struct chardev {
     const struct chardev_user *user;
     void *user_opaque;
     bool rx_on;
+    bool closed;               /* nobody is at the host side; loop thread */
     struct chardev_keys *keys; /* between host side and users, or NULL */
     int log_fd;                /* logfile=: a copy of what is written; -1: none */
 };

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -79,9 +80,26 @@ static bool telnet_pump(struct sock_chardev *s, int fd)
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
+/* The end, which the descriptor reports whether we read or not, while the user has no room: what
+ * was sent before is kept for it. */
+static void sock_ended(struct sock_chardev *s, int fd)
+{
+    int waiting = 0;
+    if (ioctl(fd, FIONREAD, &waiting) || !waiting) {
+        sock_drop_peer(s);
+    } else {
+        loop_unwatch(s->c.loop, fd);
+        s->c.rx_on = false;
+    }
+}
+
 static void sock_ready(void *opaque, int fd, unsigned events)
 {
     struct sock_chardev *s = opaque;
+    if (events & LOOP_HUP && !chardev_room(&s->c)) {
+        sock_ended(s, fd);
+        return;
+    }
     if (!(s->telnet ? telnet_pump(s, fd) : chardev_pump(&s->c, fd))) {
         sock_drop_peer(s);
     }
@@ -205,6 +223,7 @@ static int sock_start(struct sock_chardev *s, int fd, bool server, struct err *e
         return 0;
     }
     s->listener = fd;
+    s->c.closed = true;
     if (listen(fd, 1) || loop_watch(s->c.loop, fd, LOOP_IN, sock_accept, s)) {
         return err_set(err, errno, "cannot listen on a socket: %s", strerror(errno));
     }

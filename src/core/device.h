@@ -39,6 +39,7 @@ enum dev_reset {
 
 struct dev_type {
     const char *name, *summary, *spec; /* spec: key from docs/specs.md */
+    const char *alias;                 /* another name; or NULL */
     const char *bus; /* name of the bus type it needs; NULL: built in by a board */
     size_t size;
     const struct prop *props; /* ends with a NULL name; NULL: none */

@@ -2,6 +2,7 @@
 #include "core/machine.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,10 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->clock = clock;
     m->cpus = cpus;
     m->board = config->board;
+    if (!m->config.topology.max) {
+        unsigned n = config->vcpus ? config->vcpus : 1;
+        m->config.topology = (struct topology){1, 1, n, 1, n};
+    }
     pthread_mutex_init(&m->lock, NULL);
     m->mem = mem_map_new("memory", 0);
     m->io = mem_map_new("io", 0x10000);
@@ -114,7 +119,7 @@ void machine_pause(struct machine *m)
 void machine_resume(struct machine *m)
 {
     m->state = MACHINE_RUNNING;
-    m->io_stopped = m->powered_off = false;
+    m->io_stopped = m->powered_off = m->watchdog_stopped = false;
     m->was_run = true;
     for (struct dev *d = m->devs; d; d = d->next) {
         if (d->type->resume) {
@@ -129,6 +134,13 @@ void machine_pause_for_io(struct machine *m, const char *why)
     machine_pause(m);
     m->io_stopped = true;
     fprintf(stderr, "lodge: %s; the machine is paused, SIGCONT lets it try again and go on\n", why);
+}
+
+void machine_set_a20(struct machine *m, bool on)
+{
+    if (atomic_exchange(&m->a20_off, !on) == on) {
+        mem_map_changed(m->mem);
+    }
 }
 
 void machine_ask(struct machine *m, enum machine_request request, int exit_status)

@@ -14,6 +14,8 @@
 
 #include "base/keyval.h"
 #include "core/mem.h"
+#include "core/topology.h"
+#include "core/watchdog.h"
 #include "core/x86_boot.h"
 
 struct board_type;
@@ -26,10 +28,11 @@ struct err;
 struct irq_ctrl;
 struct loop;
 struct machine;
+struct numa;
 struct strbuf;
 struct vcpu;
 
-#define MACHINE_MAX_VCPUS 8
+#define MACHINE_MAX_VCPUS 64
 
 /* What the user asked for. Texts are borrowed and live as long as the machine. */
 struct machine_config {
@@ -38,8 +41,10 @@ struct machine_config {
     struct keyval rtc_args;   /* -rtc */
     uint64_t ram_size;
     unsigned vcpus;
-    const char *cpu;        /* -cpu MODEL,...; NULL: the board's */
-    const char *accel_args; /* -accel tcg,...: what follows the name; or NULL */
+    struct topology topology; /* zeros: all vcpus are cores of one socket */
+    const struct numa *numa;  /* NULL: no nodes */
+    const char *cpu;          /* -cpu MODEL,...; NULL: the board's */
+    const char *accel_args;   /* -accel tcg,...: what follows the name; or NULL */
     const char *kernel, *initrd, *append;
     const char *firmware, *firmware_dir; /* -bios, -L; NULL: the board's, the usual folders */
     const char *boot_order, *boot_once;  /* -boot order=, once=; or NULL */
@@ -52,6 +57,7 @@ struct machine_config {
     uint32_t boot_splash_ms;
     const char *name, *uuid;
     bool no_reboot, no_shutdown;
+    enum watchdog_action watchdog; /* when the guest's expires */
 };
 
 /*
@@ -117,12 +123,15 @@ struct machine {
     struct debug *debug;        /* NULL: no debugger */
     struct x86_boot_state boot; /* of vcpu 0; the others wait for SIPI */
 
+    _Atomic bool a20_off; /* processors' addresses lose bit 20; machine_set_a20() */
+
     pthread_mutex_t lock;
     enum machine_request request; /* by `lock`; the first one wins */
     int exit_status;
     enum machine_state state; /* loop thread */
     bool io_stopped;          /* paused because a disk failed; loop thread, as the others */
     bool was_run;             /* since the process started */
+    bool watchdog_stopped;    /* paused because a watchdog expired */
     bool powered_off;         /* paused because the guest switched itself off: needs a reset */
 };
 
@@ -166,6 +175,9 @@ void machine_pause(struct machine *m);
 /* A disk does not work and its policy is to stop: says so. Devices try again at the resume. */
 void machine_pause_for_io(struct machine *m, const char *why);
 void machine_resume(struct machine *m);
+
+/* PCs' address line 20. Any thread; each vcpu acts on it before its next block. */
+void machine_set_a20(struct machine *m, bool on);
 
 /* Any thread, also a vcpu's own. The loop acts on it; the asking vcpu goes on until parked. */
 void machine_ask(struct machine *m, enum machine_request request, int exit_status);

@@ -236,6 +236,13 @@ void mem_map_on_change(struct mem_map *map, void (*changed)(void *opaque), void 
     map->changed_opaque = opaque;
 }
 
+void mem_map_changed(struct mem_map *map)
+{
+    if (map->changed) {
+        map->changed(map->changed_opaque);
+    }
+}
+
 /* ---- Flattening ---- */
 
 struct mem_paint {

@@ -26,11 +26,13 @@ struct ram {
     uint64_t size;
     ram_off_t base;
     /*
-     * Set by the accelerator before a guest runs: one byte per 4 KiB page of this block, not
-     * zero while translations of the page exist; and who wants to know when such a page is
-     * written by anybody else (any thread; `off` and `len` lie inside one block).
+     * Set by the accelerator before a guest runs: a bit for each vcpu, in `code_stride` bytes per
+     * 4 KiB page of this block, set while translations of the page exist; and who wants to know
+     * when such a page is written by anybody else (any thread; `off` and `len` lie inside one
+     * block).
      */
     _Atomic uint8_t *code_pages;
+    unsigned code_stride;
     void (*code_written)(void *opaque, ram_off_t off, uint64_t len);
     void *code_opaque;
     struct ram *next;
@@ -48,6 +50,8 @@ void ram_set_free(struct ram_set *set);
 struct ram *ram_set_find(const struct ram_set *set, ram_off_t off);
 /* Gives all pages back to the host, so that they read as zero. */
 void ram_clear(struct ram *ram);
+/* Gives the whole pages inside of a range back to the host: they read as zero until written. */
+void ram_discard(struct ram *ram, uint64_t off, uint64_t len);
 
 /* ---- Device registers ---- */
 
@@ -103,6 +107,7 @@ void mem_map_commit(struct mem_map *map);
 
 /* Called with the new view in force, on the thread that changed the map. One listener. */
 void mem_map_on_change(struct mem_map *map, void (*changed)(void *opaque), void *opaque);
+void mem_map_changed(struct mem_map *map); /* tells it of what the map does not show */
 
 /* ---- Access ---- */
 
@@ -134,6 +139,9 @@ bool mem_lookup(struct mem_map *map, gpa_t gpa, struct mem_hit *hit);
 bool gmem_read(struct mem_map *map, gpa_t gpa, void *buf, uint64_t len);
 bool gmem_write(struct mem_map *map, gpa_t gpa, const void *buf, uint64_t len);
 bool gmem_fill(struct mem_map *map, gpa_t gpa, uint8_t byte, uint64_t len);
+
+/* As ram_discard(); false, and nothing is done, when not all of it is one piece of RAM. */
+bool gmem_discard(struct mem_map *map, gpa_t gpa, uint64_t len);
 
 struct gmem_span {
     uint8_t *host;

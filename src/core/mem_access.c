@@ -89,6 +89,17 @@ static void host_store(uint8_t *p, unsigned size, uint64_t val)
     }
 }
 
+static bool ram_page_has_code(const struct ram *ram, uint64_t page)
+{
+    const _Atomic uint8_t *at = ram->code_pages + page * ram->code_stride;
+    for (unsigned i = 0; i < ram->code_stride; i++) {
+        if (atomic_load_explicit(&at[i], memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void ram_wrote(struct ram *ram, uint64_t off, uint64_t len)
 {
     if (!ram->code_pages || !len) {
@@ -97,7 +108,7 @@ static void ram_wrote(struct ram *ram, uint64_t off, uint64_t len)
     /* Who is about to translate sets its bit, then reads the bytes (C2): one of both is seen. */
     atomic_thread_fence(memory_order_seq_cst);
     for (uint64_t page = off >> 12; page <= (off + len - 1) >> 12; page++) {
-        if (atomic_load_explicit(&ram->code_pages[page], memory_order_relaxed)) {
+        if (ram_page_has_code(ram, page)) {
             ram->code_written(ram->code_opaque, ram->base + off, len);
             return;
         }
@@ -330,5 +341,15 @@ bool gmem_fill(struct mem_map *map, gpa_t gpa, uint8_t byte, uint64_t len)
         memset(span.host, byte, span.len);
         gmem_wrote(&span);
     }
+    return true;
+}
+
+bool gmem_discard(struct mem_map *map, gpa_t gpa, uint64_t len)
+{
+    struct gmem_span span;
+    if (!gmem_span(map, gpa, len, &span) || span.len != len) {
+        return false;
+    }
+    ram_discard(span.ram, span.off, len);
     return true;
 }

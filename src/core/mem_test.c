@@ -139,6 +139,7 @@ static void writes_to_code_are_told(void **state)
     _Atomic uint8_t pages[4] = {0, 0, 1, 0};
     ram_off_t seen = 1;
     ram->code_pages = pages;
+    ram->code_stride = 1;
     ram->code_written = note_code;
     ram->code_opaque = &seen;
     mem_map_add_ram(map, 0, ram, 0, 0x4000);

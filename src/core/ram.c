@@ -10,6 +10,7 @@
 #include "core/mem.h"
 
 #define RAM_ALIGN (2ull << 20)
+#define HOST_PAGE 4096ull
 
 /* Aligned to 2 MiB, so that the host can use large pages. */
 static uint8_t *ram_map(uint64_t size)
@@ -92,4 +93,18 @@ void ram_clear(struct ram *ram)
     if (ram->code_pages) {
         ram->code_written(ram->code_opaque, ram->base, ram->size);
     }
+}
+
+void ram_discard(struct ram *ram, uint64_t off, uint64_t len)
+{
+    uint64_t first = round_up(off, HOST_PAGE), end = round_down(off + len, HOST_PAGE);
+    if (first >= end) {
+        return;
+    }
+    uint8_t *host = ram->host + first;
+    if (madvise(host, end - first, MADV_DONTNEED)) {
+        memset(host, 0, end - first);
+    }
+    struct gmem_span span = {host, end - first, ram, first};
+    gmem_wrote(&span); /* code that was translated from there is no more */
 }

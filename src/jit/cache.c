@@ -70,18 +70,16 @@ bool jit_write_misses_code(const struct jit_vcpu *jv, const struct ram *ram, ram
                            unsigned size)
 {
     unsigned at = (unsigned)(off & (RT_PAGE_SIZE - 1));
-    unsigned who = atomic_load(&ram->code_pages[(off - ram->base) >> RT_PAGE_BITS]);
-    return (who & ~(1u << jv->v->index)) == 0 &&
+    return !jit_others_have_code(jv, ram, off) &&
            !(jv->granules[off >> RT_PAGE_BITS] & mask_granules(at, at + size - 1));
 }
 
 void jit_unclaim(struct jit_vcpu *jv, ram_off_t page)
 {
     struct ram *ram = ram_at(jv, page);
-    uint8_t bit = (uint8_t)(1u << jv->v->index);
+    uint8_t bit = jit_code_bit(jv->v->index);
     jv->granules[page >> RT_PAGE_BITS] = 0;
-    if (atomic_fetch_and(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS], (uint8_t)~bit) &
-        bit) {
+    if (atomic_fetch_and(jit_code_byte(ram, page, jv->v->index), (uint8_t)~bit) & bit) {
         jit_tlb_unprotected(jv, page);
     }
 }
@@ -214,13 +212,12 @@ void jit_invalidate(struct jit_vcpu *jv, ram_off_t off, uint64_t len)
 void jit_wrote_code(struct jit_vcpu *jv, struct ram *ram, ram_off_t off, uint64_t len)
 {
     for (ram_off_t page = jit_page_of(off); page < off + len; page += RT_PAGE_SIZE) {
-        unsigned who = atomic_load(&ram->code_pages[(page - ram->base) >> RT_PAGE_BITS]);
         for (unsigned i = 0; i < jv->jm->count; i++) {
-            if (i != jv->v->index && (who >> i & 1)) {
+            if (i != jv->v->index && jit_claimed(ram, page, i)) {
                 jit_post_mail(jv->jm->cpu[i], (struct jit_mail){.off = off, .len = len});
             }
         }
-        if (who >> jv->v->index & 1) {
+        if (jit_claimed(ram, page, jv->v->index)) {
             jit_invalidate(jv, off, len);
         }
     }

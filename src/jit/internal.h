@@ -3,8 +3,10 @@
 #define JIT_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "core/isa.h"
+#include "core/machine.h"
 #include "core/mem.h"
 #include "core/vcpu.h"
 #include "ir/host.h"
@@ -14,8 +16,6 @@
 #include "jit/options.h"
 #include "jit/pool.h"
 #include "jit/stats.h"
-
-struct machine;
 
 #define JIT_FILL_LOG 256
 #define JIT_KNOWN 2048
@@ -268,7 +268,7 @@ struct jit_machine {
     struct jit_options opt;
     FILE *perfmap;
     unsigned count;
-    struct jit_vcpu *cpu[8];
+    struct jit_vcpu *cpu[MACHINE_MAX_VCPUS];
     ram_off_t ram_end;
     /* Exclusive sections and parking (smp.c). */
     pthread_mutex_t lock;
@@ -294,6 +294,23 @@ static inline ram_off_t jit_page_of(ram_off_t off)
     return off & ~(ram_off_t)(RT_PAGE_SIZE - 1);
 }
 
+/* Bits of ram->code_pages: the byte in which vCPU number `index` has its own, of the page of off.
+ */
+static inline _Atomic uint8_t *jit_code_byte(const struct ram *ram, ram_off_t off, unsigned index)
+{
+    return ram->code_pages + ((off - ram->base) >> RT_PAGE_BITS) * ram->code_stride + index / 8;
+}
+
+static inline uint8_t jit_code_bit(unsigned index)
+{
+    return (uint8_t)(1u << index % 8);
+}
+
+static inline bool jit_claimed(const struct ram *ram, ram_off_t off, unsigned index)
+{
+    return atomic_load(jit_code_byte(ram, off, index)) & jit_code_bit(index);
+}
+
 /* softmmu.c */
 extern const struct rt_mem_ops jit_mem_ops;
 /* Instruction page of `pc`'s linear address; NULL: env->fault is filled. */
@@ -303,6 +320,7 @@ const struct jit_itlb *jit_fetch(struct jit_vcpu *, gva_t va);
 void jit_tlb_init(struct jit_vcpu *);
 struct jit_walk *jit_walk_slot(struct jit_vcpu *, unsigned idx, gva_t va);
 bool jit_has_code(const struct jit_walk *); /* of any vCPU */
+bool jit_others_have_code(const struct jit_vcpu *, const struct ram *, ram_off_t);
 void jit_tlb_fill(struct jit_vcpu *, gva_t va, const struct jit_walk *);
 void jit_tlb_note_large(struct jit_fills *, gva_t va, unsigned bits); /* a large page is in use */
 void jit_tlb_flush_mode(struct jit_vcpu *, unsigned idx);

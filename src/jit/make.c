@@ -21,15 +21,15 @@
 
 static bool claimed(const struct jit_vcpu *jv, const struct ram *ram, ram_off_t off)
 {
-    return atomic_load(&ram->code_pages[(off - ram->base) >> RT_PAGE_BITS]) >> jv->v->index & 1;
+    return jit_claimed(ram, off, jv->v->index);
 }
 
 /* Announces that this vCPU is about to have translations of a page (C2). Others may run meanwhile,
  * and there may be mail: what was known of pages and blocks before is to be looked at again. */
 static void claim_page(struct jit_vcpu *jv, struct ram *ram, ram_off_t off)
 {
-    _Atomic uint8_t *byte = &ram->code_pages[(off - ram->base) >> RT_PAGE_BITS];
-    uint8_t bit = (uint8_t)(1u << jv->v->index);
+    _Atomic uint8_t *byte = jit_code_byte(ram, off, jv->v->index);
+    uint8_t bit = jit_code_bit(jv->v->index);
     if (claimed(jv, ram, off)) {
         return;
     }

@@ -358,7 +358,8 @@ int jit_take_ram(struct machine *m, struct err *err)
 {
     struct jit_machine *jm = machine_of(m);
     for (struct ram *r = m->ram.first; r; r = r->next) {
-        r->code_pages = alloc_zero((r->size >> RT_PAGE_BITS) + 1);
+        r->code_stride = (jm->count + 7) / 8;
+        r->code_pages = alloc_zero(((r->size >> RT_PAGE_BITS) + 1) * r->code_stride);
         r->code_written = jit_dma_wrote;
         r->code_opaque = jm;
         jm->ram_end = r->base + r->size;

@@ -262,8 +262,23 @@ void jit_tlb_protect(struct jit_vcpu *jv, ram_off_t page)
 
 bool jit_has_code(const struct jit_walk *k)
 {
-    return k->ram->code_pages &&
-           atomic_load(&k->ram->code_pages[(k->off - k->ram->base) >> RT_PAGE_BITS]);
+    const struct ram *ram = k->ram;
+    for (unsigned i = 0; ram->code_pages && i < ram->code_stride; i++) {
+        if (atomic_load(jit_code_byte(ram, k->off, i * 8))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool jit_others_have_code(const struct jit_vcpu *jv, const struct ram *ram, ram_off_t off)
+{
+    unsigned own = jv->v->index, who = 0;
+    for (unsigned i = 0; i < ram->code_stride; i++) {
+        unsigned byte = atomic_load(jit_code_byte(ram, off, i * 8));
+        who |= i == own / 8 ? byte & ~(unsigned)jit_code_bit(own) : byte;
+    }
+    return who;
 }
 
 /* Pages of 4 MB count as two of 2 MB. */

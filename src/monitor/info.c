@@ -17,10 +17,11 @@ static const char *state_name(const struct machine *m)
     if (m->state == MACHINE_RUNNING) {
         return "running";
     }
-    return m->powered_off  ? "paused (shutdown)"
-           : m->io_stopped ? "paused (io-error)"
-           : m->was_run    ? "paused"
-                           : "paused (prelaunch)";
+    return m->powered_off        ? "paused (shutdown)"
+           : m->io_stopped       ? "paused (io-error)"
+           : m->watchdog_stopped ? "paused (watchdog)"
+           : m->was_run          ? "paused"
+                                 : "paused (prelaunch)";
 }
 
 int info_status(struct monitor *mon, struct command_args *a, struct err *err)

@@ -72,9 +72,11 @@ struct vcpu *monitor_vcpu(struct monitor *mon, struct err *err);
 typedef int command_fn(struct monitor *mon, struct command_args *a, struct err *err);
 command_fn cmd_help, cmd_info, cmd_stop, cmd_cont, cmd_quit, cmd_reset, cmd_powerdown, cmd_nmi,
     cmd_cpu, cmd_gdbserver, cmd_screendump, cmd_sendkey, cmd_mouse_move, cmd_mouse_button, cmd_x,
-    cmd_xp, cmd_print, cmd_eject, cmd_change, cmd_block_resize, cmd_ringbuf_read, cmd_ringbuf_write;
+    cmd_xp, cmd_print, cmd_eject, cmd_change, cmd_block_resize, cmd_ringbuf_read, cmd_ringbuf_write,
+    cmd_balloon, cmd_watchdog_action;
 command_fn info_status, info_version, info_name, info_uuid, info_cpus, info_registers, info_pic,
-    info_lapic, info_chardev, info_block, info_pci, info_qtree, info_mtree, info_jit, info_history;
+    info_lapic, info_chardev, info_block, info_pci, info_qtree, info_mtree, info_jit, info_history,
+    info_balloon, info_vmgenid;
 
 void input_init(struct monitor *mon);
 void input_fini(struct monitor *mon);

@@ -9,6 +9,7 @@
 
 /* In the alphabet's order, as they are listed. */
 const struct monitor_command monitor_commands[] = {
+    {"balloon", "target", "request VM to change its memory allocation (in MB)", 1, cmd_balloon},
     {"block_resize", "device size", "resize a block image", 2, cmd_block_resize},
     {"change", "device filename [format]", "change a removable medium", 3, cmd_change},
     {"cont|c", "", "resume emulation", 0, cmd_cont},
@@ -35,12 +36,15 @@ const struct monitor_command monitor_commands[] = {
     {"stop|s", "", "stop emulation", 0, cmd_stop},
     {"system_powerdown", "", "send system power down event", 0, cmd_powerdown},
     {"system_reset", "", "reset the system", 0, cmd_reset},
+    {"watchdog_action", "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+     "change watchdog action", 1, cmd_watchdog_action},
     {"x", "/fmt addr", "virtual memory dump starting at 'addr'", ALL, cmd_x},
     {"xp", "/fmt addr", "physical memory dump starting at 'addr'", ALL, cmd_xp},
     {0},
 };
 
 const struct monitor_command monitor_infos[] = {
+    {"balloon", "", "show balloon information", 0, info_balloon},
     {"block", "[-n] [-v] [device]", "show info of one block device or all block devices", 3,
      info_block},
     {"chardev", "", "show the character devices", 0, info_chardev},
@@ -57,6 +61,7 @@ const struct monitor_command monitor_infos[] = {
     {"status", "", "show the current VM status (running|paused)", 0, info_status},
     {"uuid", "", "show the current VM UUID", 0, info_uuid},
     {"version", "", "show the version of the emulator", 0, info_version},
+    {"vm-generation-id", "", "Show Virtual Machine Generation ID", 0, info_vmgenid},
     {0},
 };
 

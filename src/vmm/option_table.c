@@ -139,47 +139,6 @@ static int take_cpu(struct options *o, const char *arg, struct err *err)
     return 0;
 }
 
-/* cpus is what counts; sockets, dies, cores and threads must multiply to it (or to maxcpus). */
-static int smp_numbers(const struct keyval *kv, struct options *o, struct err *err)
-{
-    static const char *const names[] = {"cpus",     "maxcpus", "sockets", "dies",
-                                        "clusters", "cores",   "threads"};
-    uint64_t v[ARRAY_LEN(names)] = {0}, product = 1;
-    for (size_t i = 0; i < kv->count; i++) {
-        size_t n = 0;
-        while (n < ARRAY_LEN(names) && strcmp(names[n], kv->pairs[i].key)) {
-            n++;
-        }
-        if (n == ARRAY_LEN(names)) {
-            return err_set(err, EINVAL, "-smp has no option '%s'; the nearest is '%s'",
-                           kv->pairs[i].key, near_pick(kv->pairs[i].key, names, n));
-        }
-        int ret = value_u64("-smp", kv->pairs[i].value, 4096, &v[n], err);
-        if (ret || !v[n]) {
-            return ret ? ret : err_set(err, EINVAL, "-smp: %s must not be zero", names[n]);
-        }
-    }
-    for (size_t i = 2; i < ARRAY_LEN(names); i++) {
-        product *= v[i] ? v[i] : 1;
-    }
-    uint64_t cpus = v[0] ? v[0] : v[1] ? v[1] : product, most = v[1] ? v[1] : cpus;
-    if (cpus > most || (product > 1 && (most % product || (v[2] && most != product)))) {
-        return err_set(err, EINVAL, "-smp: %llu cpus of at most %llu do not fit the topology given",
-                       (unsigned long long)cpus, (unsigned long long)most);
-    }
-    o->config.vcpus = (unsigned)cpus;
-    return 0;
-}
-
-static int take_smp(struct options *o, const char *arg, struct err *err)
-{
-    struct keyval kv = {0};
-    int ret = keyval_parse(&kv, arg, "cpus", err);
-    ret = ret ? ret : smp_numbers(&kv, o, err);
-    keyval_free(&kv);
-    return ret;
-}
-
 static int take_m(struct options *o, const char *arg, struct err *err)
 {
     static const char *const names[] = {"size", "slots", "maxmem"};
@@ -283,8 +242,9 @@ static int device_help_all(struct options *o)
 {
     printf("Devices:\n");
     for (size_t i = 0; dev_types[i]; i++) {
-        printf("  %-24s %s (bus %s)\n", dev_types[i]->name, dev_types[i]->summary,
-               dev_types[i]->bus);
+        const struct dev_type *t = dev_types[i];
+        printf("  %-24s %s (bus %s)", t->name, t->summary, t->bus ? t->bus : "none");
+        printf(t->alias ? ", also called %s\n" : "\n", t->alias);
     }
     o->action = OPTIONS_DONE;
     return 0;
@@ -292,22 +252,23 @@ static int device_help_all(struct options *o)
 
 static int device_check(struct options *o, const struct keyval *kv, struct err *err)
 {
-    const char *names[64], *name = keyval_get(kv, "driver");
+    const char *names[128], *name = keyval_get(kv, "driver");
     size_t n = 0;
     if (!name) {
         return err_set(err, EINVAL, "-device: needs the name of a device first");
     }
-    for (; dev_types[n] && n < 64; n++) {
-        names[n] = dev_types[n]->name;
-        if (strcmp(names[n], name)) {
-            continue;
-        }
-        if (keyval_wants_help(kv)) {
-            printf("Options of device '%s':\n", name);
-            prop_help(dev_types[n]->props, stdout);
-            o->action = OPTIONS_DONE;
-        }
+    const struct dev_type *type = dev_type_find(name);
+    if (type && keyval_wants_help(kv)) {
+        printf("Options of device '%s':\n", type->name);
+        prop_help(type->props, stdout);
+        prop_help(type->child ? type->child->props : NULL, stdout);
+        o->action = OPTIONS_DONE;
+    }
+    if (type) {
         return 0;
+    }
+    for (; dev_types[n] && n < ARRAY_LEN(names); n++) {
+        names[n] = dev_types[n]->name;
     }
     return err_set(err, EINVAL, "-device: there is no device '%s'; the nearest is '%s'", name,
                    near_pick(name, names, n));
@@ -353,8 +314,11 @@ static int take_snapshot(struct options *o, const char *arg, struct err *err)
 
 static int take_object(struct options *o, const char *arg, struct err *err)
 {
-    static const char *const types[] = {"secret", "throttle-group", "tls-creds-x509",
-                                        "tls-creds-psk", "tls-creds-anon"};
+    static const char *const types[] = {"secret",        "throttle-group", "tls-creds-x509",
+                                        "tls-creds-psk", "tls-creds-anon", "memory-backend-ram"};
+    if (option_is_memory(arg)) {
+        return option_memory_object(o, arg, err);
+    }
     int ret = list_push_json(&o->objects, arg, "qom-type", "-object", err);
     const char *type = ret ? NULL : keyval_get(&o->objects.items[o->objects.count - 1], "qom-type");
     const char *near = near_pick(type ? type : "", types, ARRAY_LEN(types));
@@ -490,7 +454,9 @@ const struct option_row option_rows[] = {
     {"M", "[type=]NAME[,...]", take_machine, "same as -machine"},
     {"accel", "NAME[,OPTION=VALUE...]", take_accel, "the accelerator: jit, also called tcg"},
     {"cpu", "MODEL[,+FEATURE][,-FEATURE]", take_cpu, "processor model; 'help' lists them"},
-    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,cores=][,threads=]", take_smp, "number of processors"},
+    {"smp", "[cpus=]N[,maxcpus=][,sockets=][,dies=][,cores=][,threads=]", option_smp,
+     "number of processors and how they are arranged"},
+    {"numa", "node|cpu|dist[,OPTION=VALUE...]", option_numa, "nodes of memory and processors"},
     {"m", "[size=]MEGS", take_m, "guest memory; suffixes k, M, G"},
     {"kernel", "FILE", take_kernel, "kernel: Linux bzImage, or ELF with a PVH note"},
     {"initrd", "FILE", take_initrd, "initial ramdisk for the kernel"},
@@ -539,6 +505,10 @@ const struct option_row option_rows[] = {
     {"vnc", "[HOST]:N|unix:PATH|none[,OPTION=VALUE...]", option_take_vnc,
      "show the screen to VNC viewers"},
     {"full-screen", NULL, option_take_full_screen, "start the window on the full screen"},
+    {"watchdog-action", "ACTION", option_watchdog_action,
+     "when a watchdog expires: reset, shutdown, poweroff, pause, debug, none, inject-nmi"},
+    {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,watchdog=ACTION]", option_action,
+     "what becomes of the machine at these events"},
     {"vga", "std|none", option_take_vga, "the graphics device"},
     {"net", "none", take_net, "accepted: there is no network"},
     {"nic", "none", take_nic, "accepted: there is no network"},

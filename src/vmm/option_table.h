@@ -31,6 +31,18 @@ int option_debugcon(struct options *o, const char *arg, struct err *err);
 int option_no_acpi(struct options *o, const char *arg, struct err *err);
 int option_boot(struct options *o, const char *arg, struct err *err);
 
+/* option_action.c */
+int option_watchdog_action(struct options *o, const char *arg, struct err *err);
+int option_action(struct options *o, const char *arg, struct err *err);
+
+/* option_cpus.c */
+int option_smp(struct options *o, const char *arg, struct err *err);
+int option_numa(struct options *o, const char *arg, struct err *err);
+bool option_is_memory(const char *arg); /* of -object */
+int option_memory_object(struct options *o, const char *arg, struct err *err);
+int options_finish_cpus(struct options *o, struct err *err); /* board and memory are known */
+void options_free_cpus(struct options *o);
+
 /* option_monitor.c */
 int option_monitor(struct options *o, const char *arg, struct err *err);
 int option_mon(struct options *o, const char *arg, struct err *err);

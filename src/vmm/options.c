@@ -77,11 +77,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
     if (!o->config.ram_size) {
         o->config.ram_size = o->config.board->default_ram;
     }
-    if (o->action == OPTIONS_RUN && o->config.vcpus > o->config.board->max_vcpus) {
-        return err_set(err, EINVAL, "-smp: machine '%s' takes at most %u vcpus, not %u",
-                       o->config.board->name, o->config.board->max_vcpus, o->config.vcpus);
-    }
-    return 0;
+    return o->action == OPTIONS_RUN ? options_finish_cpus(o, err) : 0;
 }
 
 static void option_list_free(struct option_list *l)
@@ -97,6 +93,9 @@ void options_free(struct options *o)
     keyval_free(&o->config.board_args);
     keyval_free(&o->config.rtc_args);
     keyval_free(&o->boot_args);
+    options_free_cpus(o);
+    option_list_free(&o->numas);
+    option_list_free(&o->numa_mems);
     option_list_free(&o->chardevs);
     option_list_free(&o->drives);
     option_list_free(&o->blockdevs);

@@ -23,11 +23,12 @@ struct options {
     struct machine_config config;
     const char *accel;
     struct option_list chardevs, drives, blockdevs, devices;
-    struct option_list objects; /* -object */
-    bool snapshot;              /* -snapshot: nothing is written to the images */
-    struct option_list fw_cfgs; /* -fw_cfg */
-    const char *debugcon;       /* -debugcon, or NULL */
-    struct keyval boot_args;    /* -boot: what config points into */
+    struct option_list objects;          /* -object */
+    bool snapshot;                       /* -snapshot: nothing is written to the images */
+    struct option_list numas, numa_mems; /* -numa, -object memory-backend-ram */
+    struct option_list fw_cfgs;          /* -fw_cfg */
+    const char *debugcon;                /* -debugcon, or NULL */
+    struct keyval boot_args;             /* -boot: what config points into */
     struct text_list serials, parallels;
     struct text_list monitors; /* -monitor */
     struct option_list mons;   /* -mon */

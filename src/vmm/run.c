@@ -186,15 +186,6 @@ static int run_add_parallels(struct run *r, struct err *err)
     return ret;
 }
 
-static const struct dev_type *run_find_type(const char *name)
-{
-    size_t i = 0;
-    while (dev_types[i] && strcmp(dev_types[i]->name, name)) {
-        i++;
-    }
-    return dev_types[i];
-}
-
 /* A further user of a multiplexed -chardev gets a port of it, as a backend of its own. */
 static int run_share_chardev(struct run *r, struct keyval *kv, struct err *err)
 {
@@ -217,7 +208,7 @@ static int run_add_devices(struct run *r, struct err *err)
         if (run_share_chardev(r, kv, err)) {
             return err_prefix(err, -EINVAL, "-device");
         }
-        if (!dev_new(r->m, run_find_type(keyval_get(kv, "driver")), kv, err)) {
+        if (!dev_new(r->m, dev_type_find(keyval_get(kv, "driver")), kv, err)) {
             return err_prefix(err, -EINVAL, "-device");
         }
     }

@@ -9,6 +9,7 @@ powers off; the file system is clean afterwards. Or one of the other cases below
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -35,7 +36,7 @@ DEVICES = {
 ADAPTERS = {("pc", "ahci"): ["-device", "ich9-ahci,id=sata"], ("q35", "ide"): ["-device", "piix3-ide,id=pata"]}
 # What a kernel may say at these levels that is not ours.
 QUIET = re.compile(r"Spectre|RETBleed|MDS|TAA|MMIO Stale|Speculative|tsc: |report a bug|Retbleed|SRBDS|L1TF|"
-                   r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|Power-on or device reset occurred")
+                   r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|hrtimer: interrupt took|hpet: Lost|colour frame buffer|Power-on or device reset occurred")
 # Files of random bytes, copied, compared with their checksums after all caches are dropped, several at a time.
 WORK = """work() { cd "$1" && mkdir w && cd w && for i in 1 2 3; do (
   for n in 1 2 3 4; do head -c $((n * 700001)) /dev/urandom >f$i.$n; done; cp -r . ../c$i; sha256sum f$i.* >../s$i ) &
@@ -52,11 +53,36 @@ def disk(board, device, name, boot=""):
 
 
 class Guest(Console):
-    def __init__(self, folder, args):
-        self.vnc = f"{folder}/vnc"
+    def __init__(self, folder, args, tcp=False):
+        self.vnc, self.mon, vnc = f"{folder}/vnc", f"{folder}/mon", f"unix:{folder}/vnc"
+        if tcp:
+            with socket.socket() as s:  # a port that is free now
+                s.bind(("127.0.0.1", 0))
+                self.vnc = s.getsockname()
+            vnc = f"127.0.0.1:{self.vnc[1] - 5900}"
         argv = [LODGE, *(["-accel", "jit," + EXTRA] if EXTRA else []), "-m", "512", "-smp", "2", "-display", "none",
-                "-vnc", f"unix:{self.vnc}", "-serial", "stdio", "-monitor", f"unix:{folder}/mon,server=on,wait=off", *args]
+                "-vnc", vnc, "-serial", "stdio", "-monitor", f"unix:{self.mon},server=on,wait=off", *args]
         super().__init__(argv, f"{folder}/console.log", PATIENCE)
+
+    def wait_for(self, ready, what, seconds):
+        end = time.monotonic() + seconds * PATIENCE
+        while not ready():
+            assert time.monotonic() < end, f"not within {seconds} s: {what}"
+            time.sleep(0.5)
+
+    def monitor(self, command):
+        """A monitor command's answer."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30 * PATIENCE)
+            s.connect(self.mon)
+            text = b""
+            for line in None, command:
+                if line:
+                    s.sendall(line.encode() + b"\n")
+                    text = b""
+                while not text.endswith(b"(lodge) "):
+                    text += s.recv(65536)
+        return text.decode("utf-8", "replace")
 
     def login(self):
         self.wait("lodge login: ", 300)
@@ -185,7 +211,115 @@ def disks(folder):
         power_off(con)
 
 
-CASES = {"disks": disks}
+def iso(folder, name):
+    os.makedirs(f"{folder}/{name}.d")
+    with open(f"{folder}/{name}.d/which", "w") as f:
+        f.write(f"disc-{name}\n" + name * 300000)
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-V", name, "-o", f"{folder}/{name}.iso", f"{folder}/{name}.d"],
+                   check=True, capture_output=True)
+    return f"{folder}/{name}.iso"
+
+
+EJECT = "perl -e 'sysopen(F, \"/dev/sr0\", 2048) or die; ioctl(F, 0x5329, 0); ioctl(F, %s, 0) or die $!'"  # CDROM_LOCKDOOR first
+
+
+def media(folder):
+    """A CD is read, ejected and changed by the guest and by the monitor, on IDE and on AHCI."""
+    first, second = iso(folder, "A"), iso(folder, "B")
+    for board in "pc", "q35":
+        _, args = machine(folder, board, "bios", "virtio")
+        with Guest(folder, [*args, "-drive", f"file={first},format=raw,media=cdrom,id=cd"]) as con:
+            con.login()
+            read = "mount -o ro /dev/sr0 /media && head -1 /media/which; sha256sum </media/which; umount /media"
+            assert "disc-A" in con.run(read)
+            con.run("echo 0 >/proc/sys/dev/cdrom/autoclose")  # whoever looks at it would close the tray
+            con.run("mount -o ro /dev/sr0 /media")
+            assert "locked" in con.monitor("eject cd"), "a mounted disc came out"
+            # The drive's button was pressed: udev unlocks the drive and opens the tray.
+            con.wait_for(lambda: "tray open" in con.monitor("info block").lower(), "the tray open", 60)
+            con.run("umount /media")
+            con.monitor(f"change cd {second} raw")
+            assert "disc-B" in con.run(read), con.run("dmesg | tail")
+            con.run(EJECT % "0x5309")  # CDROMEJECT
+            assert "tray open" in con.monitor("info block").lower(), con.monitor("info block")
+            con.run(EJECT % "0x5319")  # CDROMCLOSETRAY
+            assert "disc-B" in con.run(read)
+            con.monitor("eject cd")
+            con.wait_for(lambda: re.search("tray open|not inserted.*\n.*: cd\r?\n", con.monitor("info block").lower()),
+                         "the disc out", 60)
+            con.run("! dd if=/dev/sr0 of=/dev/null bs=2k count=1 2>/dev/null")
+            con.monitor(f"change cd {first} raw")
+            assert "disc-A" in con.run(read)
+            power_off(con)
+
+
+# Another mode by the kernel's DRM interface, a picture of two halves in it, until the file /run/over is there.
+MODESET = r"""
+sub io { my ($n, $b) = @_; ioctl(D, $n, $b) or die sprintf("%x: %s", $n, $!); return $b }
+my ($w, $h) = @ARGV; open(D, "+<", "/dev/dri/card0") or die;
+my $r = io(0xC04064A0, pack("Q4L8", (0) x 12)); my @r = unpack("Q4L8", $r);
+my ($fb, $crtc, $con, $enc) = map { "\0" x (4 * ($_ || 1)) } @r[4 .. 7];
+io(0xC04064A0, pack("PPPPL8", $fb, $crtc, $con, $enc, @r[4 .. 11]));
+my ($hh, $ww, undef, undef, $handle, $pitch, $size) = unpack("L6Q", io(0xC02064B2, pack("L6Q", $h, $w, 32, 0, 0, 0, 0)));
+my ($id) = unpack("L", io(0xC01C64AE, pack("L7", 0, $w, $h, $pitch, 32, 24, $handle)));
+my (undef, undef, $at) = unpack("LLQ", io(0xC01064B3, pack("LLQ", $handle, 0, 0)));
+my $mode = pack("LS10L3A32", 65000, $w, $w + 24, $w + 160, $w + 320, 0, $h, $h + 3, $h + 9, $h + 38, 0, 60, 10, 64, "test");
+my $c = pack("L", unpack("L", $con));
+io(0xC06864A2, pack("PL7a68", $c, 1, unpack("L", $crtc), $id, 0, 0, 0, 1, $mode));
+my $line = ("\xff\0\0\0" x ($w / 2)) . ("\0\0\xff\0" x ($w / 2));
+my $m = syscall(9, 0, $size, 3, 1, fileno(D), $at); die if $m == -1;
+my $all = $line x $h; open(P, ">", "/run/picture"); print P $all; close P; open(P, "<", "/run/picture");
+for (my $n = 0; $n < length($all);) { my $r = syscall(0, fileno(P), $m + $n, length($all) - $n); die $! if $r <= 0; $n += $r }
+my $clip = pack("S4", 0, 0, $w, $h); ioctl(D, 0xC01864B1, my $d = pack("L4P", $id, 0, 0, 1, $clip)); # where it is wanted
+$| = 1; print "MODE-SET\n"; sleep 1 until -e "/run/over";
+"""
+
+
+def snapshot(con, folder):
+    """Width and height as a client of others, vncsnapshot, has them, and the picture's file."""
+    shot = f"{folder}/shot.jpg"
+    subprocess.run(["vncsnapshot", "-quiet", "-quality", "100", f"127.0.0.1:{con.vnc[1] - 5900}", shot], check=True,
+                   capture_output=True, timeout=60 * PATIENCE)
+    with open(shot, "rb") as f:
+        data = f.read()
+    at = 2
+    while data[at + 1] not in (0xC0, 0xC2):  # to the frame header
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    height, width = struct.unpack_from(">HH", data, at + 5)
+    return width, height
+
+
+def halves(con, width, height):
+    """The picture is blue on the left and red on the right, as our own client has it."""
+    w, h, pixels = rfb.Client(con.vnc).picture()
+    row = pixels[(h // 2) * w * 4:][:w * 4]
+    return ((w, h) == (width, height) and row[40:43] == b"\xff\0\0" and row[-44:-41] == b"\0\0\xff")
+
+
+def resolution(folder):
+    """Linux changes the mode; the screen's new size and picture reach VNC clients, also one of others."""
+    if not shutil.which("vncsnapshot"):
+        print("no vncsnapshot here")
+        sys.exit(77)
+    _, args = machine(folder, "q35", "bios", "virtio")
+    with open(f"{folder}/mode.pl", "w") as f:
+        f.write(MODESET.ljust(8192))
+    with Guest(folder, [*args, "-drive", f"file={folder}/mode.pl,format=raw,if=ide,readonly=on,media=disk"], tcp=True) as con:
+        con.login()
+        before = snapshot(con, folder)
+        con.run("systemctl stop getty@tty1; dd if=/dev/sda of=/run/mode.pl status=none")
+        for width, height in (800, 600), (1600, 900), (640, 480):
+            con.run(f"rm -f /run/over; perl /run/mode.pl {width} {height} >/run/said 2>&1 & "
+                    "for i in $(seq 30); do grep -q MODE-SET /run/said && break; sleep 1; done; cat /run/said; grep -q MODE-SET /run/said")
+            con.wait_for(lambda: halves(con, width, height), f"a picture of {width} by {height}", 30)
+            got = snapshot(con, folder)
+            assert got == (width, height), f"{got} instead of {(width, height)}"
+            con.run("touch /run/over; wait")
+        con.wait_for(lambda: snapshot(con, folder) == before, "the console's picture again", 30)
+        power_off(con)
+
+
+CASES = {"disks": disks, "media": media, "resolution": resolution}
 
 
 def main():
@@ -200,6 +334,7 @@ def main():
                 boots(folder, *CASE.split("-"))
         except (Fail, AssertionError) as e:
             print(e)
+            sys.stdout.flush()
             log = f"{folder}/console.log"
             if os.path.exists(log):
                 with open(log, "rb") as f:

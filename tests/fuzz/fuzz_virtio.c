@@ -1,6 +1,7 @@
 /*
- * Virtio devices behind the MMIO transport, driven by a guest that means no good. Input: which
- * device, then a program: register writes, memory writes, queue set-up, kicks.
+ * Virtio devices behind the MMIO transport, driven by a guest that means no good, with split and
+ * packed rings. Input: which device, then a program: register writes, memory writes, queue set-up,
+ * kicks, time that passes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@
 #include "vmm/drive_thread.h"
 
 #define RAM_SIZE 0x10000
-enum { DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x4000 };
+enum { DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x4000, QUEUES = 8 };
 
 struct fuzz_board {
     struct virtio_mmio slot[3];
@@ -37,6 +38,7 @@ static int board_init(struct machine *m, struct err *err)
     mem_map_add_ram(m->mem, 0, ram, 0, RAM_SIZE);
     for (unsigned i = 0; i < 3; i++) {
         virtio_mmio_init(&b->slot[i], i, m->mem);
+        b->slot[i].bus.packed = true;
         bus_add(m, &b->slot[i].bus.bus);
     }
     return 0;
@@ -95,6 +97,29 @@ static void add_drive(struct machine *m, int *fd)
     }
 }
 
+static struct chardev *new_ringbuf(struct loop *loop)
+{
+    struct keyval kv = {0};
+    struct err err;
+    if (keyval_parse(&kv, "ringbuf,id=r", "backend", &err)) {
+        abort();
+    }
+    struct chardev *c = chardev_new(loop, &kv, &err);
+    keyval_free(&kv);
+    return c;
+}
+
+static void add_balloon(struct machine *m)
+{
+    struct keyval kv = {0};
+    struct err err;
+    if (keyval_parse(&kv, "free-page-reporting=on,guest-stats-polling-interval=1", NULL, &err) ||
+        !dev_new(m, &virtio_balloon_type, &kv, &err)) {
+        abort();
+    }
+    keyval_free(&kv);
+}
+
 static struct machine *new_machine(struct loop *loop, struct clock *clock, unsigned which, int *fd)
 {
     struct machine_config config = {.board = &board, .ram_size = RAM_SIZE, .vcpus = 1};
@@ -107,13 +132,18 @@ static struct machine *new_machine(struct loop *loop, struct clock *clock, unsig
     } else if (which == 1) {
         machine_add_backend(m, "chardev", "c", chardev_new_legacy(loop, "null", &err),
                             chardev_free);
-        add_device(m, &virtio_serial_type, NULL, NULL);
+        machine_add_backend(m, "chardev", "r", new_ringbuf(loop), chardev_free);
+        add_device(m, &virtio_serial_type, "max_ports", "5");
         add_device(m, &virtconsole_type, "chardev", "c");
+        add_device(m, &virtserialport_type, "chardev", "r");
+        add_device(m, &virtserialport_type, "name", "org.fuzz");
     } else if (which == 3) {
         add_drive(m, fd);
         add_device(m, &virtio_scsi_type, NULL, NULL);
         add_device(m, &scsi_hd_type, "drive", "d");
         add_device(m, &scsi_cd_dev_type, NULL, NULL);
+    } else if (which == 4) {
+        add_balloon(m);
     } else {
         add_device(m, &virtio_rng_type, NULL, NULL);
     }
@@ -136,17 +166,17 @@ static void reg(struct virtio_mmio *t, uint64_t off, uint32_t val)
     virtio_mmio_regs.write(t, off, 4, val);
 }
 
-/* What a driver does first, with queues at fixed places. */
-static void set_up(struct virtio_mmio *t, unsigned size, uint32_t features)
+/* What a driver does first, with queues at fixed places. `high`: features from bit 32 on. */
+static void set_up(struct virtio_mmio *t, unsigned size, uint32_t features, uint32_t high)
 {
     reg(t, 0x70, 0);
     reg(t, 0x70, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
     reg(t, 0x24, 0);
     reg(t, 0x20, features);
     reg(t, 0x24, 1);
-    reg(t, 0x20, 1);
+    reg(t, 0x20, high);
     reg(t, 0x70, 11);
-    for (unsigned q = 0; q < 3; q++) {
+    for (unsigned q = 0; q < QUEUES; q++) {
         reg(t, 0x30, q);
         reg(t, 0x38, size);
         reg(t, 0x80, DESC);
@@ -188,15 +218,30 @@ static void offer(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in, 
     reg(t, 0x50, fuzz_u8(in) & 3);
 }
 
+/* One packed descriptor, which may be the next one, and the kick. */
+static void put_packed(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in)
+{
+    unsigned n = fuzz_u8(in);
+    uint64_t addr = DATA + fuzz_u16(in);
+    uint32_t len = fuzz_u16(in);
+    uint16_t tail[2] = {fuzz_u8(in), 0};
+    uint8_t flags = fuzz_u8(in);
+    tail[1] = (uint16_t)((flags & 7) | (flags & 8 ? 0x80 : 0) | (flags & 16 ? 0x8000 : 0));
+    gmem_write(m->mem, DESC + 16 * n, &addr, 8);
+    gmem_write(m->mem, DESC + 16 * n + 8, &len, 4);
+    gmem_write(m->mem, DESC + 16 * n + 12, tail, 4);
+    reg(t, 0x50, flags >> 5);
+}
+
 static void program(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in)
 {
     unsigned size = 8;
     uint64_t v;
     for (unsigned steps = 0; in->p < in->end && steps < 200; steps++) {
-        switch (fuzz_u8(in) % 8) {
+        switch (fuzz_u8(in) % 12) {
         case 0:
             size = 1u << (fuzz_u8(in) % 9);
-            set_up(t, size, fuzz_u32(in));
+            set_up(t, size, fuzz_u32(in), 1);
             break;
         case 1: put_desc(m, in); break;
         case 2: put_bytes(m, in); break;
@@ -210,6 +255,15 @@ static void program(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in
             virtio_mmio_regs.write(t, v % 0x200, 1u << (v >> 14), fuzz_u8(in));
             break;
         case 6: virtio_mmio_regs.read(t, fuzz_u16(in) % 0x200, 4, &v); break;
+        case 8:
+            size = 1 + fuzz_u8(in);
+            set_up(t, size, fuzz_u32(in), 5);
+            break;
+        case 9: put_packed(m, t, in); break;
+        case 10:
+            clock_advance(m->clock, (uint64_t)fuzz_u8(in) << 25);
+            loop_step(m->loop, false);
+            break;
         default: reg(t, 0x50, fuzz_u8(in)); break;
         }
     }
@@ -222,10 +276,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = -1;
     struct loop *loop = loop_new(&err);
     struct clock *clock = clock_new_virtual();
-    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 4, &fd);
+    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 5, &fd);
     struct virtio_mmio *t = used_slot(m);
     dev_reset_all(m, DEV_RESET_POWER);
-    set_up(t, 8, 0x30000000);
+    set_up(t, 8, 0x30000000 | (in.p < in.end ? *in.p & 0x36 : 0), 1);
     program(m, t, &in);
     machine_free(m);
     loop_free(loop);

@@ -71,6 +71,12 @@ __asm__(".pushsection .text\n"
         "j_far: lcall $0x1000, $(j_far_1 - real_begin); mov $0x31, %ecx; jmp r_done\n"
         "j_far_1: mov %ss:(0xffe), %eax; mov %esp, %ebx; lret\n"
         "j_a20: mov $0xffff, %ax; mov %ax, %es; mov %es:0x10, %eax; jmp r_done\n"
+        "j_a20_off: mov $0xffff, %ax; mov %ax, %es; in $0x92, %al; and $0xfd, %al; out %al, $0x92\n"
+        "mov %es:0x10, %ebx; xor %ecx, %ecx; in $0x92, %al; mov %al, %cl\n"
+        "or $2, %al; out %al, $0x92; mov %es:0x10, %eax; jmp r_done\n"
+        "j_a20_code: xor %ebx, %ebx; lcall *%cs:0x9000; in $0x92, %al; and $0xfd, %al\n"
+        "out %al, $0x92; lcall *%cs:0x9000; in $0x92, %al; or $2, %al; out %al, $0x92\n"
+        "lcall *%cs:0x9000; jmp r_done\n"
         "j_tf: pushf; pop %ax; or $0x100, %ax; push %ax; popf; nop; j_tf_1: nop; jmp r_done\n"
         "j_end: movw $0x9090, 0xfffe; mov $0x44, %ecx; mov $0xfffe, %bx; jmp *%bx\n"
         "j_smsw: xor %eax, %eax; smsw %ax; jmp r_done\n"
@@ -225,6 +231,35 @@ CASE(beyond_one_mib)
     uint32_t want = *(volatile uint32_t *)0x100000;
     go_a20();
     check_eq("value", result->eax, want);
+}
+/* The line held low: what is above the first MiB is the first MiB again, also code. */
+#define NO_A20 NOT_RUN "the board has no port 92h"
+JOB(a20_off)
+CASE_NOT_QEMU(a20_off, NO_A20)
+{
+    volatile uint32_t *low = (volatile uint32_t *)0, kept;
+    __asm__ volatile("" : "+r"(low));
+    kept = *low;
+    go_a20_off(); /* vector 0's entry is there */
+    check_eq("low", result->ebx, 0x10000000 | (uint32_t)(r_vectors - real_begin));
+    check_eq("port", result->ecx & 2, 0);
+    check_eq("high", result->eax, *(volatile uint32_t *)0x100000);
+    *low = kept;
+}
+
+static uint8_t a20_buf[16] __attribute__((aligned(16)));
+JOB(a20_code)
+CASE_NOT_QEMU(a20_code, NO_A20)
+{
+    static const uint8_t high[] = {0x66, 0x83, 0xc3, 0x10, 0xcb}; /* add $16, %ebx; lret */
+    static const uint8_t low[] = {0x66, 0x83, 0xc3, 0x01, 0xcb};
+    word at = (word)a20_buf;
+    memcpy(a20_buf, high, sizeof(high));
+    memcpy((void *)(at - 0x100000), low, sizeof(low));
+    *(uint32_t *)(REAL + 0x9000) = 0xffff0000 | (uint32_t)(at - 0x100000 + 0x10);
+    go_a20_code();
+    check_eq("near 64 KiB", at - 0x100000 < 0xff00, true);
+    check_eq("high, low, high", result->ebx, 0x21);
 }
 JOB(tf)
 extern const char j_tf_1[];

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a test kernel and judges it by what it writes.  usage: run.py LODGE ELF MODE [--smp N] [--reset] [--device NAME]
+"""Runs a test kernel and judges it by what it writes.  usage: run.py LODGE ELF MODE [--smp N] [--reset] [--device NAME] [--cpu +FEATURE]
 
 MODE    t0 or t1 (Lodge's tiers), warm (t1, all code in the form of hot code), qemu (the installed one, TCG)
 --reset the kernel ends by a triple fault, at which the emulator must leave (-no-reboot)
@@ -15,7 +15,7 @@ DEBUG_EXIT = ['-device', 'isa-debug-exit,iobase=0xf4,iosize=4']
 
 
 def command(a):
-    common = ['-m', '64', '-cpu', 'max', '-smp', str(a.smp), '-nographic', '-no-reboot', '-kernel', a.elf] + DEBUG_EXIT
+    common = ['-m', '64', '-cpu', ','.join(['max'] + a.cpu), '-smp', str(a.smp), '-nographic', '-no-reboot', '-kernel', a.elf] + DEBUG_EXIT
     common += ['-device', a.device] if a.device else []
     if a.mode == 'qemu':
         qemu = shutil.which('qemu-system-x86_64')
@@ -51,6 +51,7 @@ def main():
     p.add_argument('--smp', type=int, default=1)
     p.add_argument('--reset', action='store_true')
     p.add_argument('--device')
+    p.add_argument('--cpu', action='append', default=[])
     a = p.parse_args()
     cmd = command(a)
     if not cmd:

@@ -131,6 +131,11 @@ def paused():
         assert m.ask("print $rip + 0x10") == "0x10000" and m.ask("p/d 3*(2+1)") == "9"
         want(m.ask("xp 0xfee00000"), "Cannot access memory")
         want(m.ask("help"), "^system_reset  -- ", r"^stop\|s  -- ")
+        want(m.ask("balloon 64"), "No balloon device has been activated")
+        want(m.ask("info balloon"), "No balloon device has been activated")
+        want(m.ask("info vm-generation-id"), "VM Generation ID device not found")
+        want(m.ask("watchdog_action paus"), "the nearest is 'pause'")
+        assert m.ask("watchdog_action none") == ""
         assert m.ask("bogus") == "unknown command: 'bogus'"
         assert m.ask("info bogus") == "unknown command: 'info bogus'"
         want(m.ask("stop now"), "extraneous characters")

@@ -55,6 +55,9 @@ def helps():
     out = run('-help')
     for word in ('-kernel', '-gdb', '-S', '-smp', '-drive'):
         assert word in out
+    out = run('-device', 'virtio-serial,help')
+    assert 'max_ports' in out and 'packed' in out
+    assert 'also called virtio-balloon' in run('-device', 'help')
     assert 'version' in run('-version').lower() and run('--version') == run('-version')
 
 
@@ -83,6 +86,10 @@ def refusals(k):
             (['-uuid', '1234'], ('-uuid', '1234')),
             (['-pidfile', '/no/such/place', '-kernel', k], ('-pidfile', '/no/such/place')),
             (['-D', '/no/such/place', '-kernel', k], ('/no/such/place',)),
+            (['-watchdog-action', 'rset', '-kernel', k], ('rset', "'reset'")),
+            (['-action', 'watchdg=pause', '-kernel', k], ('watchdg', "'watchdog'")),
+            (['-action', 'reboot=poweroff', '-kernel', k], ('poweroff',)),
+            (['-M', 'pc', '-device', 'vmgenid,guid=7'], ("'7'", 'auto')),
             (['-kernel'], ('-kernel', 'FILE')),
             (['-append', 'x'], ('-kernel',)),
             (['disk.img'], ('-drive',))):

@@ -116,7 +116,11 @@ static int piix_dev_init(struct dev *dev, struct err *err)
 
 static void piix_dev_reset(struct dev *dev, enum dev_reset how)
 {
-    piix_ide_reset(&container_of(dev, struct piix_dev, dev)->ide);
+    struct piix_ide *p = &container_of(dev, struct piix_dev, dev)->ide;
+    piix_ide_reset(p);
+    /* Both channels decode: firmware of such a board does not look for it, and a driver leaves out
+     * those that do not. */
+    store_le32(p->pci.config + IDETIM, 0x80008000);
 }
 
 static void piix_dev_fini(struct dev *dev)

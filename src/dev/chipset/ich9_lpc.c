@@ -1,7 +1,7 @@
 /*
  * ICH9, D31:F0: Intel data sheet 316972, chapters 13.1 and 13.8. PIRQA# to PIRQH# go to I/O APIC
  * inputs 16 to 23, and to ISA lines as the route registers say.
- * Does not do: the root complex registers (functions have their reset routing), TCO, GPIO, SMIs,
+ * Does not do: the root complex registers (functions have their reset routing) but GCS, GPIO, SMIs,
  * LPC decoding.
  */
 #include "dev/chipset/ich9_lpc.h"
@@ -22,6 +22,9 @@ enum {
     PM_LEN = 0x20,
     SMI_OFFSET = 0x30,
     SMI_LEN = 8,
+    TCO_OFFSET = 0x60,
+    GCS_OFFSET = 0x3410, /* in the root complex registers */
+    RCBA_ENABLE = 1,
     SMI_EN_APMC = 1 << 5,
     S5 = 0, /* as published for virtual machines */
 };
@@ -61,7 +64,19 @@ static void ich9_place(struct ich9_lpc *l)
     mem_node_enable(l->pm_ports, on);
     mem_node_enable(l->gpe_ports, on);
     mem_node_enable(l->smi_ports, on);
+    mem_node_move(l->tco_ports, base + TCO_OFFSET);
+    mem_node_enable(l->tco_ports, on);
     mem_map_commit(io);
+}
+
+static void ich9_place_root_complex(struct ich9_lpc *l)
+{
+    struct mem_map *mem = l->pci.bus->machine->mem;
+    uint32_t rcba = load_le32(l->pci.config + RCBA);
+    mem_map_begin(mem);
+    mem_node_move(l->gcs, (rcba & 0xffffc000) + GCS_OFFSET);
+    mem_node_enable(l->gcs, rcba & RCBA_ENABLE);
+    mem_map_commit(mem);
 }
 
 static void ich9_written(struct pci_func *f, unsigned off, unsigned len)
@@ -75,6 +90,9 @@ static void ich9_written(struct pci_func *f, unsigned off, unsigned len)
     }
     if (off <= ACPI_CNTL && off + len > PMBASE) {
         ich9_place(l);
+    }
+    if (off < RCBA + 4 && off + len > RCBA) {
+        ich9_place_root_complex(l);
     }
 }
 
@@ -112,6 +130,9 @@ void ich9_lpc_init(struct ich9_lpc *l, struct pci_bus *bus, struct irq_pin *sci)
     l->pm_ports = mem_map_add_mmio(m->io, 0, PM_LEN, &acpi_pm_block, &l->pm);
     l->gpe_ports = mem_map_add_mmio(m->io, 0, ICH9_GPE_LEN, &acpi_pm_gpe, &l->pm);
     l->smi_ports = mem_map_add_mmio(m->io, 0, SMI_LEN, &smi_regs, l);
+    ich9_tco_init(&l->tco, m);
+    l->tco_ports = mem_map_add_mmio(m->io, 0, ICH9_TCO_PORTS, &ich9_tco_ports, &l->tco);
+    l->gcs = mem_map_add_mmio(m->mem, GCS_OFFSET, 4, &ich9_tco_gcs, &l->tco);
     mem_map_add_mmio(m->io, ACPI_PM_SMI_CMD, 2, &acpi_pm_apm, &l->pm);
 }
 
@@ -127,11 +148,14 @@ void ich9_lpc_reset(struct ich9_lpc *l)
         pirq_route(&l->pirq[i], PIRQ_OFF);
     }
     ich9_place(l);
+    ich9_place_root_complex(l);
     acpi_pm_reset(&l->pm);
+    ich9_tco_reset(&l->tco);
 }
 
 void ich9_lpc_fini(struct ich9_lpc *l)
 {
+    ich9_tco_fini(&l->tco);
     acpi_pm_fini(&l->pm);
     pci_func_fini(&l->pci);
     for (unsigned i = 0; i < ICH9_PIRQS; i++) {

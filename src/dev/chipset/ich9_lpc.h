@@ -3,6 +3,7 @@
 #define DEV_CHIPSET_ICH9_LPC_H
 
 #include "dev/chipset/acpi_pm.h"
+#include "dev/chipset/ich9_tco.h"
 #include "dev/chipset/pirq.h"
 #include "dev/pci/pci.h"
 
@@ -16,7 +17,8 @@ struct ich9_lpc {
     struct pci_func pci;
     struct pirq pirq[ICH9_PIRQS];
     struct acpi_pm pm;
-    struct mem_node *pm_ports, *gpe_ports, *smi_ports;
+    struct ich9_tco tco;
+    struct mem_node *pm_ports, *gpe_ports, *smi_ports, *tco_ports, *gcs;
 };
 
 void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi);

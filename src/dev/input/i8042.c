@@ -1,7 +1,7 @@
 /*
  * Keyboard controller 8042: IBM PC/AT and PS/2 technical references. Port 60h data, 64h status and
- * commands. Does not do: A20 (address line 20 is always on; the output port only remembers its
- * bit), test inputs, the passwords.
+ * commands. Does not do: test inputs, the passwords. Whoever wrote A20 last, it or port 92h, has
+ * its way.
  */
 #include "dev/input/i8042.h"
 
@@ -42,6 +42,8 @@ enum {
     CMD_SAY_KEYBOARD = 0xd2,
     CMD_SAY_MOUSE = 0xd3,
     CMD_TO_MOUSE = 0xd4,
+    CMD_A20_OFF = 0xdd,
+    CMD_A20_ON = 0xdf,
     CMD_PULSE = 0xf0, /* to ff: zeros are lines to pulse */
     INPUT_PORT = 0x80 /* not locked */
 };
@@ -114,9 +116,15 @@ static void kbc_filled(void *opaque)
 static void kbc_write_output(struct i8042 *c, uint8_t val)
 {
     c->output_port = val | OUT_RESET;
+    machine_set_a20(c->machine, val & OUT_A20);
     if (!(val & OUT_RESET)) {
         machine_ask(c->machine, MACHINE_REQ_RESET, 0);
     }
+}
+
+static uint8_t kbc_read_output(const struct i8042 *c)
+{
+    return (uint8_t)((c->output_port & ~OUT_A20) | (c->machine->a20_off ? 0 : OUT_A20));
 }
 
 static void kbc_command(struct i8042 *c, uint8_t val)
@@ -140,7 +148,9 @@ static void kbc_command(struct i8042 *c, uint8_t val)
     case CMD_NO_KEYBOARD: c->mode |= MODE_NO_KEYBOARD; break;
     case CMD_KEYBOARD: c->mode &= ~MODE_NO_KEYBOARD; break;
     case CMD_READ_INPUT: kbc_say(c, INPUT_PORT, false); break;
-    case CMD_READ_OUTPUT: kbc_say(c, c->output_port, false); break;
+    case CMD_READ_OUTPUT: kbc_say(c, kbc_read_output(c), false); break;
+    case CMD_A20_OFF:
+    case CMD_A20_ON: machine_set_a20(c->machine, val == CMD_A20_ON); break;
     default:
         if (val >= CMD_PULSE && !(val & OUT_RESET)) {
             machine_ask(c->machine, MACHINE_REQ_RESET, 0);

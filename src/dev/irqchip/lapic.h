@@ -40,7 +40,7 @@ void lapic_bus_free(struct lapic_bus *bus); /* and its APICs */
 void lapic_bus_set_pic(struct lapic_bus *bus, int (*inta)(void *), void *pic);
 void lapic_bus_set_eoi(struct lapic_bus *bus, void (*eoi)(void *, uint8_t vector), void *opaque);
 
-/* `id` from 0 up, in order. The vcpu is set once it exists. */
+/* `id` is 0 for the boot processor, below FFh. The vcpu is set once it exists. */
 struct lapic *lapic_new(struct lapic_bus *bus, uint32_t id);
 void lapic_set_vcpu(struct lapic *l, struct vcpu *vcpu);
 struct irq_ctrl *lapic_ctrl(struct lapic *l);

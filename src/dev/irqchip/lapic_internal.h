@@ -8,7 +8,7 @@
 #include "dev/irqchip/lapic.h"
 #include "loop/clock.h"
 
-#define LAPIC_MAX 8
+#define LAPIC_MAX 64
 
 enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 

@@ -1,11 +1,13 @@
 /*
  * Reset by port: the command feh of the keyboard controller at 64h (IBM PC/AT technical
- * reference), fast reset of port 92h, reset control register cf9h (Intel ICH data sheets).
+ * reference), fast reset and A20 of port 92h, reset control register cf9h (Intel ICH data sheets).
  * Does not do: the keyboard controller itself; its status reads as "nothing there" (all ones).
  */
 #include "dev/misc/reset_ports.h"
 
 #include "core/machine.h"
+
+enum { PORT92_RESET = 1, PORT92_A20 = 2 };
 
 static enum mem_result none_read(void *dev, uint64_t off, unsigned size, uint64_t *val)
 {
@@ -22,15 +24,17 @@ static enum mem_result kbc_write(void *dev, uint64_t off, unsigned size, uint64_
 
 static enum mem_result port92_read(void *dev, uint64_t off, unsigned size, uint64_t *val)
 {
-    *val = 2; /* A20 is always on */
+    const struct machine *m = dev;
+    *val = m->a20_off ? 0 : PORT92_A20;
     return MEM_OK;
 }
 
 static enum mem_result port92_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 {
-    if (val & 1) {
+    if (val & PORT92_RESET) {
         machine_ask(dev, MACHINE_REQ_RESET, 0);
     }
+    machine_set_a20(dev, val & PORT92_A20);
     return MEM_OK;
 }
 

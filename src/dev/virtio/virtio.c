@@ -38,8 +38,8 @@ int virtio_init(struct virtio *v, struct dev *dev, const struct virtio_type *typ
     v->type = type;
     v->dev = dev;
     v->bus = dev->bus->owner;
-    v->offered =
-        features | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1);
+    v->offered = features | BIT(VIRTIO_F_INDIRECT_DESC) | BIT(VIRTIO_F_EVENT_IDX) |
+                 BIT(VIRTIO_F_VERSION_1) | (v->bus->packed ? BIT(VIRTIO_F_RING_PACKED) : 0);
     v->queues = v->queues ? v->queues : type->queues;
     for (unsigned i = 0; i < v->queues; i++) {
         v->queue[i].mem = v->bus->mem;
@@ -147,6 +147,7 @@ void virtio_queue_ready(struct virtio *v, unsigned n, bool on)
     }
     vq->event_idx = v->accepted & BIT(VIRTIO_F_EVENT_IDX);
     vq->indirect = v->accepted & BIT(VIRTIO_F_INDIRECT_DESC);
+    vq->packed = v->accepted & BIT(VIRTIO_F_RING_PACKED);
     vq_enable(vq);
     virtio_check_broken(v, vq);
 }

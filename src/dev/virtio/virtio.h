@@ -11,12 +11,13 @@
 #include "core/device.h"
 #include "dev/virtio/virtqueue.h"
 
-#define VIRTIO_MAX_QUEUES 16
+#define VIRTIO_MAX_QUEUES 64
 
 enum {
     VIRTIO_F_INDIRECT_DESC = 28,
     VIRTIO_F_EVENT_IDX = 29,
     VIRTIO_F_VERSION_1 = 32,
+    VIRTIO_F_RING_PACKED = 34,
     VIRTIO_STATUS_ACKNOWLEDGE = 1,
     VIRTIO_STATUS_DRIVER = 2,
     VIRTIO_STATUS_DRIVER_OK = 4,
@@ -71,6 +72,7 @@ struct virtio_bus {
     struct virtio *vdev;  /* NULL: empty */
     struct pci_func *pci; /* of the transport; NULL: none */
     const char *dev_id;   /* the transport's own id, or NULL */
+    bool packed;          /* packed virtqueues are offered */
     /* `isr` has the bits; `event` is a queue, VIRTIO_CONFIG_EVENT, or none at a reset, when the
      * line has to fall; the device's lock is held. */
     void (*interrupt)(struct virtio_bus *bus, int event);

@@ -251,11 +251,11 @@ static const struct virtio_pci_kind {
     const char *type;
     uint16_t legacy_id, id;
     uint32_t class_code;
+    unsigned vectors; /* 0: one for each queue, and one */
 } kinds[] = {
-    {"virtio-blk-pci", 0x1001, 2, 0x010000},
-    {"virtio-serial-pci", 0x1003, 3, 0x078000},
-    {"virtio-scsi-pci", 0x1004, 8, 0x010000},
-    {"virtio-rng-pci", 0x1005, 4, 0x00ff00},
+    {"virtio-blk-pci", 0x1001, 2, 0x010000, 0},    {"virtio-balloon-pci", 0x1002, 5, 0x00ff00, 0},
+    {"virtio-serial-pci", 0x1003, 3, 0x078000, 2}, {"virtio-scsi-pci", 0x1004, 8, 0x010000, 0},
+    {"virtio-rng-pci", 0x1005, 4, 0x00ff00, 0},
 };
 
 static const struct virtio_pci_kind *virtio_pci_find(const char *type)
@@ -312,13 +312,14 @@ static int virtio_pci_init(struct dev *dev, struct err *err)
     snprintf(id, sizeof(id), "virtio-pci-bus.%s.%02x", on->id, p->pci.devfn);
     virtio_bus_init(&p->bus, id, dev->machine->mem, virtio_pci_interrupt);
     p->bus.pci = &p->pci;
+    p->bus.packed = p->packed;
     p->bus.dev_id = dev->id;
     bus_add(dev->machine, &p->bus.bus);
     keyval_add(&dev->child_args, "bus", p->bus.id);
     if (!dev_new(dev->machine, dev->type->child, &dev->child_args, err)) {
         return -EINVAL;
     }
-    unsigned want = p->bus.vdev->queues + 1;
+    unsigned want = k->vectors ? k->vectors : p->bus.vdev->queues + 1;
     p->vectors = p->vectors == UINT32_MAX || p->vectors > 128 ? want : p->vectors;
     p->vectors = p->vectors ? p->vectors : 1;
     virtio_pci_add_bars(p, legacy);
@@ -351,13 +352,15 @@ static const struct prop virtio_pci_props[] = {
      "no legacy interface", on_off_auto},
     {"disable-modern", PROP_BOOL, offsetof(struct virtio_pci, disable_modern), "off",
      "the legacy interface only"},
+    {"packed", PROP_BOOL, offsetof(struct virtio_pci, packed), "off", "offer packed virtqueues"},
     {"vectors", PROP_U32, offsetof(struct virtio_pci, vectors), "4294967295",
      "MSI-X vectors; by default one for each queue and one"},
     {0},
 };
 
-#define VIRTIO_PCI(symbol, type, what, made)                                                       \
+#define VIRTIO_PCI(symbol, type, other, what, made)                                                \
     const struct dev_type symbol = {.name = type,                                                  \
+                                    .alias = other,                                                \
                                     .summary = what,                                               \
                                     .spec = "VIRTIO 1.2",                                          \
                                     .bus = "PCI",                                                  \
@@ -368,8 +371,11 @@ static const struct prop virtio_pci_props[] = {
                                     .reset = virtio_pci_reset,                                     \
                                     .fini = virtio_pci_fini}
 
-VIRTIO_PCI(virtio_blk_pci_type, "virtio-blk-pci", "disk", &virtio_blk_type);
-VIRTIO_PCI(virtio_rng_pci_type, "virtio-rng-pci", "random numbers", &virtio_rng_type);
-VIRTIO_PCI(virtio_scsi_pci_type, "virtio-scsi-pci", "SCSI host adapter", &virtio_scsi_type);
-VIRTIO_PCI(virtio_serial_pci_type, "virtio-serial-pci", "console device with ports",
-           &virtio_serial_type);
+VIRTIO_PCI(virtio_blk_pci_type, "virtio-blk-pci", "virtio-blk", "disk", &virtio_blk_type);
+VIRTIO_PCI(virtio_rng_pci_type, "virtio-rng-pci", "virtio-rng", "random numbers", &virtio_rng_type);
+VIRTIO_PCI(virtio_scsi_pci_type, "virtio-scsi-pci", "virtio-scsi", "SCSI host adapter",
+           &virtio_scsi_type);
+VIRTIO_PCI(virtio_serial_pci_type, "virtio-serial-pci", "virtio-serial",
+           "console device with ports", &virtio_serial_type);
+VIRTIO_PCI(virtio_balloon_pci_type, "virtio-balloon-pci", "virtio-balloon",
+           "gives memory back to the host", &virtio_balloon_type);

@@ -13,7 +13,7 @@ struct virtio_pci {
     struct virtio_bus bus;
     /* Options. */
     char *disable_legacy;
-    bool disable_modern;
+    bool disable_modern, packed;
     uint32_t vectors;
     /* Registers; by the device's lock. */
     uint32_t device_features_sel, driver_features_sel;
@@ -23,7 +23,7 @@ struct virtio_pci {
 };
 
 extern const struct dev_type virtio_blk_pci_type, virtio_rng_pci_type, virtio_scsi_pci_type,
-    virtio_serial_pci_type;
+    virtio_serial_pci_type, virtio_balloon_pci_type;
 
 /* The legacy interface (virtio_pci_legacy.c). */
 extern const struct mmio virtio_pci_legacy_regs; /* dev: struct virtio_pci */

@@ -31,7 +31,8 @@ enum {
     CDB_MAX = 255,
     CDB_PRESET = 32,
     SENSE_PRESET = 96,
-    MAX_QUEUES = VIRTIO_MAX_QUEUES - VSCSI_FIRST_REQUEST,
+    ALL_QUEUES = 16,
+    MAX_QUEUES = ALL_QUEUES - VSCSI_FIRST_REQUEST,
     SEG_MAX = VQ_MAX_SEGS - 2,
     MAX_LUN = 16383,
     EVENT_BYTES = 16,
@@ -414,7 +415,7 @@ static void vscsi_reset(struct virtio *v)
 }
 
 static const struct virtio_type vscsi_virtio = {.id = 8,
-                                                .queues = VIRTIO_MAX_QUEUES,
+                                                .queues = ALL_QUEUES,
                                                 .queue_size = VQ_MAX_SIZE,
                                                 .config_size = CONFIG_SIZE,
                                                 .kick = vscsi_kick,

@@ -1,5 +1,6 @@
 /*
- * Split virtqueues: VIRTIO 1.2 section 2.7, with indirect descriptors and event indices.
+ * Virtqueues, split and packed: VIRTIO 1.2 sections 2.7 and 2.8, with indirect descriptors and
+ * event suppression. Devices do not know which of the two they serve.
  * Everything in guest memory is hostile: each number is bounded before it is used. A queue that
  * the driver has broken is marked so and yields nothing more until it is reset.
  */
@@ -13,22 +14,27 @@
 #define VQ_MAX_SIZE 256
 #define VQ_MAX_SEGS 256 /* per request, over direct and indirect descriptors */
 
+struct vq_ring;
+
 struct vq {
     struct mem_map *mem;
+    const struct vq_ring *ring; /* while ready */
     uint16_t max, size;
     bool ready, broken;
-    bool event_idx, indirect; /* negotiated */
-    gpa_t desc, avail, used;
+    bool event_idx, indirect, packed; /* negotiated */
+    gpa_t desc, avail, used; /* packed: the ring, the driver's and the device's event area */
     struct gmem_span desc_span, avail_span, used_span; /* while ready */
-    uint16_t last_avail; /* next entry of the available ring to take */
-    uint16_t used_idx;
-    uint16_t signalled; /* used_idx when the driver was last interrupted */
+    uint16_t last_avail; /* next entry of the available ring to take; packed: next slot */
+    uint16_t used_idx;   /* packed: next slot to use */
+    uint16_t signalled;  /* used_idx when the driver was last interrupted; packed: slots since */
     bool signalled_valid;
+    bool avail_wrap, used_wrap; /* packed: wrap counters */
 };
 
 /* One request: what the driver lets us read (`out`), then what we may write (`in`). */
 struct vq_elem {
-    uint16_t head;
+    uint16_t head;                /* what the driver knows it by; packed: the buffer ID */
+    uint16_t slots;               /* of the ring that it takes */
     unsigned out_count, in_count; /* of the vectors */
     uint64_t out_len, in_len;
     struct iovec *out, *in; /* point into iov */

@@ -127,7 +127,8 @@ enum { /* exception vectors, Intel SDM Vol. 3A 6.3.1 */
        EXC_MC,
        EXC_XM,
 };
-enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 }; /* Vol. 3A 4.7 */
+enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 }; /* Vol. 3A 4.7 */
+enum { PKRU_AD = 1, PKRU_WD = 2 }; /* two bits for each of 16 keys, 4.6.2 */
 
 /* Access rights as in bits 23..8 of a descriptor's high half, shifted down by 8. */
 enum {
@@ -171,6 +172,8 @@ struct x86_cpu {
     bool mode_held;   /* between x86_mode_hold and x86_mode_release */
     bool nmi_blocked; /* until IRET */
     bool halted_mwait;
+    bool smm;
+    bool task_begun;          /* by the event under delivery: its faults are the new task's */
     const uint8_t *monitor;   /* host address of the line that MONITOR named, or NULL */
     uint8_t monitor_line[64]; /* what it held then */
     unsigned pauses;
@@ -185,6 +188,7 @@ struct x86_cpu {
     int64_t tsc_adjust;
     int64_t tsc_offset; /* guest TSC = host TSC + this */
     uint64_t smi_count;
+    uint32_t smbase;
     struct x86_model *model; /* what CPUID says */
     uint16_t x87_cw;         /* the guest's control word; the host's has all masks set */
     uint32_t cur_pkru;

@@ -1,7 +1,6 @@
 /*
  * Far jumps, calls and returns, IRET (Intel SDM Vol. 2A, 2B; Vol. 3A 5.8).
- * Does not do: task switches (targets that are TSS descriptors or task gates give #GP), IRET to
- * virtual-8086 mode out of ring 0 with VME extensions.
+ * Targets that are task state segments or task gates are in task.c.
  */
 #include <stdatomic.h>
 
@@ -21,7 +20,7 @@ static bool long_segment(const struct x86_cpu *c, uint64_t desc)
 static bool bad_pc(const struct x86_cpu *c, uint64_t desc, uint64_t pc)
 {
     if (long_segment(c, desc)) {
-        return (uint64_t)sign_extend(pc, 48) != pc;
+        return !x86_canonical(c, pc);
     }
     return pc > x86_desc_limit(desc);
 }
@@ -134,7 +133,38 @@ static bool far_target(struct x86_cpu *c, uint16_t *sel, uint64_t *pc, uint64_t 
     return true;
 }
 
-enum ir_helper_result x86_far_jump(struct x86_cpu *c, uint16_t sel, uint64_t pc, unsigned opsize)
+/* Does the selector lead to a task: directly, or through a gate that may be used? True with `*r`,
+ * the outcome. */
+static bool task_target(struct x86_cpu *c, uint16_t sel, enum x86_task_how how, uint64_t next,
+                        enum ir_helper_result *r)
+{
+    uint64_t d;
+    gva_t addr;
+    struct rt_fault keep = c->rt.fault;
+    if ((c->efer & EFER_LMA) || !(sel & ~3u) || !x86_fetch_desc(c, sel, EXC_GP, &d, &addr)) {
+        c->rt.fault = keep; /* it comes again, from far_target() */
+        return false;
+    }
+    unsigned type = (unsigned)bits_get(d, 44, 40), dpl = (unsigned)bits_get(d, 46, 45);
+    if ((type & 0x15) == 1) {
+        *r = x86_task_go(c, sel, how, true, next);
+        return true;
+    }
+    if (type != 5) {
+        return false;
+    }
+    if (dpl < c->cpl || dpl < (sel & 3u)) {
+        *r = x86_raise_error(c, EXC_GP, sel & ~3u);
+    } else if (!(d & BIT(47))) {
+        *r = x86_raise_error(c, EXC_NP, sel & ~3u);
+    } else {
+        *r = x86_task_go(c, (uint16_t)bits_get(d, 31, 16), how, false, next);
+    }
+    return true;
+}
+
+enum ir_helper_result x86_far_jump(struct x86_cpu *c, uint16_t sel, uint64_t pc, unsigned opsize,
+                                   uint64_t next)
 {
     pc &= pc_mask(opsize);
     if (!(c->cr0 & CR0_PE) || (c->sys_flags & RF_VM)) {
@@ -142,6 +172,10 @@ enum ir_helper_result x86_far_jump(struct x86_cpu *c, uint16_t sel, uint64_t pc,
     }
     uint64_t d;
     struct gate g;
+    enum ir_helper_result r;
+    if (task_target(c, sel, X86_TASK_JMP, next, &r)) {
+        return r;
+    }
     if (!far_target(c, &sel, &pc, &d, &g)) {
         return IR_HELPER_FAULT;
     }
@@ -220,6 +254,10 @@ enum ir_helper_result x86_far_call(struct x86_cpu *c, uint16_t sel, uint64_t pc,
     struct gate g = {0};
     uint16_t ar = 0;
     if (!real) {
+        enum ir_helper_result r;
+        if (task_target(c, sel, X86_TASK_CALL, next, &r)) {
+            return r;
+        }
         if (!far_target(c, &sel, &pc, &d, &g)) {
             return IR_HELPER_FAULT;
         }
@@ -409,17 +447,22 @@ static enum ir_helper_result iret_to_vm(struct x86_cpu *c, struct x86_stack *s,
     return IR_HELPER_PC;
 }
 
-enum ir_helper_result x86_iret(struct x86_cpu *c, unsigned opsize)
+enum ir_helper_result x86_iret(struct x86_cpu *c, unsigned opsize, uint64_t next)
 {
     struct x86_stack s;
     struct return_frame f = {0};
     unsigned old_cpl = c->cpl;
     bool real = !(c->cr0 & CR0_PE), vm = c->sys_flags & RF_VM;
-    if (vm && (c->sys_flags & RF_IOPL) != RF_IOPL) {
+    bool virtual = vm && (c->sys_flags & RF_IOPL) != RF_IOPL;
+    if (virtual && (!(c->cr4 & CR4_VME) || opsize != 2)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     if (!real && !vm && (c->sys_flags & RF_NT)) {
-        return x86_raise_error(c, EXC_GP, 0); /* task return */
+        enum ir_helper_result r = x86_task_return(c, next);
+        if (r == IR_HELPER_PC) {
+            unblock_nmi(c);
+        }
+        return r;
     }
     x86_stack_current(&s, c);
     f.pc = x86_pop(&s, opsize);
@@ -427,6 +470,14 @@ enum ir_helper_result x86_iret(struct x86_cpu *c, unsigned opsize)
     f.flags = x86_pop(&s, opsize);
     if (s.bad) {
         return IR_HELPER_FAULT;
+    }
+    if (virtual && !x86_v86_set_flags(c, f.flags, opsize)) {
+        return IR_HELPER_FAULT;
+    }
+    if (virtual) {
+        x86_stack_commit(&s);
+        unblock_nmi(c);
+        return real_jump(c, (uint16_t)f.cs, f.pc);
     }
     if (real || vm) {
         x86_stack_commit(&s);

@@ -2,7 +2,7 @@
  * Raising and delivering exceptions and interrupts (Intel SDM Vol. 3A chapter 6), double and
  * triple faults, events from the interrupt controller.
  *
- * Does not do: task gates; interrupt redirection in virtual-8086 mode (VME).
+ * Task gates are in task.c, interrupts of virtual-8086 mode that stay in it in v86.c.
  */
 #include <stdatomic.h>
 #include <stddef.h>
@@ -33,6 +33,8 @@ static uint32_t idt_error(const struct rt_fault *f)
     return f->vector * 8 + 2;
 }
 
+enum { GATE_TASK = 5 };
+
 struct idt_gate {
     uint16_t sel;
     uint64_t pc;
@@ -52,7 +54,8 @@ static bool read_idt(struct x86_cpu *c, const struct rt_fault *f, struct idt_gat
         return false;
     }
     g->type = (unsigned)bits_get(d[0], 44, 40);
-    bool ok = g->type == 14 || g->type == 15 || (!lma && (g->type == 6 || g->type == 7));
+    bool ok = g->type == 14 || (!lma && g->type == GATE_TASK) || g->type == 15 ||
+              (!lma && (g->type == 6 || g->type == 7));
     if (!ok || (f->soft && bits_get(d[0], 46, 45) < c->cpl)) {
         x86_raise_error(c, EXC_GP, idt_error(f));
         return false;
@@ -134,6 +137,15 @@ static bool handler_stack(struct x86_cpu *c, const struct idt_gate *g, unsigned 
     return true;
 }
 
+/* As saved by an event: faults have RF set (Vol. 3B 17.3.1.1). */
+static uint64_t frame_flags(const struct x86_cpu *c, const struct rt_fault *f)
+{
+    uint64_t flags = x86_rflags(c);
+    bool fault_class = !f->soft && f->kind == RT_FAULT_GUEST && f->vector < 32 &&
+                       f->vector != EXC_DB && f->vector != EXC_NMI;
+    return fault_class ? flags | RF_RF : flags;
+}
+
 static void push_frame(struct x86_cpu *c, struct x86_stack *s, const struct idt_gate *g,
                        const struct rt_fault *f, bool with_stack, bool from_vm)
 {
@@ -145,10 +157,7 @@ static void push_frame(struct x86_cpu *c, struct x86_stack *s, const struct idt_
         x86_push(s, g->size, c->seg[SEG_SS].sel);
         x86_push(s, g->size, c->rt.reg[RSP]);
     }
-    uint64_t flags = x86_rflags(c);
-    bool fault_class = !f->soft && f->kind == RT_FAULT_GUEST && f->vector < 32 &&
-                       f->vector != EXC_DB && f->vector != EXC_NMI;
-    x86_push(s, g->size, fault_class ? flags | RF_RF : flags);
+    x86_push(s, g->size, frame_flags(c, f));
     x86_push(s, g->size, c->seg[SEG_CS].sel);
     x86_push(s, g->size, c->rt.pc);
     if (f->has_error) {
@@ -182,7 +191,13 @@ static bool deliver_protected(struct x86_cpu *c, const struct rt_fault *f)
     unsigned level;
     struct x86_stack s;
     uint16_t ss;
-    if (!read_idt(c, f, &g) || !check_handler(c, &g, &desc, &level)) {
+    if (!read_idt(c, f, &g)) {
+        return false;
+    }
+    if (g.type == GATE_TASK) {
+        return x86_task_event(c, g.sel, frame_flags(c, f), f);
+    }
+    if (!check_handler(c, &g, &desc, &level)) {
         return false;
     }
     bool from_vm = c->sys_flags & RF_VM, inner = level < c->cpl;
@@ -250,10 +265,10 @@ static enum fault_class classify(unsigned vector)
     }
 }
 
-static void triple_fault(struct x86_cpu *c)
+void x86_shutdown(struct x86_cpu *c, const char *why)
 {
     struct strbuf sb = {0};
-    strbuf_add(&sb, "triple fault on vcpu %u; the machine resets\n", c->rt.vcpu->index);
+    strbuf_add(&sb, "%s on vcpu %u; the machine resets\n", why, c->rt.vcpu->index);
     c->rt.vcpu->isa->dump(c->rt.vcpu, &sb);
     log_put(LOG_ALWAYS, "%s", strbuf_text(&sb));
     strbuf_free(&sb);
@@ -314,7 +329,7 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
         bool external = f.soft || f.kind != RT_FAULT_GUEST;
         enum fault_class now = external ? BENIGN : classify(f.vector);
         if (nested && before == DOUBLE_FAULT) {
-            triple_fault(c);
+            x86_shutdown(c, "triple fault");
             return true;
         }
         bool doubles =
@@ -325,6 +340,7 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
                 .kind = RT_FAULT_GUEST, .vector = EXC_DF, .has_error = c->cr0 & CR0_PE};
             now = DOUBLE_FAULT;
         }
+        c->task_begun = false;
         x86_mode_hold(c);
         bool done = c->cr0 & CR0_PE ? deliver_protected(c, &f) : deliver_real(c, &f);
         x86_mode_release(c);
@@ -333,6 +349,7 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
             c->step_tf = c->step_rf = false;
             return true;
         }
+        insn_pc = c->task_begun ? c->rt.pc : insn_pc;
         c->rt.pc = insn_pc;
         if (c->rt.fault.kind == RT_FAULT_STEP) {
             return false; /* the INT is done again, alone */
@@ -342,6 +359,11 @@ static bool deliver(struct x86_cpu *c, struct rt_fault f, uint64_t insn_pc)
         c->rt.fault.error = with_ext(&c->rt.fault, f.soft);
         f = c->rt.fault;
     }
+}
+
+void x86_deliver_in_task(struct x86_cpu *c)
+{
+    deliver(c, c->rt.fault, c->rt.pc);
 }
 
 void x86_deliver(struct vcpu *v)
@@ -406,8 +428,10 @@ static void take_interrupt(struct vcpu *v)
 bool x86_events(struct vcpu *v)
 {
     struct x86_cpu *c = x86_cpu(v);
-    unsigned ev = atomic_fetch_and(
-        &v->events, ~(unsigned)(VCPU_EV_INIT | VCPU_EV_SIPI | VCPU_EV_INTR | VCPU_EV_SMI));
+    unsigned held = c->smm ? VCPU_EV_INIT : 0; /* until RSM */
+    unsigned ev =
+        atomic_fetch_and(&v->events, ~((VCPU_EV_INIT | VCPU_EV_SIPI | VCPU_EV_INTR) & ~held));
+    ev &= ~held;
     if (ev & VCPU_EV_INIT) {
         init_reset(v);
     }
@@ -422,6 +446,10 @@ bool x86_events(struct vcpu *v)
         c->pending_db = 0;
         deliver(c, (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = EXC_DB, .addr = bits},
                 c->rt.pc);
+    }
+    if ((ev & VCPU_EV_SMI) && !c->smm && !c->rt.hold_irq) {
+        atomic_fetch_and(&v->events, ~(unsigned)VCPU_EV_SMI);
+        x86_smm_enter(c);
     }
     if ((ev & VCPU_EV_NMI) && !c->nmi_blocked && !c->rt.hold_irq) {
         atomic_fetch_and(&v->events, ~(unsigned)VCPU_EV_NMI);

@@ -29,38 +29,37 @@ enum ir_helper_result helper_raise_error(struct rt_env *env, uint64_t vector, ui
     return x86_raise_error(cpu_of(env), (unsigned)vector, (uint32_t)error);
 }
 
-/* a: vector, b: address behind the instruction, c: 1 for INT1 (not checked against the gate). */
-enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t next,
-                                   uint64_t hard)
+/* a: vector, b: address behind the instruction, c: INT_1 is not checked against the gate, INT_N
+ * hangs on IOPL in virtual-8086 mode, the others are INT3 and INTO. */
+enum ir_helper_result helper_int_n(struct rt_env *env, uint64_t vector, uint64_t next, uint64_t how)
 {
     struct x86_cpu *c = cpu_of(env);
-    if ((c->sys_flags & RF_VM) && !hard && vector != EXC_BP && vector != EXC_OF &&
-        (c->sys_flags & RF_IOPL) != RF_IOPL) {
-        return x86_raise_error(c, EXC_GP, 0);
+    enum ir_helper_result r;
+    if ((c->sys_flags & RF_VM) && how == INT_N && x86_v86_int(c, (unsigned)vector, next, &r)) {
+        return r;
     }
     uint64_t pc = env->pc;
     env->pc = next;
     env->fault =
-        (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = (uint32_t)vector, .soft = !hard};
+        (struct rt_fault){.kind = RT_FAULT_GUEST, .vector = (uint32_t)vector, .soft = how != INT_1};
     return x86_deliver_soft(c, pc);
 }
 
-enum ir_helper_result helper_iret(struct rt_env *env, uint64_t opsize, uint64_t b, uint64_t c)
+enum ir_helper_result helper_iret(struct rt_env *env, uint64_t opsize, uint64_t next, uint64_t c)
 {
     struct x86_cpu *cpu = cpu_of(env);
     x86_mode_hold(cpu);
-    enum ir_helper_result r = x86_iret(cpu, (unsigned)opsize);
+    enum ir_helper_result r = x86_iret(cpu, (unsigned)opsize, next);
     x86_mode_release(cpu);
     return r;
 }
 
-enum ir_helper_result helper_far_jump(struct rt_env *env, uint64_t sel, uint64_t pc,
-                                      uint64_t opsize)
+/* c: operand size, instruction length << 8 */
+enum ir_helper_result helper_far_jump(struct rt_env *env, uint64_t sel, uint64_t pc, uint64_t how)
 {
-    return x86_far_jump(cpu_of(env), (uint16_t)sel, pc, (unsigned)opsize);
+    return x86_far_jump(cpu_of(env), (uint16_t)sel, pc, how & 0xff, env->pc + (how >> 8));
 }
 
-/* c: operand size, instruction length << 8 */
 enum ir_helper_result helper_far_call(struct rt_env *env, uint64_t sel, uint64_t pc, uint64_t how)
 {
     return x86_far_call(cpu_of(env), (uint16_t)sel, pc, how & 0xff, env->pc + (how >> 8));
@@ -113,7 +112,7 @@ enum ir_helper_result helper_sysret(struct rt_env *env, uint64_t opsize, uint64_
     }
     bool to64 = opsize == 8;
     uint64_t pc = env->reg[RCX];
-    if (c->cpl != 0 || (to64 && (uint64_t)sign_extend(pc, 48) != pc)) {
+    if (c->cpl != 0 || (to64 && !x86_canonical(c, pc))) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     unsigned sel = ((unsigned)(c->star >> 48) & 0xffff) | 3;
@@ -154,7 +153,7 @@ enum ir_helper_result helper_sysexit(struct rt_env *env, uint64_t opsize, uint64
     }
     bool to64 = opsize == 8;
     uint64_t pc = env->reg[RDX], sp = env->reg[RCX];
-    if (to64 && ((uint64_t)sign_extend(pc, 48) != pc || (uint64_t)sign_extend(sp, 48) != sp)) {
+    if (to64 && (!x86_canonical(c, pc) || !x86_canonical(c, sp))) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     unsigned cs = (to64 ? sel + 32 : sel + 16) | 3;
@@ -253,7 +252,11 @@ enum ir_helper_result helper_popf(struct rt_env *env, uint64_t v, uint64_t opsiz
     unsigned iopl = (unsigned)(c->sys_flags >> 12) & 3;
     bool vm = c->sys_flags & RF_VM;
     if (vm && iopl != 3) {
-        return x86_raise_error(c, EXC_GP, 0);
+        if (!x86_v86_set_flags(c, v, (unsigned)opsize)) {
+            return IR_HELPER_FAULT;
+        }
+        c->rt.reg[RSP] = x86_stack_add(c, opsize);
+        return IR_HELPER_EXIT;
     }
     uint64_t mask = FLAG_ALL | RF_TF | RF_DF | RF_NT;
     mask |= opsize > 2 ? RF_AC | RF_ID : 0;
@@ -275,7 +278,7 @@ enum ir_helper_result helper_sti(struct rt_env *env, uint64_t a, uint64_t b, uin
 {
     struct x86_cpu *c = cpu_of(env);
     if (!may_change_if(c)) {
-        return x86_raise_error(c, EXC_GP, 0);
+        return x86_v86_virtual_if(c) ? x86_v86_set_vif(c, true) : x86_raise_error(c, EXC_GP, 0);
     }
     if (!(c->sys_flags & RF_IF)) {
         c->sys_flags |= RF_IF;
@@ -291,7 +294,7 @@ enum ir_helper_result helper_cli(struct rt_env *env, uint64_t a, uint64_t b, uin
 {
     struct x86_cpu *c = cpu_of(env);
     if (!may_change_if(c)) {
-        return x86_raise_error(c, EXC_GP, 0);
+        return x86_v86_virtual_if(c) ? x86_v86_set_vif(c, false) : x86_raise_error(c, EXC_GP, 0);
     }
     c->sys_flags &= ~(uint64_t)RF_IF;
     return IR_HELPER_NEXT;

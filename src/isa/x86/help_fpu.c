@@ -167,7 +167,14 @@ static bool vec_zero(const struct x86_cpu *c, unsigned off)
 /* Components in use (Vol. 1 13.6). */
 static uint64_t in_use(const struct x86_cpu *c, const uint8_t *fx)
 {
-    return (x87_initial(fx) ? 0u : 1u) | (vec_zero(c, 0) ? 0u : 2u) | (vec_zero(c, 16) ? 0u : 4u);
+    return (x87_initial(fx) ? 0u : 1u) | (vec_zero(c, 0) ? 0u : 2u) | (vec_zero(c, 16) ? 0u : 4u) |
+           (c->cur_pkru ? XCR0_PKRU : 0u);
+}
+
+/* Where PKRU is in an area (Vol. 1 13.4.2, 13.4.3); `comp`: the components of a compacted one. */
+static unsigned pkru_at(bool compact, uint64_t comp)
+{
+    return !compact ? XS_PKRU : comp & 4 ? XS_YMM + 256 : XS_YMM;
 }
 
 static enum ir_helper_result xsave(struct x86_cpu *c, uint64_t va, enum x86_state_kind kind)
@@ -206,6 +213,10 @@ static enum ir_helper_result xsave(struct x86_cpu *c, uint64_t va, enum x86_stat
     ok = ok && (!(rfbm & 6) || write_area(c, va, xs, 24, 8));
     ok = ok && (!(put & 2) || write_area(c, va, xs, FX_XMM, 16 * n));
     ok = ok && (!(put & 4) || write_area(c, va, xs, XS_YMM, 16 * n));
+    if (put & XCR0_PKRU) {
+        uint64_t pkru = c->cur_pkru;
+        ok = ok && vmem_write(c->rt.vcpu, va + pkru_at(compact, rfbm), c->rt.mmu_idx, 8, &pkru);
+    }
     ok = ok && write_area(c, va, xs, XS_HEADER, compact ? 64 : 8);
     return ok ? IR_HELPER_NEXT : IR_HELPER_FAULT;
 }
@@ -244,7 +255,15 @@ static enum ir_helper_result xrstor(struct x86_cpu *c, uint64_t va)
     if ((rfbm & bv & 4) && !read_area(c, va + XS_YMM, xs + XS_YMM, 256)) {
         return IR_HELPER_FAULT;
     }
+    uint64_t pkru = 0;
+    if ((rfbm & bv & XCR0_PKRU) &&
+        !vmem_read(c->rt.vcpu, va + pkru_at(compact, comp), c->rt.mmu_idx, 8, &pkru)) {
+        return IR_HELPER_FAULT;
+    }
     unsigned n = x86_long_code(c) ? 16 : 8;
+    if (rfbm & XCR0_PKRU) {
+        x86_set_pkru(c, (uint32_t)pkru);
+    }
     if (rfbm & 1) {
         bv & 1 ? x86_set_x87(c, xs) : init_x87(c);
     }

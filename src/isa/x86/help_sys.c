@@ -75,7 +75,7 @@ static enum ir_helper_result write_cr4(struct x86_cpu *c, uint64_t v)
 {
     uint64_t known = x86_cr4_known(c), changed = c->cr4 ^ v;
     bool lma = c->efer & EFER_LMA;
-    if ((v & ~known) || (lma && !(v & CR4_PAE)) || ((v & CR4_LA57) && lma) ||
+    if ((v & ~known) || (lma && !(v & CR4_PAE)) || ((changed & CR4_LA57) && lma) ||
         ((changed & v & CR4_PCIDE) && (!lma || (c->cr3 & 0xfff)))) {
         return x86_raise_error(c, EXC_GP, 0);
     }
@@ -84,7 +84,7 @@ static enum ir_helper_result write_cr4(struct x86_cpu *c, uint64_t v)
         return x86_raise_error(c, EXC_GP, 0);
     }
     c->cr4 = v;
-    if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE)) {
+    if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_PKE)) {
         tlb_switch(c->rt.vcpu, pcid(c), true);
         tlb_flush(c->rt.vcpu);
     }
@@ -265,7 +265,7 @@ enum ir_helper_result helper_invpcid(struct rt_env *env, uint64_t type, uint64_t
     if (!vmem_read(env->vcpu, addr, c->rt.mmu_idx, 16, desc)) {
         return IR_HELPER_FAULT;
     }
-    bool canonical = (uint64_t)sign_extend(desc[1], 48) == desc[1];
+    bool canonical = x86_canonical_reg(c, desc[1]);
     if (type > 3 || (type < 2 && desc[0] >> 12) || (type == 0 && !canonical) ||
         (type < 2 && (desc[0] & 0xfff) && !(c->cr4 & CR4_PCIDE))) {
         return x86_raise_error(c, EXC_GP, 0);
@@ -308,10 +308,38 @@ enum ir_helper_result helper_wrmsr(struct rt_env *env, uint64_t a, uint64_t b, u
 enum ir_helper_result helper_write_base(struct rt_env *env, uint64_t seg, uint64_t v, uint64_t d)
 {
     struct x86_cpu *c = cpu_of(env);
-    if ((uint64_t)sign_extend(v, 48) != v) {
+    if (!x86_canonical_reg(c, v)) {
         return x86_raise_error(c, EXC_GP, 0);
     }
     c->seg_base[seg] = v;
+    return IR_HELPER_NEXT;
+}
+
+void x86_set_pkru(struct x86_cpu *c, uint32_t v)
+{
+    bool changes = c->cur_pkru != v;
+    c->cur_pkru = v;
+    if (changes && (c->cr4 & CR4_PKE)) {
+        tlb_flush(c->rt.vcpu); /* it holds rights with the keys' already taken away */
+    }
+}
+
+/* RDPKRU, WRPKRU: a: write */
+enum ir_helper_result helper_pkru(struct rt_env *env, uint64_t write, uint64_t b, uint64_t d)
+{
+    struct x86_cpu *c = cpu_of(env);
+    if (!(c->cr4 & CR4_PKE)) {
+        return x86_raise(c, EXC_UD);
+    }
+    if ((uint32_t)env->reg[RCX] || (write && (uint32_t)env->reg[RDX])) {
+        return x86_raise_error(c, EXC_GP, 0);
+    }
+    if (write) {
+        x86_set_pkru(c, (uint32_t)env->reg[RAX]);
+    } else {
+        env->reg[RAX] = c->cur_pkru;
+        env->reg[RDX] = 0;
+    }
     return IR_HELPER_NEXT;
 }
 

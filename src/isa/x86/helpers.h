@@ -26,6 +26,9 @@ enum x86_check {
     X86_CHECKS
 };
 
+/* Operand of helper_int_n. */
+enum x86_int { INT_3_OR_O, INT_1, INT_N };
+
 /* Operand of helper_string: what, element size, prefix, segment, address size. */
 enum x86_string {
     STRING_MOVS,

@@ -169,6 +169,7 @@ static void reset(struct vcpu *v)
     c->x87_cw = 0x37f;
     c->pat = 0x0007040600070406ull;
     c->misc_enable = 1;
+    c->smbase = 0x30000;
     c->idtr.limit = c->gdtr.limit = 0xffff;
     c->ldtr.ar = AR_P | 2;
     c->tr.ar = AR_P | 11;

@@ -180,7 +180,8 @@ static bool lift_pusha(struct lift *l)
 static bool lift_pushf(struct lift *l)
 {
     if ((l->mode & MODE_VM) && !(l->mode & MODE_IO)) {
-        return lift_raise_error(l, EXC_GP, 0);
+        lift_helper(l, HELPER_pushf_v86, lift_const(l, l->in->opsize), IR_NONE, IR_NONE);
+        return true;
     }
     ir_ref arith = ir_un(l->b, IR_flagbits, IR_I64, ir_get_flags(l->b));
     ir_ref sys = ir_bin(l->b, IR_and, IR_I64, ir_getreg(l->b, IR_I64, XREG_SYS_FLAGS),
@@ -301,7 +302,7 @@ static bool lift_far(struct lift *l)
         sel = ir_ext(l->b, IR_zext, IR_I64, IR_I16, ir_ld(l->b, IR_I16, m));
     }
     lift_helper(l, call ? HELPER_far_call : HELPER_far_jump, sel, off,
-                lift_const(l, size | (call ? (uint64_t)l->in->len << 8 : 0)));
+                lift_const(l, size | (uint64_t)l->in->len << 8));
     return true;
 }
 
@@ -314,7 +315,7 @@ static bool lift_ret_far(struct lift *l)
 
 static bool lift_iret(struct lift *l)
 {
-    lift_helper(l, HELPER_iret, lift_const(l, l->in->opsize), IR_NONE, IR_NONE);
+    lift_helper(l, HELPER_iret, lift_const(l, l->in->opsize), lift_pc(l, l->next, 8), IR_NONE);
     return true;
 }
 
@@ -325,7 +326,9 @@ static bool lift_int(struct lift *l)
                       : op == X86_INT1 ? EXC_DB
                                        : (uint64_t)l->in->imm & 0xff;
     lift_helper(l, HELPER_int_n, lift_const(l, vector), lift_pc(l, l->next, 8),
-                lift_const(l, op == X86_INT1));
+                lift_const(l, op == X86_INT3   ? INT_3_OR_O
+                              : op == X86_INT1 ? INT_1
+                                               : INT_N));
     return true;
 }
 

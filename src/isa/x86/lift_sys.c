@@ -321,6 +321,7 @@ static bool lift_plain(struct lift *l)
     } table[] = {
         {X86_HLT, HELPER_hlt, 1, 0},
         {X86_MWAIT, HELPER_mwait, 1, 0},
+        {X86_RSM, HELPER_rsm, 0, 0},
         {X86_RDMSR, HELPER_rdmsr, 1, 0},
         {X86_WRMSR, HELPER_wrmsr, 1, 0},
         {X86_CPUID, HELPER_cpuid, 0, 0},
@@ -334,6 +335,8 @@ static bool lift_plain(struct lift *l)
         {X86_XGETBV, HELPER_xgetbv, 0, 0},
         {X86_XSETBV, HELPER_xsetbv, 1, 0},
         {X86_SERIALIZE, HELPER_flush_code, 0, 0},
+        {X86_RDPKRU, HELPER_pkru, 0, 0},
+        {X86_WRPKRU, HELPER_pkru, 0, 1},
     };
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         if (table[i].op == l->in->op) {
@@ -481,6 +484,7 @@ x86_lift_fn *const x86_lift_sys[X86_OP_COUNT] = {
     [X86_CLI] = lift_if,
     [X86_STI] = lift_if,
     [X86_HLT] = lift_plain,
+    [X86_RSM] = lift_plain,
     [X86_MWAIT] = lift_plain,
     [X86_RDMSR] = lift_plain,
     [X86_WRMSR] = lift_plain,
@@ -495,6 +499,8 @@ x86_lift_fn *const x86_lift_sys[X86_OP_COUNT] = {
     [X86_XGETBV] = lift_plain,
     [X86_XSETBV] = lift_plain,
     [X86_SERIALIZE] = lift_plain,
+    [X86_RDPKRU] = lift_plain,
+    [X86_WRPKRU] = lift_plain,
     [X86_MONITOR] = lift_monitor,
     [X86_SYSCALL] = lift_syscall,
     [X86_SYSRET] = lift_sysret,

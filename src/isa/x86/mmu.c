@@ -1,11 +1,14 @@
 /*
- * x86 address translation: none, 32-bit two-level, PAE, and four-level paging (Intel SDM Vol. 3A
- * chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, global pages.
+ * x86 address translation: none, 32-bit two-level, PAE, four-level and five-level paging (Intel SDM
+ * Vol. 3A chapter 4). Sets accessed and dirty bits. CR0.WP, NX, SMEP, SMAP, protection keys of user
+ * pages, global pages, A20.
  *
- * Does not do: five-level paging, protection keys, the 36-bit PSE extension beyond bits 39..32.
+ * Does not do: keys of supervisor pages, the 36-bit PSE extension beyond bits 39..32.
  */
-#include "core/tlb_ops.h"
-#include "isa/x86/cpu.h"
+#include <stdatomic.h>
+
+#include "core/machine.h"
+#include "isa/x86/sys.h"
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
@@ -41,10 +44,19 @@ static bool page_fault(const struct walk *w, uint32_t error)
     return false;
 }
 
+/* Where an address leads while line 20 may be held low. */
+static gpa_t on_bus(const struct vcpu *v, gpa_t gpa)
+{
+    return v->machine && atomic_load_explicit(&v->machine->a20_off, memory_order_relaxed)
+               ? gpa & ~(gpa_t)BIT(20)
+               : gpa;
+}
+
 /* Reads one entry; false: fault. `size` 4 or 8. */
 static bool read_entry(struct walk *w, gpa_t gpa, unsigned size)
 {
     bool ok;
+    gpa = on_bus(w->v, gpa);
     w->pte_gpa = gpa;
     w->pte_size = size;
     if (size == 8) {
@@ -98,11 +110,26 @@ static unsigned allowed(const struct walk *w)
     return a | RT_READ | (writable || !(c->cr0 & CR0_WP) ? RT_WRITE : 0);
 }
 
+/* What the protection key of the finished walk's page takes away, as enum rt_access (4.6.2). */
+static unsigned denied_by_key(const struct walk *w)
+{
+    const struct x86_cpu *c = w->c;
+    if (!(c->cr4 & CR4_PKE) || !(c->efer & EFER_LMA) || !(w->rights & PTE_U)) {
+        return 0;
+    }
+    unsigned key = c->cur_pkru >> 2 * bits_get(w->pte, 62, 59) & 3;
+    if (key & PKRU_AD) {
+        return RT_READ | RT_WRITE;
+    }
+    bool obeys = w->idx == MODE_MMU_USER || (c->cr0 & CR0_WP);
+    return (key & PKRU_WD) && obeys ? RT_WRITE : 0;
+}
+
 static bool finish(struct walk *w, struct walk_result *res, unsigned page_bits, uint64_t frame)
 {
-    unsigned perms = allowed(w);
+    unsigned denied = denied_by_key(w), perms = allowed(w) & ~denied;
     if (w->access & ~perms) {
-        return page_fault(w, PF_P);
+        return page_fault(w, PF_P | (w->access & denied ? PF_PK : 0));
     }
     if (!set_bits(w, w->access & RT_WRITE ? PTE_A | PTE_D : PTE_A)) {
         return false;
@@ -111,7 +138,7 @@ static bool finish(struct walk *w, struct walk_result *res, unsigned page_bits, 
         perms &= ~(unsigned)RT_WRITE;
     }
     uint64_t low = mask_low(page_bits);
-    *res = (struct walk_result){.gpa = (frame & ~low) | (w->va & low),
+    *res = (struct walk_result){.gpa = on_bus(w->v, (frame & ~low) | (w->va & low)),
                                 .page_bits = (uint8_t)page_bits,
                                 .perms = (uint8_t)perms,
                                 .global = (w->pte & PTE_G) && (w->c->cr4 & CR4_PGE)};
@@ -133,7 +160,7 @@ static bool walk_long(struct walk *w, struct walk_result *res, uint64_t table, u
             }
             return finish(w, res, shift, w->pte & PTE_ADDR);
         }
-        if (level == 4 && (w->pte & PTE_PS)) {
+        if (level >= 4 && (w->pte & PTE_PS)) {
             return page_fault(w, PF_P | PF_RSVD);
         }
         if (!set_bits(w, PTE_A)) {
@@ -171,15 +198,10 @@ static bool walk_32(struct walk *w, struct walk_result *res)
     return finish(w, res, 12, w->pte & 0xfffff000u);
 }
 
-static bool canonical(gva_t va)
-{
-    return (uint64_t)sign_extend(va, 48) == va;
-}
-
 static bool walk_tables(struct x86_cpu *c, struct walk *w, struct walk_result *res)
 {
     if (c->efer & EFER_LMA) {
-        return walk_long(w, res, c->cr3, 4);
+        return walk_long(w, res, c->cr3, c->cr4 & CR4_LA57 ? 5 : 4);
     }
     return c->cr4 & CR4_PAE ? walk_pae(w, res) : walk_32(w, res);
 }
@@ -188,14 +210,14 @@ bool x86_walk(struct vcpu *v, gva_t va, unsigned access, unsigned idx, struct wa
 {
     struct x86_cpu *c = x86_cpu(v);
     if (!(c->cr0 & CR0_PG)) {
-        *res = (struct walk_result){.gpa = va & mask_low(X86_PHYS_BITS),
+        *res = (struct walk_result){.gpa = on_bus(v, va & mask_low(X86_PHYS_BITS)),
                                     .page_bits = 12,
                                     .perms = RT_READ | RT_WRITE | RT_EXEC};
         return true;
     }
     if (!(c->efer & EFER_LMA)) {
         va &= 0xffffffffu;
-    } else if (!canonical(va)) {
+    } else if (!x86_canonical(c, va)) {
         x86_raise_error(c, EXC_GP, 0);
         v->env->fault.addr = va; /* through SS it is #SS: x86_settle_canonical() */
         return false;
@@ -219,7 +241,8 @@ bool x86_load_pdptes(struct x86_cpu *c, uint64_t cr3)
     uint64_t reserved = 0x1e6 | (mask_low(52) & ~mask_low(X86_PHYS_BITS)) | 0xfff0000000000000ull;
     uint64_t p[4];
     for (unsigned i = 0; i < 4; i++) {
-        if (!pmem_read64(c->rt.vcpu, (cr3 & 0xffffffe0u) + i * 8, &p[i])) {
+        gpa_t at = on_bus(c->rt.vcpu, (cr3 & 0xffffffe0u) + i * 8);
+        if (!pmem_read64(c->rt.vcpu, at, &p[i])) {
             p[i] = 0;
         }
         if ((p[i] & PTE_P) && (p[i] & reserved)) {

@@ -18,7 +18,14 @@
 #include "ir/host.h"
 #include "isa/x86/cpu.h"
 
-enum { IN_V1 = 1, IN_V2 = 2, IN_V3 = 4, IN_QEMU64 = 8, HOST = 16 /* needs the host's */ };
+enum {
+    IN_V1 = 1,
+    IN_V2 = 2,
+    IN_V3 = 4,
+    IN_QEMU64 = 8,
+    HOST = 16 /* needs the host's */,
+    ASKED = 32 /* only by +name */
+};
 #define BASE (IN_V1 | IN_QEMU64)
 
 struct feature {
@@ -30,6 +37,7 @@ struct feature {
 
 static const struct feature features[] = {
     {"fpu", LEAF_1_EDX, 0, X86_FEATURE_FPU, BASE},
+    {"vme", LEAF_1_EDX, 1, 0, 0},
     {"de", LEAF_1_EDX, 2, 0, BASE},
     {"pse", LEAF_1_EDX, 3, 0, BASE},
     {"tsc", LEAF_1_EDX, 4, X86_FEATURE_TSC, BASE},
@@ -85,6 +93,8 @@ static const struct feature features[] = {
     {"clwb", LEAF_7_EBX, 24, X86_FEATURE_CLWB, 0},
     {"sha-ni", LEAF_7_EBX, 29, X86_FEATURE_SHA, HOST},
     {"umip", LEAF_7_ECX, 2, 0, 0},
+    {"pku", LEAF_7_ECX, 3, X86_FEATURE_PKU, ASKED},
+    {"la57", LEAF_7_ECX, 16, 0, ASKED},
     {"rdpid", LEAF_7_ECX, 22, X86_FEATURE_RDPID, 0},
     {"fsrm", LEAF_7_EDX, 4, 0, 0},
     {"serialize", LEAF_7_EDX, 14, X86_FEATURE_SERIALIZE, 0},
@@ -99,6 +109,7 @@ static const struct feature features[] = {
     {"lahf-lm", LEAF_81_ECX, 0, X86_FEATURE_LAHF_LM, IN_V2 | IN_QEMU64},
     {"abm", LEAF_81_ECX, 5, X86_FEATURE_LZCNT, IN_V3},
     {"3dnowprefetch", LEAF_81_ECX, 8, 0, 0},
+    {"topoext", LEAF_81_ECX, 22, 0, 0},
     {"invtsc", LEAF_87_EDX, 8, 0, BASE},
 };
 
@@ -119,7 +130,7 @@ static const struct model_def models[] = {
     {"x86-64-v1", "x86-64 psABI level 1", IN_V1, false},
     {"x86-64-v2", "x86-64 psABI level 2", IN_V1 | IN_V2, false},
     {"x86-64-v3", "x86-64 psABI level 3 (AVX2)", IN_V1 | IN_V2 | IN_V3, false},
-    {"max", "every feature that can be emulated here", 0, true},
+    {"max", "every feature that can be emulated here, but pku and la57", 0, true},
     {"host", "max, with the host's name", 0, true},
 };
 
@@ -268,7 +279,7 @@ struct x86_model *x86_model_new(const char *text, struct err *err)
     m->name = def->name;
     for (unsigned i = 0; i < ARRAY_LEN(features); i++) {
         const struct feature *f = &features[i];
-        bool want = def->all || (f->flags & def->with);
+        bool want = (def->all && !(f->flags & ASKED)) || (f->flags & def->with);
         set_feature(m, f, want && (!(f->flags & HOST) || host_has(f)));
     }
     for (char *w = strtok_r(NULL, ",", &save); w; w = strtok_r(NULL, ",", &save)) {

@@ -228,7 +228,7 @@ bool x86_wrmsr(struct x86_cpu *c, uint32_t msr, uint64_t v)
     bool canonical;
     uint64_t *slot = plain_slot(c, msr, &canonical);
     if (slot) {
-        if ((canonical && (uint64_t)sign_extend(v, 48) != v) || !acceptable(msr, v)) {
+        if ((canonical && !x86_canonical_reg(c, v)) || !acceptable(msr, v)) {
             return false;
         }
         *slot = v;

@@ -1,6 +1,6 @@
 /*
  * Segment registers and descriptors (Intel SDM Vol. 3A 3.4, 5.2 to 5.7).
- * Does not do: task state segments as jump targets (hardware task switching).
+ * Task state segments as targets are in task.c.
  */
 #include "isa/x86/sys.h"
 

@@ -16,6 +16,14 @@ static inline bool x86_long_code(const struct x86_cpu *c)
     return (c->efer & EFER_LMA) && (c->seg[SEG_CS].ar & AR_L);
 }
 
+/* Width of linear addresses: now, and as wide as the model can do, which is what checks of values
+ * for system registers go by (Vol. 3A 4.5.2). */
+static inline bool x86_canonical(const struct x86_cpu *c, uint64_t va)
+{
+    return (uint64_t)sign_extend(va, c->cr4 & CR4_LA57 ? 57 : 48) == va;
+}
+bool x86_canonical_reg(const struct x86_cpu *, uint64_t va); /* cpuid.c */
+
 /* Are accesses of this vCPU to be aligned (Vol. 3A 6.15, interrupt 17)? */
 static inline bool x86_aligned(const struct x86_cpu *c)
 {
@@ -61,11 +69,35 @@ void x86_settle_canonical(struct x86_cpu *, struct rt_fault *);
 enum ir_helper_result x86_deliver_soft(struct x86_cpu *, uint64_t insn_pc);
 
 /* far.c */
-enum ir_helper_result x86_far_jump(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize);
+/* `next`: behind the instruction, for a task to come back to. */
+enum ir_helper_result x86_far_jump(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize,
+                                   uint64_t next);
 enum ir_helper_result x86_far_call(struct x86_cpu *, uint16_t sel, uint64_t pc, unsigned opsize,
                                    uint64_t next);
 enum ir_helper_result x86_far_ret(struct x86_cpu *, unsigned opsize, unsigned release);
-enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize);
+enum ir_helper_result x86_iret(struct x86_cpu *, unsigned opsize, uint64_t next);
+
+/* task.c: the pc that is saved is `next`; for events env->pc. After a switch whose segments are
+ * wrong x86_task_go() has delivered that; x86_task_event() is false then, as when nothing was
+ * done, and c->task_begun tells which. */
+enum x86_task_how { X86_TASK_JMP, X86_TASK_CALL, X86_TASK_IRET, X86_TASK_EVENT };
+enum ir_helper_result x86_task_go(struct x86_cpu *, uint16_t sel, enum x86_task_how how,
+                                  bool direct, uint64_t next);
+enum ir_helper_result x86_task_return(struct x86_cpu *, uint64_t next);
+bool x86_task_event(struct x86_cpu *, uint16_t sel, uint64_t flags, const struct rt_fault *);
+void x86_deliver_in_task(struct x86_cpu *); /* fault.c: env->fault, at env->pc */
+
+/* smm.c: an SMI, between two instructions. */
+void x86_smm_enter(struct x86_cpu *);
+void x86_shutdown(struct x86_cpu *, const char *why); /* fault.c */
+
+/* v86.c: has this code a virtual interrupt flag in place of IF? */
+bool x86_v86_virtual_if(const struct x86_cpu *);
+enum ir_helper_result x86_v86_set_vif(struct x86_cpu *, bool on);
+/* POPF and IRET in virtual-8086 mode below IOPL 3. False: env->fault is filled. */
+bool x86_v86_set_flags(struct x86_cpu *, uint64_t v, unsigned opsize);
+/* INT n in virtual-8086 mode; true: that is all, and *r the outcome. */
+bool x86_v86_int(struct x86_cpu *, unsigned vector, uint64_t next, enum ir_helper_result *r);
 
 /* help_fpu.c: the x87 as the guest sees it, in the layout of FXSAVE */
 void x86_get_x87(struct x86_cpu *, uint8_t fx[512]);
@@ -86,8 +118,10 @@ void x86_cpuid(struct x86_cpu *, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 bool x86_rdmsr(struct x86_cpu *, uint32_t msr, uint64_t *v); /* false: #GP */
 bool x86_wrmsr(struct x86_cpu *, uint32_t msr, uint64_t v);
 uint64_t x86_tsc(const struct x86_cpu *);
+enum { XCR0_PKRU = 1 << 9, XS_PKRU = 2688 /* its place in the standard form of XSAVE */ };
 uint64_t x86_xcr0_known(const struct x86_cpu *);
-uint64_t x86_cr4_known(const struct x86_cpu *); /* bits the model lets be set */
+void x86_set_pkru(struct x86_cpu *, uint32_t v); /* help_sys.c */
+uint64_t x86_cr4_known(const struct x86_cpu *);  /* bits the model lets be set */
 enum ir_helper_result x86_write_cr(struct x86_cpu *, unsigned cr, uint64_t v);
 
 /* help_flow.c: was the line that MONITOR named written, or is there none? */
