@@ -245,8 +245,7 @@ def floppy_grub(folder):
     for board in "pc", "q35":
         with Screen(folder, ["-M", board, "-m", "64", "-boot", "a", "-drive",
                              f"if=floppy,format=raw,readonly=on,file={RESCUE}"]) as s:
-            text = s.wait("GNU GRUB", 40)
-            assert "Memtest86+" in text, text
+            s.wait("Memtest86+", 40)
             s.ask("sendkey c")
             s.wait("grub>", 20)
             for key in "l", "s", "ret":

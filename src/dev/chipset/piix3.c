@@ -1,7 +1,7 @@
 /*
  * 82371SB (PIIX3), function 0: Intel data sheet 290550. PIRQA# to PIRQD# to ISA lines. Its timers,
- * interrupt controllers and reset ports are the board's own devices.
- * Does not do: DMA controller registers, X-bus chip selects, APM (that is in the PM function).
+ * interrupt and DMA controllers and reset ports are the board's own devices.
+ * Does not do: X-bus chip selects, APM (that is in the PM function).
  */
 #include "dev/chipset/piix3.h"
 
