@@ -4,7 +4,7 @@
 # `tools/deps.sh build`: only what the build needs.
 set -eu
 build="gcc meson ninja-build python3 pkg-config libcmocka-dev libcapstone-dev libjansson-dev liburing-dev nettle-dev zlib1g-dev libzstd-dev libdeflate-dev libgnutls28-dev libcurl4-gnutls-dev libvncserver-dev libsdl2-dev"
-rest="clang clang-format qemu-system-x86 libclang-rt-dev binutils busybox-static cpio gzip lz4 xz-utils dpkg-dev ca-certificates qemu-utils libnbd-bin openssl seabios ovmf qemu-system-data grub-pc-bin grub-efi-amd64-bin xorriso mtools grub-rescue-pc vncsnapshot mmdebstrap uidmap e2fsprogs fdisk"
+rest="clang clang-format qemu-system-x86 libclang-rt-dev binutils busybox-static cpio gzip lz4 xz-utils dpkg-dev ca-certificates qemu-utils libnbd-bin openssl seabios ovmf qemu-system-data grub-pc-bin grub-efi-amd64-bin xorriso mtools grub-rescue-pc syslinux memtest86+ vncsnapshot mmdebstrap uidmap e2fsprogs fdisk"
 want="$build"
 [ "${1:-all}" = build ] || want="$build $rest"
 missing=""
