@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -79,8 +80,7 @@ static void job_open(void *opaque)
     if (j->writable) {
         unsigned flags = BLOCK_RDWR | BLOCK_EXCLUSIVE;
         j->block = block_open_name(j->graph, j->file, j->format, &opts, flags, j->err);
-    }
-    if (!j->block) {
+    } else {
         keyval_add(&opts, "read-only", "on");
         j->block = block_open_name(j->graph, j->file, j->format, &opts, 0, j->err);
     }
@@ -263,6 +263,29 @@ int cmd_eject(struct monitor *mon, struct command_args *a, struct err *err)
     return found ? medium_eject(mon, &r, name, force, err) : -EINVAL;
 }
 
+/* A floppy disk that the drive can take. */
+static int medium_fits(const struct removable *r, const struct block *b, const char *file,
+                       struct err *err)
+{
+    const struct fdd_geometry *g = r->floppy ? fdd_geometry_of(block_size(b)) : NULL;
+    if (r->floppy && (!g || !fdd_fits(r->floppy->fdd.type, g))) {
+        return err_set(
+            err, EINVAL,
+            "image '%s' of %llu bytes does not fit the floppy drive; the largest disk has "
+            "2949120",
+            file, (unsigned long long)block_size(b));
+    }
+    return 0;
+}
+
+/* A floppy drive's image that is given again is closed first: its lock would be in the way. */
+static int medium_again(struct monitor *mon, const struct removable *r, const char *name,
+                        const char *file, struct err *err)
+{
+    struct block *old = r->floppy ? medium_of(r) : NULL;
+    return old && !strcmp(block_filename(old), file) ? medium_eject(mon, r, name, false, err) : 0;
+}
+
 /* The new image is opened first: if that fails, the old one stays where it is. */
 int cmd_change(struct monitor *mon, struct command_args *a, struct err *err)
 {
@@ -273,13 +296,18 @@ int cmd_change(struct monitor *mon, struct command_args *a, struct err *err)
     if (!j.file || !removable_find(mon, name, &r, err)) {
         return -EINVAL;
     }
-    j.writable = r.floppy;
+    j.writable = r.floppy && !access(j.file, W_OK);
     j.graph = mon->control->graph ? mon->control->graph(mon->opaque, err) : NULL;
     if (!j.graph) {
         return mon->control->graph ? -EINVAL : err_set(err, ENOTSUP, "images cannot be opened");
     }
+    int ret = medium_again(mon, &r, name, j.file, err);
+    if (ret) {
+        return ret;
+    }
     errand_run(j.graph, job_open, &j);
-    int ret = j.ret ? j.ret : medium_eject(mon, &r, name, false, err);
+    ret = j.ret ? j.ret : medium_fits(&r, j.block, j.file, err);
+    ret = ret ? ret : medium_eject(mon, &r, name, false, err);
     if (ret) {
         struct image_job undo = {.block = j.block, .err = &(struct err){""}};
         if (j.block) {

@@ -267,6 +267,12 @@ def floppy_change(folder):
         s.ask("eject floppy0")
         assert "[not inserted]" in s.ask("info block floppy0")
         s.ask(f"change floppy0 {image} raw")
+        s.ask(f"change floppy0 {image} raw")  # the same once more stays writable
+        assert image in s.ask("info block floppy0") and "read-only" not in s.ask("info block floppy0")
+        with open(f"{folder}/large", "wb") as f:
+            f.truncate(3 << 20)
+        assert "does not fit the floppy drive" in s.ask(f"change floppy0 {folder}/large raw")
+        assert image in s.ask("info block floppy0")
         s.socket.sendall(b"system_reset\n")
         assert s.process.wait(40 * PATIENCE) == 15
     bad = f"{folder}/bad"
