@@ -151,6 +151,22 @@ static bool control_right(const struct x86_cpu *c, const uint8_t *a)
            (lma || !(cr4 & CR4_PCIDE)) && !(lma && (load_le64(a + SAVE_RFLAGS) & RF_VM));
 }
 
+/* Bases and RIP as instructions would have let them be; outside long mode they are cut to 32 bits.
+ */
+static bool addresses_right(const struct x86_cpu *c, const uint8_t *a)
+{
+    static const uint16_t more[] = {SAVE_LDTR, SAVE_TR, SAVE_GDTR, SAVE_IDTR};
+    bool lma = load_le64(a + SAVE_EFER) & EFER_LMA, ok = true;
+    for (unsigned i = 0; lma && i < SEG_COUNT; i++) {
+        ok &= x86_canonical_reg(c, load_le64(a + SAVE_SEGS + 16 * i + 8));
+    }
+    for (unsigned i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+        ok &= x86_canonical_reg(c, load_le64(a + more[i] + 8));
+    }
+    uint64_t pc = load_le64(a + SAVE_RIP);
+    return ok && (lma ? x86_canonical_reg(c, pc) : !(pc >> 32));
+}
+
 static void load_segs(struct x86_cpu *c, const uint8_t *a)
 {
     for (unsigned i = 0; i < SEG_COUNT; i++) {
@@ -167,7 +183,7 @@ static void load_segs(struct x86_cpu *c, const uint8_t *a)
 
 static bool load(struct x86_cpu *c, const uint8_t *a)
 {
-    if (!control_right(c, a)) {
+    if (!control_right(c, a) || !addresses_right(c, a)) {
         return false;
     }
     c->efer = load_le64(a + SAVE_EFER);
