@@ -111,9 +111,9 @@ static int elf_load_seg(struct x86_load *l, const struct load_file *f, const str
     if (ret) {
         return ret;
     }
-    /* Memory is zero before the first load; after a reset the board has cleared it. */
     struct gmem_span span;
-    if (s->memsz && (!gmem_span(l->mem, s->paddr, s->memsz, &span) || span.len < s->memsz)) {
+    if (s->memsz && (!gmem_span(l->mem, s->paddr, s->memsz, &span) || span.len < s->memsz ||
+                     !gmem_fill(l->mem, s->paddr + s->filesz, 0, s->memsz - s->filesz))) {
         return err_set(err, ENOMEM, "the kernel '%s' does not fit into guest memory (see -m)",
                        f->path);
     }
@@ -160,8 +160,8 @@ static int elf_scan_note(const struct load_file *f, const struct elf_seg *s, uin
     return ret;
 }
 
-static int elf_load_all(struct x86_load *l, const struct load_file *f, uint64_t *entry,
-                        struct err *err)
+int x86_load_elf_segments(struct x86_load *l, const struct load_file *f, uint64_t *entry,
+                          struct err *err)
 {
     struct elf_head h = {0};
     struct elf_seg s;
@@ -226,7 +226,7 @@ static int pvh_put_gdt(struct x86_load *l, struct err *err)
 int x86_load_elf(struct x86_load *l, const struct load_file *f, struct err *err)
 {
     uint64_t entry = 0;
-    int ret = elf_load_all(l, f, &entry, err);
+    int ret = x86_load_elf_segments(l, f, &entry, err);
     ret = ret ? ret : x86_load_cmdline(l, X86_LOAD_CMDLINE_MAX, err);
     ret = ret ? ret : x86_load_initrd(l, l->low_ram_end, err);
     ret = ret ? ret : pvh_put_start_info(l, err);

@@ -43,6 +43,9 @@ int x86_load_kernel(struct x86_load *l, struct err *err);
 /* Parts. `head` are the first `n` bytes of the kernel. */
 bool x86_is_elf(const uint8_t *head, size_t n);
 bool x86_is_bzimage(const uint8_t *head, size_t n);
+/* An ELF image's segments, zeros behind them, and its PVH entry. */
+int x86_load_elf_segments(struct x86_load *l, const struct load_file *f, uint64_t *entry,
+                          struct err *err);
 int x86_load_elf(struct x86_load *l, const struct load_file *f, struct err *err);
 int x86_load_bzimage(struct x86_load *l, const struct load_file *f, struct err *err);
 int x86_load_cmdline(struct x86_load *l, uint64_t max, struct err *err);

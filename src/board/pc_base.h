@@ -8,10 +8,12 @@
 
 struct fw_cfg;
 struct i8042;
+struct load_file;
 
 #define PC_ACPI_SCI 9
 #define PC_FLASHES 2
 #define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
+#define PC_PVH_ROM "genroms/pvh.bin"
 
 struct pc_base {
     /* Options. */
@@ -54,5 +56,6 @@ void pc_fini(struct pc_base *b);
 int pc_configure(struct pc_base *b, struct err *err);
 /* -kernel, -initrd and -append, for an option ROM that starts them after firmware. */
 int pc_add_kernel(struct pc_base *b, struct err *err);
+int pc_add_pvh(struct pc_base *b, const struct load_file *kernel, struct err *err);
 
 #endif

@@ -70,8 +70,8 @@ static int kernel_check(const struct pc_base *b, struct pc_kernel *k, struct err
     if (!linux_image || load_le16(k->image + VERSION) < 0x202 ||
         !(k->image[LOADFLAGS] & LOADED_HIGH)) {
         return err_set(err, ENOEXEC,
-                       "kernel '%s' is not a bzImage with boot protocol 2.02 or later; for an ELF "
-                       "image with a PVH note use -M microvm",
+                       "kernel '%s' is neither a bzImage with boot protocol 2.02 or later nor an "
+                       "ELF image with a PVH note",
                        name);
     }
     unsigned sects = k->image[SETUP_SECTS] ? k->image[SETUP_SECTS] : 4;
@@ -156,15 +156,36 @@ static int kernel_load(struct pc_base *b, struct pc_kernel *k, struct err *err)
     return ret;
 }
 
+/* 1: it is one, and loaded. */
+static int kernel_try_elf(struct pc_base *b, struct err *err)
+{
+    struct load_file f;
+    uint8_t head[16] = {0};
+    int ret = load_file_open(&f, "kernel", b->x86.machine->config.kernel, err);
+    if (ret) {
+        return ret;
+    }
+    ret = f.size < sizeof(head) ? 0 : load_file_read(&f, 0, head, sizeof(head), err);
+    if (!ret && x86_is_elf(head, sizeof(head))) {
+        ret = pc_add_pvh(b, &f, err);
+        ret = ret ? ret : 1;
+    }
+    load_file_close(&f);
+    return ret;
+}
+
 int pc_add_kernel(struct pc_base *b, struct err *err)
 {
     struct pc_kernel k = {0};
-    if (!b->x86.machine->config.kernel || b->kernel_loaded) {
-        return 0; /* a reset starts the same bytes again */
+    if (!b->x86.machine->config.kernel) {
+        return 0;
     }
-    int ret = kernel_load(b, &k, err);
-    free(k.image);
-    free(k.initrd);
-    b->kernel_loaded = !ret;
-    return ret;
+    int ret = kernel_try_elf(b, err);
+    if (!ret && !b->kernel_loaded) { /* a reset starts the same bytes again */
+        ret = kernel_load(b, &k, err);
+        free(k.image);
+        free(k.initrd);
+    }
+    b->kernel_loaded |= ret >= 0;
+    return ret < 0 ? ret : 0;
 }

@@ -9,6 +9,7 @@ its disk, say nothing in anger, and power off by ACPI. Status 77: no guest files
 import base64
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -285,6 +286,25 @@ def floppy_change(folder):
     assert p.returncode == 1 and "no floppy controller" in p.stderr, p.stderr
 
 
+def elf(folder):
+    """An ELF kernel with its initrd by firmware's PVH ROM; after a reset it is there again."""
+    for f in ("vmlinux", "initrd.gz"):
+        if not os.path.exists(f"{GUEST}/{f}"):
+            sys.exit(77)
+    script = base64.b64encode(b"echo elf-$(uname -m); reboot -f").decode()
+    for board in "pc", "q35":
+        p = subprocess.Popen([LODGE, *accel(), "-M", board, "-m", "256", "-display", "none", "-serial", "stdio", "-monitor", "none",
+                              "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz", "-append",
+                              f"console=ttyS0 quiet lodge.run={script}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        out, end = b"", time.monotonic() + 90 * PATIENCE
+        while out.count(b"elf-x86_64") < 3:
+            assert time.monotonic() < end and p.poll() is None, out[-1500:].decode("utf-8", "replace")
+            if select.select([p.stdout], [], [], 1)[0]:
+                out += os.read(p.stdout.fileno(), 65536)
+        p.kill()
+        p.wait()
+
+
 def hpet(folder):
     """Linux finds the HPET, has nothing to say against it, and stays with the TSC; hpet=off takes it away."""
     for f in ("vmlinuz", "initrd.gz"):
@@ -343,7 +363,7 @@ def resets(folder):
         run(["-M", board, "-smp", "2", *args], 30 + count, status=9)
 
 
-CASES = {"resets": resets, "floppies": floppies, "floppy-grub": floppy_grub, "floppy-change": floppy_change, "hpet": hpet, "reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
+CASES = {"elf": elf, "resets": resets, "floppies": floppies, "floppy-grub": floppy_grub, "floppy-change": floppy_change, "hpet": hpet, "reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
 
 
 def main():
