@@ -297,12 +297,14 @@ def elf(folder):
                               "-kernel", f"{GUEST}/vmlinux", "-initrd", f"{GUEST}/initrd.gz", "-append",
                               f"console=ttyS0 quiet lodge.run={script}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         out, end = b"", time.monotonic() + 90 * PATIENCE
-        while out.count(b"elf-x86_64") < 3:
-            assert time.monotonic() < end and p.poll() is None, out[-1500:].decode("utf-8", "replace")
-            if select.select([p.stdout], [], [], 1)[0]:
-                out += os.read(p.stdout.fileno(), 65536)
-        p.kill()
-        p.wait()
+        try:
+            while out.count(b"elf-x86_64") < 3:
+                assert time.monotonic() < end and p.poll() is None, out[-1500:].decode("utf-8", "replace")
+                if select.select([p.stdout], [], [], 1)[0]:
+                    out += os.read(p.stdout.fileno(), 65536)
+        finally:
+            p.kill()
+            p.wait()
 
 
 def hpet(folder):
