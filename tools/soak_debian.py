@@ -148,21 +148,20 @@ def stress4(s):
     return text
 
 
-def netboot(s):
+def installer(s, arch, *machine):
     """Debian's installer up to its first question."""
-    s.need("apt-get", "dpkg")
-    s.need_build()
-    package = "debian-installer-12-netboot-amd64"
-    if not glob.glob(s.path("*.deb")):
+    package, root = f"debian-installer-12-netboot-{arch}", s.path("root-" + arch)
+    if not os.path.exists(root):
         s.must(["apt-get", "download", "-q", package], "download.log", cwd=s.work, timeout=600)
-        s.must(["dpkg", "-x", glob.glob(s.path("*.deb"))[0], s.path("root")], "unpack.log")
-    found = glob.glob(s.path("root/**/text/**/initrd.gz"), recursive=True)
+        s.must(["dpkg", "-x", glob.glob(s.path(package + "_*.deb"))[0], root], "unpack.log")
+    found = glob.glob(f"{root}/**/text/**/initrd.gz", recursive=True)
     if not found:
         raise Fail(f"no initrd.gz in {package}")
     here = os.path.dirname(found[0])
-    argv = [s.lodge, "-M", "microvm", "-cpu", "max", "-m", "1G", "-kernel", f"{here}/linux", "-initrd",
-            f"{here}/initrd.gz", "-nographic", "-no-reboot", "-append", "console=ttyS0"]
-    with Console(argv, s.path("console.log"), s.args.patience) as con:
+    argv = [s.lodge, *machine, "-m", "1G", "-kernel", f"{here}/linux", "-initrd", f"{here}/initrd.gz", "-nographic",
+            "-no-reboot", "-append", "console=ttyS0"]
+    log = s.path(f"console-{arch}.log")
+    with Console(argv, log, s.args.patience) as con:
         con.wait("Select a language", 300)
         con.proc.stdin.write(b"\x01x")
         con.proc.stdin.flush()
@@ -170,5 +169,13 @@ def netboot(s):
         said = con.all.decode("utf-8", "replace")
     bad = complaints(said)
     if bad or status != 0:
-        raise Fail(f"status {status}; {'; '.join(bad[:3])}; see {s.path('console.log')}")
-    return "'Select a language'"
+        raise Fail(f"{arch}: status {status}; {'; '.join(bad[:3])}; see {log}")
+
+
+def netboot(s):
+    """The installer of both architectures: 64 bits on microvm, 32 bits from SeaBIOS on pc."""
+    s.need("apt-get", "dpkg")
+    s.need_build()
+    installer(s, "amd64", "-M", "microvm", "-cpu", "max")
+    installer(s, "i386", "-M", "pc")
+    return "'Select a language', amd64 and i386"
