@@ -9,27 +9,19 @@
 enum {
     PAM0 = 0x59,
     SMRAM = 0x72,
-    D_OPEN = 0x40,
-    D_CLS = 0x20,
-    D_LCK = 0x10,
-    G_SMRAME = 0x08,
-    C_BASE_SEG = 0x02,
 };
 
 static void i440fx_update(struct i440fx *h)
 {
-    uint8_t smram = h->pci.config[SMRAM];
-    pam_update(&h->pam, h->pci.config + PAM0);
-    pam_open_smram(&h->pam, (smram & (D_OPEN | D_CLS | G_SMRAME)) == (D_OPEN | G_SMRAME));
-    pam_smm_sees(&h->pam, h->smm && (smram & G_SMRAME));
+    pam_update(&h->pam, h->pci.config + PAM0, h->pci.config[SMRAM], h->smm);
 }
 
-/* Once locked, D_OPEN is 0 and the register stays as it is until reset. */
+/* Once locked, SMRAM_D_OPEN is 0 and the register stays as it is until reset. */
 static void i440fx_written(struct pci_func *f, unsigned off, unsigned len)
 {
     struct i440fx *h = (struct i440fx *)f;
-    if (off <= SMRAM && off + len > SMRAM && f->config[SMRAM] & D_LCK) {
-        f->config[SMRAM] &= ~D_OPEN;
+    if (off <= SMRAM && off + len > SMRAM && f->config[SMRAM] & SMRAM_D_LCK) {
+        f->config[SMRAM] &= ~SMRAM_D_OPEN;
         f->writable[SMRAM] = 0;
     }
     if (off <= SMRAM && off + len > PAM0) {
@@ -52,8 +44,8 @@ void i440fx_reset(struct i440fx *h)
 {
     pci_func_reset(&h->pci);
     memset(h->pci.config + PAM0, 0, PAM_REGISTERS);
-    h->pci.config[SMRAM] = C_BASE_SEG;
-    h->pci.writable[SMRAM] = D_OPEN | D_CLS | D_LCK | G_SMRAME;
+    h->pci.config[SMRAM] = SMRAM_C_BASE_SEG;
+    h->pci.writable[SMRAM] = SMRAM_WRITABLE;
     i440fx_update(h);
 }
 

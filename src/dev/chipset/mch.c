@@ -20,11 +20,6 @@ enum {
     T_EN = 1,
     ESMRAMC_FIXED = 0x38, /* caches are off */
     ESMRAMC_WRITABLE = 7,
-    D_OPEN = 0x40,
-    D_CLS = 0x20,
-    D_LCK = 0x10,
-    G_SMRAME = 0x08,
-    C_BASE_SEG = 0x02,
     ECAM_SIZE = 256 << 20,
 };
 
@@ -46,8 +41,8 @@ static void mch_update_tseg(struct mch *h)
     uint8_t e = h->pci.config[ESMRAMC];
     unsigned n = e >> 1 & 3;
     uint64_t size = (uint64_t)mib[n] << 20;
-    bool on =
-        h->smm && (e & T_EN) && (h->pci.config[SMRAM] & G_SMRAME) && size && size < h->tseg_end;
+    bool on = h->smm && (e & T_EN) && (h->pci.config[SMRAM] & SMRAM_G_SMRAME) && size &&
+              size < h->tseg_end;
     mem_map_begin(m->mem);
     for (unsigned i = 0; i < ARRAY_LEN(h->tseg); i++) {
         mem_node_enable(h->tseg[i], on && i == n);
@@ -61,18 +56,15 @@ static void mch_update_tseg(struct mch *h)
 
 static void mch_update(struct mch *h)
 {
-    uint8_t smram = h->pci.config[SMRAM];
-    pam_update(&h->pam, h->pci.config + PAM0);
-    pam_open_smram(&h->pam, (smram & (D_OPEN | D_CLS | G_SMRAME)) == (D_OPEN | G_SMRAME));
-    pam_smm_sees(&h->pam, h->smm && (smram & G_SMRAME));
+    pam_update(&h->pam, h->pci.config + PAM0, h->pci.config[SMRAM], h->smm);
     mch_update_tseg(h);
 }
 
 static void mch_written(struct pci_func *f, unsigned off, unsigned len)
 {
     struct mch *h = (struct mch *)f;
-    if (off <= SMRAM && off + len > SMRAM && f->config[SMRAM] & D_LCK) {
-        f->config[SMRAM] &= ~D_OPEN;
+    if (off <= SMRAM && off + len > SMRAM && f->config[SMRAM] & SMRAM_D_LCK) {
+        f->config[SMRAM] &= ~SMRAM_D_OPEN;
         f->writable[SMRAM] = f->writable[ESMRAMC] = 0;
     }
     if (off <= ESMRAMC && off + len > PAM0) {
@@ -122,8 +114,8 @@ void mch_reset(struct mch *h)
     pci_func_reset(&h->pci);
     memset(h->pci.config + PAM0, 0, PAM_REGISTERS);
     store_le64(h->pci.config + PCIEXBAR, 0);
-    h->pci.config[SMRAM] = C_BASE_SEG;
-    h->pci.writable[SMRAM] = D_OPEN | D_CLS | D_LCK | G_SMRAME;
+    h->pci.config[SMRAM] = SMRAM_C_BASE_SEG;
+    h->pci.writable[SMRAM] = SMRAM_WRITABLE;
     h->pci.config[ESMRAMC] = h->smm ? ESMRAMC_FIXED : 0;
     h->pci.writable[ESMRAMC] = h->smm ? ESMRAMC_WRITABLE : 0;
     mch_update(h);

@@ -53,12 +53,11 @@ void pam_init(struct pam *p, struct machine *m, struct ram *ram)
         s->write_only = mem_map_add_mmio(m->mem, s->start, s->len, &shadow, s);
     }
     p->smram = mem_map_add_ram(m->mem, VGA_WINDOW, ram, VGA_WINDOW, VGA_WINDOW_SIZE);
-    pam_update(p, (const uint8_t[PAM_REGISTERS]){0});
-    pam_open_smram(p, false);
+    pam_update(p, (const uint8_t[PAM_REGISTERS]){0}, 0, false);
     mem_map_commit(m->mem);
 }
 
-void pam_update(struct pam *p, const uint8_t *regs)
+void pam_update(struct pam *p, const uint8_t *regs, uint8_t smram, bool smm)
 {
     mem_map_begin(p->machine->mem);
     for (unsigned i = 0; i < PAM_SEGMENTS; i++) {
@@ -70,15 +69,10 @@ void pam_update(struct pam *p, const uint8_t *regs)
         mem_node_enable(s->rom, attr == PAM_READ);
         mem_node_enable(s->write_only, attr == PAM_WRITE);
     }
+    unsigned open = smram & (SMRAM_D_OPEN | SMRAM_D_CLS | SMRAM_G_SMRAME);
+    mem_node_enable(p->smram, open == (SMRAM_D_OPEN | SMRAM_G_SMRAME));
     mem_map_commit(p->machine->mem);
-}
-
-void pam_open_smram(struct pam *p, bool on)
-{
-    mem_node_enable(p->smram, on);
-}
-
-void pam_smm_sees(struct pam *p, bool on)
-{
-    machine_set_smram(p->machine, 0, on ? VGA_WINDOW : 0, on ? VGA_WINDOW + VGA_WINDOW_SIZE : 0);
+    bool sees = smm && (smram & SMRAM_G_SMRAME);
+    machine_set_smram(p->machine, 0, sees ? VGA_WINDOW : 0,
+                      sees ? VGA_WINDOW + VGA_WINDOW_SIZE : 0);
 }

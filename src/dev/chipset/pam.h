@@ -28,10 +28,19 @@ struct pam {
 
 /* Before any vcpu runs. The nodes lie in the memory map's root, over the PCI container. */
 void pam_init(struct pam *p, struct machine *m, struct ram *ram);
-/* `regs`: PAM0 to PAM6 as they are in configuration space. */
-void pam_update(struct pam *p, const uint8_t *regs);
-/* RAM in the VGA window (SMRAM open). */
-void pam_open_smram(struct pam *p, bool on);
 void pam_smm_sees(struct pam *p, bool on); /* the same, for system management mode */
+
+/* The register SMRAM of both chips (290549 3.2.20, 316966 5.1.30). */
+enum {
+    SMRAM_D_OPEN = 0x40,
+    SMRAM_D_CLS = 0x20,
+    SMRAM_D_LCK = 0x10,
+    SMRAM_G_SMRAME = 0x08,
+    SMRAM_C_BASE_SEG = 0x02,
+    SMRAM_WRITABLE = SMRAM_D_OPEN | SMRAM_D_CLS | SMRAM_D_LCK | SMRAM_G_SMRAME,
+};
+
+/* `regs`: PAM0 and what follows; `smm`: there is system management mode. */
+void pam_update(struct pam *p, const uint8_t *regs, uint8_t smram, bool smm);
 
 #endif
