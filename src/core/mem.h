@@ -50,6 +50,8 @@ void ram_set_free(struct ram_set *set);
 struct ram *ram_set_find(const struct ram_set *set, ram_off_t off);
 /* Gives all pages back to the host, so that they read as zero. */
 void ram_clear(struct ram *ram);
+/* For who stores to `host` itself: translations of these bytes go. */
+void ram_wrote(struct ram *ram, uint64_t off, uint64_t len);
 /* Gives the whole pages inside of a range back to the host: they read as zero until written. */
 void ram_discard(struct ram *ram, uint64_t off, uint64_t len);
 

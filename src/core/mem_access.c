@@ -100,7 +100,7 @@ static bool ram_page_has_code(const struct ram *ram, uint64_t page)
     return false;
 }
 
-static void ram_wrote(struct ram *ram, uint64_t off, uint64_t len)
+void ram_wrote(struct ram *ram, uint64_t off, uint64_t len)
 {
     if (!ram->code_pages || !len) {
         return;

@@ -33,6 +33,7 @@ static enum mem_result shadow_write(void *opaque, uint64_t off, unsigned size, u
     for (unsigned i = 0; i < size; i++) {
         at[i] = val >> 8 * i & 0xff;
     }
+    ram_wrote(s->pam->ram, s->start + off, size);
     return MEM_OK;
 }
 
