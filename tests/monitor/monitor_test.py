@@ -26,9 +26,14 @@ def sector(code=SCANCODES):
 
 
 def read_until(fd, wanted, limit=30):
-    """Bytes up to one of the wanted endings."""
+    """Bytes up to one of the wanted ones."""
+    return read_match(fd, b"|".join(map(re.escape, wanted)), limit)
+
+
+def read_match(fd, wanted, limit=30):
+    """Bytes up to a match of a pattern."""
     got, end = b"", time.monotonic() + limit * PATIENCE
-    while not any(w in got for w in wanted):
+    while not re.search(wanted, got):
         ready = select.select([fd], [], [], max(0, end - time.monotonic()))[0]
         assert ready, f"nothing more after {got[-2000:]!r}, wanted {wanted}"
         try:
@@ -261,7 +266,7 @@ def mux():
             os.write(fd, b"\x1b[A\r")
             read_until(fd, [b"VM status: running"])
             os.write(fd, b"sendkey a\r\x01c")
-            read_until(fd, [b"1E 9E"])
+            read_match(fd, rb"1[^0-9A-Z]*E[^0-9A-Z]*9[^0-9A-Z]*E")  # the monitor's prompt may come in between
             os.write(fd, b"\x01c")
             read_until(fd, [b"(lodge) "])
             os.write(fd, b"\x01x")
