@@ -33,6 +33,9 @@ def run_meson(build, pattern):
         for line in open(log):
             t = json.loads(line)
             results[t["name"]] = t["result"]
+            if t["result"] not in ("OK", "EXPECTEDFAIL", "SKIP"):  # said again where the end of a long log is all one has
+                said = (t.get("stdout", "") + t.get("stderr", "")).splitlines()
+                print(f"-- {t['name']}, after {t['duration']:.0f} s:", *(l[:300] for l in said[-15:]), sep="\n")
     return results
 
 
