@@ -22,14 +22,17 @@
 #include "display/vnc_internal.h"
 #include "loop/loop.h"
 
+enum { LET_IN_NS = 50000000 }; /* the longest that the thread waits for the main loop */
+
 /* ---- The picture, on the machine's loop ---- */
 
 static void thread_work(void *opaque)
 {
     struct vnc *v = opaque;
     atomic_store(&v->work_posted, false);
-    AUTO_LOCK(&v->lock);
+    vnc_lock(v);
     vnc_rfb_work(v);
+    pthread_mutex_unlock(&v->lock);
 }
 
 static void vnc_post_work(struct vnc *v)
@@ -60,20 +63,68 @@ static void viewer_changed(struct viewer *viewer, const struct surface *s, const
     rect_join(&v->missed, r);
 }
 
-static void viewer_refreshed(struct viewer *viewer)
+/* The lock is held. */
+static void copy_missed(struct vnc *v)
 {
-    struct vnc *v = container_of(viewer, struct vnc, viewer);
     const struct surface *s = v->surface;
-    if (!s || !v->missed.width || pthread_mutex_trylock(&v->lock)) {
-        return;
-    }
     if (!v->missed_size || vnc_rfb_resize(v, s->width, s->height)) {
         vnc_rfb_copy(v, s, &v->missed);
         v->missed_size = false;
         v->missed.width = 0;
     }
+}
+
+static void viewer_refreshed(struct viewer *viewer)
+{
+    struct vnc *v = container_of(viewer, struct vnc, viewer);
+    if (!v->surface || !v->missed.width) {
+        return;
+    }
+    if (pthread_mutex_trylock(&v->lock)) {
+        atomic_store(&v->copy_wanted, true);
+        return;
+    }
+    copy_missed(v);
     pthread_mutex_unlock(&v->lock);
     vnc_post_work(v);
+}
+
+/* The thread waits for this, without the lock. */
+static void let_in(void *opaque)
+{
+    struct vnc *v = opaque;
+    if (pthread_mutex_trylock(&v->lock)) {
+        return; /* it has waited long enough */
+    }
+    if (v->clients && v->surface && v->missed.width) {
+        copy_missed(v);
+    }
+    pthread_mutex_unlock(&v->lock);
+    AUTO_LOCK(&v->events_lock);
+    atomic_store(&v->copy_wanted, false);
+    pthread_cond_signal(&v->copied);
+}
+
+static void wait_for_copy(struct vnc *v)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LET_IN_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    loop_post(v->main, let_in, v);
+    AUTO_LOCK(&v->events_lock);
+    while (atomic_load(&v->copy_wanted) &&
+           pthread_cond_timedwait(&v->copied, &v->events_lock, &until) != ETIMEDOUT) {
+    }
+}
+
+void vnc_lock(struct vnc *v)
+{
+    if (atomic_load(&v->copy_wanted)) {
+        wait_for_copy(v);
+    }
+    pthread_mutex_lock(&v->lock);
 }
 
 /* ---- Clients ---- */
@@ -86,8 +137,9 @@ struct vnc_hello {
 static void thread_connect(void *opaque)
 {
     struct vnc_hello *h = opaque;
-    AUTO_LOCK(&h->v->lock);
+    vnc_lock(h->v);
     vnc_rfb_connect(h->v, h->fd);
+    pthread_mutex_unlock(&h->v->lock);
     free(h);
 }
 
@@ -231,6 +283,7 @@ struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
     v->viewer = (struct viewer){
         .resized = viewer_resized, .changed = viewer_changed, .refreshed = viewer_refreshed};
     pthread_mutex_init(&v->lock, NULL);
+    pthread_cond_init(&v->copied, NULL);
     pthread_mutex_init(&v->events_lock, NULL);
     for (unsigned i = 0; i < VNC_MAX_CLIENTS; i++) {
         v->client_fd[i] = -1;
@@ -282,6 +335,7 @@ void vnc_free(struct vnc *v)
     }
     vnc_rfb_free(v);
     loop_free(v->loop);
+    pthread_cond_destroy(&v->copied);
     pthread_mutex_destroy(&v->lock);
     pthread_mutex_destroy(&v->events_lock);
     free(v);

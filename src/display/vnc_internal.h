@@ -45,6 +45,8 @@ struct vnc {
                              client to take what it is sent */
     struct vnc_rfb *rfb;
     atomic_bool work_posted;
+    atomic_bool copy_wanted; /* the main loop found the lock taken: the thread lets it in */
+    pthread_cond_t copied;
 
     pthread_mutex_t events_lock; /* a leaf */
     struct vnc_event events[VNC_MAX_EVENTS];
@@ -53,6 +55,10 @@ struct vnc {
     bool events_posted;
     int client_fd[VNC_MAX_CLIENTS]; /* to shut down at the end; -1: none */
 };
+
+/* For the thread: takes the lock, but what the picture has missed comes first. A client that asks
+ * for the next picture as soon as it has one would otherwise keep the main loop out for ever. */
+void vnc_lock(struct vnc *v);
 
 /* ---- vnc_rfb.c: `v->lock` is held unless it says otherwise ---- */
 

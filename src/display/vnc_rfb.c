@@ -168,7 +168,7 @@ static rfbBool keys_message(rfbClientPtr cl, void *data, const rfbClientToServer
 static void client_ready(void *opaque, int fd, unsigned events)
 {
     struct vnc *v = opaque;
-    pthread_mutex_lock(&v->lock);
+    vnc_lock(v);
     vnc_rfb_work(v);
     pthread_mutex_unlock(&v->lock);
 }

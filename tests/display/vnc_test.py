@@ -25,6 +25,9 @@ RED = bytes.fromhex("b81300cd10b800a08ec031ffb900fab004f3aaebfe")
 # xor di,di; mov cx,300; mov al,ffh; rep stosb; jmp $
 VBE = bytes.fromhex("b8024fbb1501cd10b800a08ec031ffb92c01b0fff3aaebfe")
 
+# mov ax,b800h; mov es,ax; inc word [es:0]; jmp to the inc
+COUNT = bytes.fromhex("b800b88ec026ff060000ebf9")
+
 
 class Machine:
     def __init__(self, lodge, code=b"\xeb\xfe", vnc=None, more=()):
@@ -163,6 +166,23 @@ def case_ports(lodge):
     bad = subprocess.run([lodge, "-M", "pc", "-vnc", "nonsense"], capture_output=True, text=True,
                          timeout=20)
     assert bad.returncode == 1 and "nonsense" in bad.stderr, bad.stderr
+
+
+def case_hungry(lodge):
+    """A slow client that always has its next request on the way still sees changes."""
+    with Machine(lodge, COUNT) as m:
+        client = m.client()
+        started(client)
+        take, seen = client.take, set()
+
+        def slowly(n):
+            time.sleep(0.1 if n > 1000 else 0)
+            return take(n)
+        client.take = slowly
+        client.ask(False)
+        for _ in range(40):
+            seen.add(hash(client.picture()[2]))
+        assert len(seen) >= 20, f"{len(seen)} of 40 pictures differ"
 
 
 def case_hostile(lodge):
