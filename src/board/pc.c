@@ -71,13 +71,17 @@ static void pc_tables_read(void *opaque)
     pc_add_acpi(opaque, NULL);
 }
 
+/* By -global. */
+static const struct prop pm_props[] = {PC_SLEEP_PROPS(struct pc, base), {0}};
+
 static int pc_init(struct machine *m, struct err *err)
 {
     struct pc *pc = m->board_data;
     struct pc_base *b = &pc->base;
     b->x86.machine = m;
     b->product = "Standard PC (i440FX + PIIX, 1996)";
-    int ret = pc_add_memory(b, PC_LOW_RAM_MAX, PC_LOW_RAM_SPLIT, err);
+    int ret = pc_set_globals(b, "PIIX4_PM", pm_props, err);
+    ret = ret ? ret : pc_add_memory(b, PC_LOW_RAM_MAX, PC_LOW_RAM_SPLIT, err);
     if (ret) {
         return ret;
     }

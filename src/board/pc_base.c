@@ -113,6 +113,20 @@ int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *
     return pc_flash_drive(b, 0) ? pc_add_flash(b, err) : pc_add_bios(b, err);
 }
 
+int pc_set_globals(struct pc_base *b, const char *name, const struct prop *props, struct err *err)
+{
+    struct machine *m = b->x86.machine;
+    prop_presets(props, m->board_data);
+    int ret = dev_set_globals(m, name, NULL, props, m->board_data, err);
+    if (!ret && !(b->no_s3 && b->no_s4)) {
+        ret = err_set(err, ENOTSUP,
+                      "-global %s.disable_s3, disable_s4: the machine does not sleep; "
+                      "leave them out, or give 1",
+                      name);
+    }
+    return ret;
+}
+
 void pc_add_chips(struct pc_base *b, uint32_t hpet_routes)
 {
     struct machine *m = b->x86.machine;

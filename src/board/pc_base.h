@@ -18,6 +18,7 @@ struct load_file;
 struct pc_base {
     /* Options. */
     bool acpi, graphics, hpet, smm;
+    uint32_t no_s3, no_s4;    /* ACPI's sleep states, which are not offered: 0 is refused */
     char *pflash[PC_FLASHES]; /* names of drives or nodes */
 
     const char *product; /* as guests are told */
@@ -41,7 +42,16 @@ struct pc_base {
         "graphics", PROP_BOOL, offsetof(type, member.graphics), "on", "firmware uses the screen"   \
     }
 
-/* In this order. RAM below 4 GiB ends at `split` when there is more than `most`. */
+/* Options of the chip with power management, by -global. */
+#define PC_SLEEP_PROPS(type, member)                                                               \
+    {"disable_s3", PROP_U32, offsetof(type, member.no_s3), "1", "no suspend to RAM"},              \
+    {                                                                                              \
+        "disable_s4", PROP_U32, offsetof(type, member.no_s4), "1", "no suspend to disk"            \
+    }
+
+/* In this order, after the -global options of a chip. RAM below 4 GiB ends at `split` when there is
+ * more than `most`. */
+int pc_set_globals(struct pc_base *b, const char *name, const struct prop *props, struct err *err);
 int pc_add_memory(struct pc_base *b, uint64_t most, uint64_t split, struct err *err);
 void pc_add_chips(struct pc_base *b, uint32_t hpet_routes);
 /* `route` as in struct pci_root; `board` is its argument. */

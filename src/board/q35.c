@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/endian.h"
 #include "board/acpi_pc.h"
 #include "board/boards.h"
 #include "board/pc_base.h"
@@ -19,6 +20,7 @@
 enum {
     PM_BASE = 0x600, /* where firmware puts it */
     AHCI_DEVFN = 0x1f << 3 | 2,
+    SMI_FOR_ALL = 1 << 0,       /* in the features of SMIs, as UEFI's firmware for Q35 knows them */
     Q35_HPET_ROUTES = 0xff0104, /* 2, 8 and PCI's own */
 };
 
@@ -27,6 +29,7 @@ struct q35 {
     struct mch host;
     struct ich9_lpc lpc;
     struct ich9_ahci ahci;
+    uint64_t smi_features; /* asked for by firmware; little endian */
 };
 
 static const struct prop q35_props[] = {PC_PROPS(struct q35, base), {0}};
@@ -67,13 +70,58 @@ static void q35_tables_read(void *opaque)
     q35_add_acpi(opaque, NULL);
 }
 
+/* Little endian words, but the last one's byte: it says 1 to those who ask for no more than there
+ * is. */
+#define SMI_OFFERED "etc/smi/supported-features"
+#define SMI_WANTED "etc/smi/requested-features"
+#define SMI_ACCEPTED "etc/smi/features-ok"
+
+static void q35_smi_wanted(void *opaque, const void *bytes, size_t len)
+{
+    struct q35 *q = opaque;
+    if (len == sizeof(q->smi_features)) {
+        q->smi_features = load_le64(bytes);
+    }
+}
+
+static void q35_smi_asked(void *opaque)
+{
+    struct q35 *q = opaque;
+    uint8_t ok = !(q->smi_features & ~(uint64_t)SMI_FOR_ALL);
+    q->lpc.smi_for_all = ok && q->smi_features & SMI_FOR_ALL;
+    fw_cfg_add_file(q->base.fw_cfg, SMI_ACCEPTED, &ok, 1, NULL);
+}
+
+static int q35_add_smi(struct q35 *q, struct err *err)
+{
+    struct fw_cfg *f = q->base.fw_cfg;
+    uint8_t offered[8] = {SMI_FOR_ALL}, ok = 0;
+    q->smi_features = 0;
+    int ret = fw_cfg_add_file(f, SMI_OFFERED, offered, sizeof(offered), err);
+    ret = ret ? ret : fw_cfg_add_writable(f, SMI_WANTED, sizeof(offered), q35_smi_wanted, q, err);
+    ret = ret ? ret : fw_cfg_add_file(f, SMI_ACCEPTED, &ok, 1, err);
+    if (!ret) {
+        fw_cfg_on_select(f, SMI_ACCEPTED, q35_smi_asked, q);
+    }
+    return ret;
+}
+
+/* By -global. */
+static const struct prop lpc_props[] = {
+    PC_SLEEP_PROPS(struct q35, base),
+    {"noreboot", PROP_BOOL, offsetof(struct q35, lpc.tco.no_reboot), "off",
+     "the watchdog resets nothing until the guest allows it"},
+    {0},
+};
+
 static int q35_init(struct machine *m, struct err *err)
 {
     struct q35 *q = m->board_data;
     struct pc_base *b = &q->base;
     b->x86.machine = m;
     b->product = "Standard PC (Q35 + ICH9, 2009)";
-    int ret = pc_add_memory(b, Q35_LOW_RAM_MAX, Q35_LOW_RAM_SPLIT, err);
+    int ret = pc_set_globals(b, "ICH9-LPC", lpc_props, err);
+    ret = ret ? ret : pc_add_memory(b, Q35_LOW_RAM_MAX, Q35_LOW_RAM_SPLIT, err);
     if (ret) {
         return ret;
     }
@@ -98,6 +146,9 @@ static int q35_load(struct machine *m, struct err *err)
     int ret = pc_configure(&q->base, err);
     ret = ret ? ret : pc_add_kernel(&q->base, err);
     ret = ret ? ret : q35_add_acpi(q, err);
+    if (!ret && q->base.smm) {
+        ret = q35_add_smi(q, err);
+    }
     if (!ret && q->base.acpi) {
         fw_cfg_on_select(q->base.fw_cfg, ACPI_PC_TABLES, q35_tables_read, q);
     }

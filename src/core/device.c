@@ -176,6 +176,21 @@ static int dev_set_args(struct dev *dev, const struct keyval *args, struct err *
     return 0;
 }
 
+int dev_set_globals(const struct machine *machine, const char *name, const char *alias,
+                    const struct prop *props, void *obj, struct err *err)
+{
+    int ret = 0;
+    for (size_t i = 0; !ret && i < machine->config.global_count; i++) {
+        const struct keyval *g = &machine->config.globals[i];
+        const char *driver = keyval_get(g, "driver");
+        if (!strcmp(driver, name) || (alias && !strcmp(driver, alias))) {
+            ret = prop_set(props, obj, driver, keyval_get(g, "property"), keyval_get(g, "value"),
+                           err);
+        }
+    }
+    return ret;
+}
+
 static int dev_attach(struct dev *dev, const struct keyval *args, struct err *err)
 {
     const char *want = args ? keyval_get(args, "bus") : NULL;
@@ -230,7 +245,8 @@ struct dev *dev_new(struct machine *machine, const struct dev_type *type, const 
     dev->next = machine->devs;
     machine->devs = dev;
     prop_presets(type->props, dev);
-    if (dev_set_args(dev, args, err) || dev_attach(dev, args, err) ||
+    if (dev_set_globals(machine, type->name, type->alias, type->props, dev, err) ||
+        dev_set_args(dev, args, err) || dev_attach(dev, args, err) ||
         (type->init && type->init(dev, err))) {
         dev_drop(machine, dev);
         return NULL;

@@ -97,6 +97,10 @@ struct dev *dev_new(struct machine *machine, const struct dev_type *type, const 
 void dev_reset_all(struct machine *machine, enum dev_reset how);
 void dev_free_all(struct machine *machine); /* last made, first gone */
 
+/* What -global says about `name` or its `alias` (may be NULL). Also for what boards build in. */
+int dev_set_globals(const struct machine *machine, const char *name, const char *alias,
+                    const struct prop *props, void *obj, struct err *err);
+
 /* Properties on any struct, also for boards and backends. */
 void prop_presets(const struct prop *props, void *obj);
 int prop_set(const struct prop *props, void *obj, const char *owner, const char *name,

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "core/device.h"
 #include "core/irq_ctrl.h"
+#include "core/vcpu.h"
 #include "loop/loop.h"
 
 static int machine_board_args(struct machine *m, struct err *err)
@@ -147,14 +148,24 @@ void machine_set_smram(struct machine *m, unsigned n, uint64_t start, uint64_t e
     }
 }
 
-void machine_smi(struct machine *m)
+void machine_smi(struct machine *m, bool all)
 {
     struct irq_ctrl *own = irq_ctrl_current();
     for (unsigned i = 0; own && i < m->vcpu_count; i++) {
-        if (m->ic[i] == own) {
+        if (all || m->ic[i] == own) {
             vcpu_post(m->vcpu[i], VCPU_EV_SMI, 0);
         }
     }
+}
+
+bool machine_in_smm(const struct machine *m)
+{
+    const struct irq_ctrl *own = irq_ctrl_current();
+    unsigned i = 0;
+    while (i < m->vcpu_count && m->ic[i] != own) {
+        i++;
+    }
+    return own && i < m->vcpu_count && m->vcpu[i]->smm;
 }
 
 void machine_set_a20(struct machine *m, bool on)

@@ -53,6 +53,8 @@ struct machine_config {
                                           * Freed with the machine. */
     const struct keyval *fw_cfgs;        /* -fw_cfg: name, and file or string */
     size_t fw_cfg_count;
+    const struct keyval *globals; /* -global: driver, property, value */
+    size_t global_count;
     bool boot_menu;
     bool boot_strict; /* nothing else than boot_order_devices */
     uint32_t boot_splash_ms;
@@ -185,8 +187,11 @@ void machine_pause_for_io(struct machine *m, const char *why);
 void machine_resume(struct machine *m);
 
 void machine_set_smram(struct machine *m, unsigned n, uint64_t start, uint64_t end);
-/* An SMI for the vcpu whose thread this is. */
-void machine_smi(struct machine *m);
+/* An SMI for the vcpu whose thread this is, or for every one. */
+void machine_smi(struct machine *m, bool all);
+
+/* Whether the vcpu whose thread this is is in system management mode. */
+bool machine_in_smm(const struct machine *m);
 
 /* PCs' address line 20. Any thread; each vcpu acts on it before its next block. */
 void machine_set_a20(struct machine *m, bool on);

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "chardev/chardev.h"
+#include "vmm/option_table.h"
 #include "vmm/options.h"
 #include "vmm/run.h"
 
@@ -55,6 +56,7 @@ int main(int argc, char **argv)
     int ret = options_parse(&o, argc, argv, &err);
     o.program = main_name(argv[0]);
     if (!ret && o.action == OPTIONS_RUN) {
+        options_warn_globals(&o);
         ret = run_machine(&o, &err);
     }
     options_free(&o);

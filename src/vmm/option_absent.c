@@ -19,7 +19,6 @@ static const struct {
     {"echr", "the escape character is Ctrl-A"},
     {"enable-kvm", "there is no KVM yet, the JIT runs everywhere; leave it out"},
     {"fsdev", "there is no file sharing"},
-    {"global", "give the option to the -device itself"},
     {"icount", "the guest's time is the host's"},
     {"incoming", "there is no migration yet"},
     {"iscsi", "there is no iSCSI"},

@@ -489,6 +489,8 @@ const struct option_row option_rows[] = {
     {"snapshot", NULL, take_snapshot, "write to temporary files instead of the disk images"},
     {"object", "TYPE,id=ID[,OPTION=VALUE...]", take_object,
      "what disks refer to: secret, throttle-group, tls-creds-x509, tls-creds-psk"},
+    {"global", "NAME.OPTION=VALUE", option_global,
+     "an option of every device of that name, also of built-in ones"},
     {"device", "NAME[,OPTION=VALUE...]", take_device,
      "add a device; 'help' lists devices, 'NAME,help' its options"},
     {"chardev", "KIND,id=ID[,OPTION=VALUE...]", take_chardev,

@@ -31,6 +31,10 @@ int option_debugcon(struct options *o, const char *arg, struct err *err);
 int option_no_acpi(struct options *o, const char *arg, struct err *err);
 int option_boot(struct options *o, const char *arg, struct err *err);
 
+/* option_global.c */
+int option_global(struct options *o, const char *arg, struct err *err);
+void options_warn_globals(const struct options *o); /* of names that nothing has */
+
 /* option_action.c */
 int option_watchdog_action(struct options *o, const char *arg, struct err *err);
 int option_action(struct options *o, const char *arg, struct err *err);

@@ -74,6 +74,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
     }
     o->config.fw_cfgs = o->fw_cfgs.items;
     o->config.fw_cfg_count = o->fw_cfgs.count;
+    o->config.globals = o->globals.items;
+    o->config.global_count = o->globals.count;
     if (!o->config.ram_size) {
         o->config.ram_size = o->config.board->default_ram;
     }
@@ -102,6 +104,7 @@ void options_free(struct options *o)
     option_list_free(&o->objects);
     option_list_free(&o->devices);
     option_list_free(&o->fw_cfgs);
+    option_list_free(&o->globals);
     keyval_free(&o->window);
     keyval_free(&o->vnc);
     free(o->serials.items);

@@ -27,6 +27,7 @@ struct options {
     bool snapshot;                       /* -snapshot: nothing is written to the images */
     struct option_list numas, numa_mems; /* -numa, -object memory-backend-ram */
     struct option_list fw_cfgs;          /* -fw_cfg */
+    struct option_list globals;          /* -global: driver, property, value */
     const char *debugcon;                /* -debugcon, or NULL */
     struct keyval boot_args;             /* -boot: what config points into */
     struct text_list serials, parallels;

@@ -24,7 +24,8 @@ from soak_base import Console, Fail, last_line
 LODGE, IMAGE, CASE, LODGE_IMG = (*(os.path.abspath(a) for a in sys.argv[1:3]), sys.argv[3], os.path.abspath(sys.argv[4]))
 PATIENCE = float(os.environ.get("LODGE_PATIENCE", 1))
 EXTRA = os.environ.get("LODGE_ACCEL", "")
-OVMF = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+OVMF = {"uefi": "/usr/share/OVMF/OVMF_CODE_4M.fd", "smm": "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"}
+OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 SHIFT, ENTER, SHIFTED = 0xFFE1, 0xFF0D, set('>L')
 DEVICES = {
     "ide": ["-device", "ide-hd,bus={ide},drive={id}{boot}"],
@@ -164,10 +165,12 @@ def machine(folder, board, firmware, device):
     image = overlay(folder)
     args = ["-M", board, "-drive", f"file={image},format=qcow2,if=none,id=d0",
             *disk(board, device, "d0", ",bootindex=1")]
-    if firmware == "uefi":
-        shutil.copy(OVMF[1], f"{folder}/vars.fd")
-        args += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF[0]}",
+    if firmware in OVMF:
+        shutil.copy(OVMF_VARS, f"{folder}/vars.fd")
+        args += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF[firmware]}",
                  "-drive", f"if=pflash,format=raw,file={folder}/vars.fd"]
+    if firmware == "smm":
+        args += ["-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"]
     return image, args
 
 
@@ -175,10 +178,16 @@ def boots(folder, board, firmware, device):
     image, args = machine(folder, board, firmware, device)
     with Guest(folder, args) as con:
         con.login()
-        assert ("yes" in con.run("[ -d /sys/firmware/efi ] && echo yes || echo no")) == (firmware == "uefi")
+        assert ("yes" in con.run("[ -d /sys/firmware/efi ] && echo yes || echo no")) == (firmware in OVMF)
         login_on_screen(con)
         con.script(WORK + "mkdir -p /var/t; (work /var/t); echo 3 >/proc/sys/vm/drop_caches")
         assert "WORK-BAD" not in con.run("(check /var/t)", 300)
+        if firmware in OVMF:  # a variable: kept in flash memory, by code in system management mode if there is that
+            name = "/sys/firmware/efi/efivars/Lodge-77fa9abd-0359-4d32-bd60-28f4e78f784b"
+            con.run("mount -t efivarfs none /sys/firmware/efi/efivars 2>/dev/null || true; printf '\\7\\0\\0\\0kept' >" + name)
+            con.type("reboot")
+            con.login()
+            assert "kept" in con.run(f"cat {name}"), "a variable of UEFI is gone"
         log_is_clean(con)
         power_off(con)
     root_is_clean(folder, image)

@@ -90,6 +90,10 @@ def refusals(k):
             (['-action', 'watchdg=pause', '-kernel', k], ('watchdg', "'watchdog'")),
             (['-action', 'reboot=poweroff', '-kernel', k], ('poweroff',)),
             (['-M', 'pc', '-device', 'vmgenid,guid=7'], ("'7'", 'auto')),
+            (['-M', 'q35', '-global', 'ICH9-LPC.disable_s3=0'], ('disable_s3', 'sleep')),
+            (['-M', 'q35', '-global', 'ICH9-LPC.norebot=on'], ('norebot', "'noreboot'")),
+            (['-M', 'pc', '-global', 'driver=cfi.pflash01,value=on'], ('-global', 'property=')),
+            (['-global', 'isa-debug-exit.ioport=1', '-kernel', k, '-device', 'isa-debug-exit'], ('ioport', "'iobase'")),
             (['-kernel'], ('-kernel', 'FILE')),
             (['-append', 'x'], ('-kernel',)),
             (['disk.img'], ('-drive',))):
@@ -103,6 +107,9 @@ def exit_status(k, d):
     log = d + '/log'
     p = run(*ACCEL, '-kernel', k, '-display', 'none', '-device', 'isa-debug-exit,iobase=0xf4,iosize=1', '-name', 'guest=x',
             '-uuid', '12345678-1234-1234-1234-123456789abc', '-d', 'in_asm', '-D', log, status=7)
+    p2 = run(*ACCEL, '-kernel', k, '-display', 'none', '-device', 'isa-debug-exit', '-global', 'isa-debug-exit.iobase=0xf4',
+             '-global', 'driver=isa-debug-exit,property=iosize,value=1', '-global', 'isa-debug.iobase=1', status=7)
+    assert "no device 'isa-debug'" in p2, p2
     assert 'IN:' not in p and 'IN:' in open(log).read()
 
 

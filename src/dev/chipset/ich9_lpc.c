@@ -126,7 +126,7 @@ static void ich9_apm(void *opaque)
     struct ich9_lpc *l = opaque;
     uint32_t both = SMI_EN_APMC | SMI_EN_GLOBAL;
     if (l->smm && (l->smi_en & both) == both) {
-        machine_smi(l->pci.bus->machine);
+        machine_smi(l->pci.bus->machine, l->smi_for_all);
     }
 }
 
@@ -168,6 +168,7 @@ void ich9_lpc_reset(struct ich9_lpc *l)
     l->pci.config[GEN_PMCON_1] = 0;
     l->pci.writable[GEN_PMCON_1] = SMI_LOCK;
     l->smi_en = 0;
+    l->smi_for_all = false;
     store_le32(l->pci.config + RCBA, 0);
     for (unsigned i = 0; i < ICH9_PIRQS; i++) {
         l->pci.config[pirq_register(i)] = PIRQ_OFF;

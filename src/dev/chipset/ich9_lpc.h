@@ -2,6 +2,8 @@
 #ifndef DEV_CHIPSET_ICH9_LPC_H
 #define DEV_CHIPSET_ICH9_LPC_H
 
+#include <stdatomic.h>
+
 #include "dev/chipset/acpi_pm.h"
 #include "dev/chipset/ich9_tco.h"
 #include "dev/chipset/pirq.h"
@@ -21,6 +23,7 @@ struct ich9_lpc {
     struct mem_node *pm_ports, *gpe_ports, *smi_ports, *tco_ports, *gcs;
     bool smm; /* set before the reset */
     _Atomic uint32_t smi_en;
+    atomic_bool smi_for_all; /* firmware wants SMIs to stop every processor */
 };
 
 void ich9_lpc_init_lines(struct ich9_lpc *l, struct irq_pin *gsi);

@@ -195,7 +195,7 @@ void ich9_tco_reset(struct ich9_tco *t)
     t->tmr = TMR_PRESET;
     t->sw_irq = SW_IRQ_PRESET;
     t->data[0] = t->data[1] = t->message[0] = t->message[1] = t->wdcnt = 0;
-    t->gcs = 0;
+    t->gcs = t->no_reboot ? GCS_NO_REBOOT : 0;
 }
 
 void ich9_tco_fini(struct ich9_tco *t)

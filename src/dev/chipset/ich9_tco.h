@@ -15,6 +15,7 @@ struct machine;
 struct ich9_tco {
     struct machine *machine;
     pthread_mutex_t lock; /* all below */
+    bool no_reboot;       /* the strap of that name */
     struct timer timer;
     uint64_t start; /* when it was reloaded; 0: it does not run */
     unsigned timeouts;

@@ -13,6 +13,9 @@
 enum {
     PCIEXBAR = 0x60,
     PCIEXBAR_EN = 1,
+    GBSM = 0xa4, /* then BGSM, and TSEGMB: where graphics memory, its table and TSEG begin */
+    TSEGMB = 0xac,
+    TOLUD = 0xb0,
     EXT_TSEG = 0x50, /* keeps what is written: firmware takes that for "no larger TSEG" */
     PAM0 = 0x90,
     SMRAM = 0x9d,
@@ -97,6 +100,11 @@ void mch_init(struct mch *h, struct pci_bus *bus, struct ram *ram, uint64_t low_
     h->pci.writable[PAM0] = 0x30;
     store_le64(h->pci.writable + PCIEXBAR, 0xff0000000ull | PCIEXBAR_EN);
     store_le16(h->pci.writable + EXT_TSEG, 0xffff);
+    /* Firmware keeps its map of memory here, and finds the place of TSEG again. */
+    store_le16(h->pci.writable + TOLUD, 0xfff0);
+    for (unsigned reg = GBSM; reg <= TSEGMB; reg += 4) {
+        store_le32(h->pci.writable + reg, 0xfff00000);
+    }
     h->pci.written = mch_written;
     h->ecam = mem_map_add_mmio(mem, 0, ECAM_SIZE, &pci_ecam, bus->root);
     mem_node_enable(h->ecam, false);
@@ -118,6 +126,8 @@ void mch_reset(struct mch *h)
     h->pci.writable[SMRAM] = SMRAM_WRITABLE;
     h->pci.config[ESMRAMC] = h->smm ? ESMRAMC_FIXED : 0;
     h->pci.writable[ESMRAMC] = h->smm ? ESMRAMC_WRITABLE : 0;
+    memset(h->pci.config + GBSM, 0, TSEGMB + 4 - GBSM);
+    store_le16(h->pci.config + TOLUD, 0x10);
     mch_update(h);
     mch_update_ecam(h);
 }

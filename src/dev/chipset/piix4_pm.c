@@ -34,7 +34,7 @@ static void piix4_apm(void *opaque)
 {
     struct piix4_pm *p = opaque;
     if (p->smm && (load_le32(p->pci.config + DEVACTB) & APMC_EN)) {
-        machine_smi(p->pci.bus->machine);
+        machine_smi(p->pci.bus->machine, false);
     }
 }
 

@@ -44,6 +44,7 @@ struct pflash {
     struct ram *ram;
     struct mem_node *registers; /* over the array, while it is not in the array mode */
     pthread_mutex_t lock;       /* all below */
+    bool secure;                /* only system management mode writes */
     bool ready, saving;
     uint8_t command; /* 0: array mode */
     unsigned step;   /* of commands with several writes */
@@ -266,6 +267,9 @@ static enum mem_result flash_read(void *opaque, uint64_t off, unsigned size, uin
 static enum mem_result flash_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
 {
     struct pflash *p = opaque;
+    if (p->secure && !machine_in_smm(p->dev.machine)) {
+        return MEM_OK; /* nobody listens */
+    }
     AUTO_LOCK(&p->lock);
     for (unsigned i = 0; i < size; i++) {
         flash_write_byte(p, off + i, val >> 8 * i & 0xff);
@@ -375,6 +379,8 @@ struct ram *pflash_ram(const struct dev *pflash)
 
 static const struct prop flash_props[] = {
     {"drive", PROP_TEXT, offsetof(struct pflash, drive_id), NULL, "id of the -drive"},
+    {"secure", PROP_BOOL, offsetof(struct pflash, secure), "off",
+     "written only in system management mode"},
     {"end", PROP_U64, offsetof(struct pflash, end), "0x100000000", "the address behind it"},
     {0},
 };
