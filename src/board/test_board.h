@@ -62,10 +62,12 @@ static inline void test_board_need(int ret, const struct err *err)
     }
 }
 
-/* `args` as behind -machine, perhaps "". Devices, then the first reset, are still to come.
- */
-static inline struct machine *test_board_new(const struct board_type *board, const char *args,
-                                             unsigned vcpus)
+/* `args` as behind -machine, perhaps "". `before`, if not NULL, adds what the board is to find.
+ * Devices, then the first reset, are still to come. */
+static inline struct machine *test_board_new_with(const struct board_type *board, const char *args,
+                                                  unsigned vcpus,
+                                                  void (*before)(struct machine *, void *),
+                                                  void *opaque)
 {
     static const struct machine_cpus cpus = {.add = test_board_add, .free = test_board_free_cpus};
     char path[32];
@@ -76,10 +78,19 @@ static inline struct machine *test_board_new(const struct board_type *board, con
     struct err err;
     test_board_need(keyval_parse(&config.board_args, args, NULL, &err), &err);
     struct machine *m = machine_new(&config, loop_new(&err), clock_new_virtual(), &cpus);
+    if (before) {
+        before(m, opaque);
+    }
     test_board_need(machine_build(m, &err), &err);
     close(fd);
     m->config.firmware = NULL;
     return m;
+}
+
+static inline struct machine *test_board_new(const struct board_type *board, const char *args,
+                                             unsigned vcpus)
+{
+    return test_board_new_with(board, args, vcpus, NULL, NULL);
 }
 
 static inline struct dev *test_board_device(struct machine *m, const struct dev_type *type,
