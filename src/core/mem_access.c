@@ -176,7 +176,7 @@ static enum mem_result mmio_write(const struct mem_ext *e, uint64_t off, unsigne
     return all;
 }
 
-/* An access that leaves its extent: byte by byte. */
+/* An access that leaves its extent, or its hole: byte by byte. */
 static enum mem_result mem_read_bytes(struct mem_map *map, gpa_t gpa, unsigned size, uint64_t *val)
 {
     enum mem_result all = MEM_OK;
@@ -195,13 +195,10 @@ enum mem_result mem_read(struct mem_map *map, gpa_t gpa, unsigned size, uint64_t
 {
     struct mem_ext found, *e = &found;
     bool there = mem_find(map, gpa, e);
-    if (there && e->last - gpa < size - 1) {
+    if (e->last - gpa < size - 1) {
         return mem_read_bytes(map, gpa, size, val);
     }
     if (!there) {
-        if (size > 1 && mem_find(map, gpa + size - 1, e)) {
-            return mem_read_bytes(map, gpa, size, val);
-        }
         *val = ones(size);
         return MEM_NONE;
     }
@@ -227,13 +224,10 @@ enum mem_result mem_write(struct mem_map *map, gpa_t gpa, unsigned size, uint64_
 {
     struct mem_ext found, *e = &found;
     bool there = mem_find(map, gpa, e);
-    if (there && e->last - gpa < size - 1) {
+    if (e->last - gpa < size - 1) {
         return mem_write_bytes(map, gpa, size, val);
     }
     if (!there) {
-        if (size > 1 && mem_find(map, gpa + size - 1, e)) {
-            return mem_write_bytes(map, gpa, size, val);
-        }
         return MEM_NONE;
     }
     uint64_t off = e->off + (gpa - e->start);

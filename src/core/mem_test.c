@@ -122,6 +122,14 @@ static void accesses_are_split_and_widened(void **state)
     l.count = 0;
     assert_int_equal(mem_write(map, 0x1002, 1, 5), MEM_REFUSED);
     assert_int_equal(l.count, 0);
+    mem_map_add_mmio(map, 0x2001, 1, &any, &l); /* holes at both sides */
+    assert_int_equal(mem_write(map, 0x2000, 4, 0x44332211), MEM_NONE);
+    assert_int_equal(l.count, 1);
+    assert_int_equal(l.val[0], 0x22);
+    assert_int_equal(mem_read(map, 0x1fff, 8, &v), MEM_NONE);
+    assert_int_equal(l.count, 2);
+    assert_int_equal(v, 0xffffffffff11ffff);
+    assert_int_equal(mem_read(map, UINT64_MAX - 3, 8, &v), MEM_NONE);
     mem_map_free(map);
 }
 

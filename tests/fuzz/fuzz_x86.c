@@ -13,6 +13,7 @@
 #include "ir/host.h"
 #include "ir/interp.h"
 #include "isa/x86/cpu.h"
+#include "isa/x86/helpers.h"
 #include "isa/x86/sys.h"
 #include "jit/codemem.h"
 #include "loop/clock.h"
@@ -190,8 +191,9 @@ static void set_segments(struct x86_cpu *c, unsigned how)
     }
 }
 
-/* A state the manual allows, so that the mode word is one that can be. */
-static void set_state(struct fuzz_in *in)
+/* A state the manual allows, so that the mode word is one that can be. True: and through a save
+ * area of system management mode, which is the guest's to write. */
+static bool set_state(struct fuzz_in *in)
 {
     struct x86_cpu *c = x86_cpu(&box->vcpu);
     unsigned how = fuzz_u8(in), segs = fuzz_u8(in), more = fuzz_u8(in);
@@ -216,6 +218,24 @@ static void set_state(struct fuzz_in *in)
     }
     c->rt.flags = rt_flags_pack(fuzz_u16(in));
     x86_mode_changed(c);
+    return !pe && (how & 4);
+}
+
+/* False: RSM did not believe it. */
+static bool through_smm(struct fuzz_in *in)
+{
+    enum { SAVE = 0xfe00, SAVE_SIZE = 0x200 };
+    struct x86_cpu *c = x86_cpu(&box->vcpu);
+    x86_smm_enter(c);
+    for (unsigned n = fuzz_u8(in) & 31; n; n--) {
+        unsigned at = fuzz_u16(in) & (SAVE_SIZE - 1);
+        box->mem[SAVE + at] = fuzz_u8(in);
+    }
+    helper_rsm(box->vcpu.env, 0, 0, 0);
+    bool on = box->machine.request == MACHINE_REQ_NONE;
+    box->machine.request = MACHINE_REQ_NONE;
+    c->smbase = 0x30000;
+    return on;
 }
 
 static void must_verify(const struct ir_block *b, const char *when)
@@ -261,11 +281,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         open_box();
     }
     struct rt_env *env = box->vcpu.env;
-    set_state(&in);
+    bool smm = set_state(&in);
     env->pc = 0x100;
     env->ret_sp = env->ret_sp_base[0]; /* the code of earlier inputs is gone */
     for (unsigned i = 0; i < MEM_SIZE; i++) {
         box->mem[i] = (uint8_t)(i * 7 + (i >> 8));
+    }
+    if (smm && !through_smm(&in)) {
+        return 0;
     }
     struct ir_block *b = lift(in.p, (size_t)(in.end - in.p), env->pc);
     if (!codemem_has_room(&box->cm)) {

@@ -371,6 +371,190 @@ static void trim_takes_its_list(void **state)
     assert_int_equal(pr(r, 0, TFD), 0x1051);
 }
 
+/* ---- A driver that means no good ---- */
+
+enum { ABAR = 0x80000000 };
+
+static void again(struct rig *r)
+{
+    pw(r, 0, CMD, 0x16);
+    pw(r, 0, 0x30, UINT32_MAX);
+    pw(r, 0, IS, UINT32_MAX);
+    pw(r, 0, 0, CLB);
+    pw(r, 0, 8, FB);
+    pw(r, 0, CMD, 0x17);
+}
+
+/* The command list, a table, received FISes and data in the controller's own registers: that is no
+ * memory, and nobody writes PxCI by it. */
+static void lists_in_its_own_bar(void **state)
+{
+    struct rig *r = *state;
+    struct cmd c = {.code = 0x25, .count = 1, .addr = {ABAR + 0x100}, .len = {512}};
+    mem_map_add_mmio(r->base.mem, ABAR, 0x1000, &ahci_abar, &r->h);
+    issue(r, 0, &c);
+    assert_int_equal(pr(r, 0, IS) & 0x20000000, 0x20000000);
+    again(r);
+    c.code = 0x35;
+    issue(r, 0, &c);
+    assert_int_equal(pr(r, 0, IS) & 0x20000000, 0x20000000);
+    assert_int_equal(rig_disk32(&r->base.disk, 0), 0);
+    again(r);
+    build(r, 0, &c);
+    rig_poke32(&r->base, CLB + 8, ABAR);
+    pw(r, 0, CI, 1);
+    settle(r);
+    assert_int_equal(pr(r, 0, IS), 0x20000000);
+    again(r);
+    pw(r, 0, CMD, 0x16);
+    pw(r, 0, 0, ABAR);
+    pw(r, 0, 8, ABAR);
+    pw(r, 0, CMD, 0x17);
+    pw(r, 0, CI, UINT32_MAX);
+    settle(r);
+    assert_int_equal(pr(r, 0, IS), 0x20000000);
+    again(r);
+    pw(r, 0, CMD, 0x16);
+    pw(r, 0, 8, ABAR);
+    pw(r, 0, CMD, 0x17);
+    c = (struct cmd){.code = 0x25, .count = 1, .addr = {DATA}, .len = {512}};
+    issue(r, 0, &c); /* its reception area only: the command runs */
+    assert_int_equal(rig_peek32(&r->base, DATA + 508), 0);
+    again(r);
+    issue(r, 0, &c);
+    assert_int_equal(pr(r, 0, IS), 1);
+}
+
+/* No table at all, one of 65535 entries, the smallest entries there are, an address at the end of
+ * the address space. */
+static void tables_of_any_length(void **state)
+{
+    struct rig *r = *state;
+    struct cmd c = {.code = 0x25, .count = 2};
+    issue(r, 0, &c);
+    assert_int_equal(pr(r, 0, IS) & 0x40000000, 0x40000000);
+    again(r);
+    build(r, 0, &c);
+    rig_poke32(&r->base, CLB, 5 | 0xffffu << 16);
+    for (unsigned i = 0; i < 512; i++) { /* length 1, which is taken for 2 */
+        rig_poke32(&r->base, TABLES + 0x80 + 16 * i, DATA + 4 * i);
+        rig_poke32(&r->base, TABLES + 0x8c + 16 * i, 0);
+    }
+    pw(r, 0, CI, 1);
+    settle(r);
+    assert_int_equal(pr(r, 0, IS), 1);
+    assert_int_equal(prdbc(r, 0, 0), 1024);
+    assert_int_equal(rig_peek32(&r->base, DATA + 4 * 256), 1);
+    build(r, 0, &c);
+    rig_poke32(&r->base, CLB, 5 | 1u << 16);
+    for (unsigned i = 0; i < 2; i++) {
+        rig_poke32(&r->base, TABLES + 0x80 + 4 * i, 0xfffffffe);
+    }
+    rig_poke32(&r->base, TABLES + 0x8c, 0x3fffff);
+    rig_poke32(&r->base, TABLES + 0x84, 0xffffffff);
+    pw(r, 0, CI, 1);
+    settle(r);
+    assert_int_equal(pr(r, 0, IS) & 0x20000000, 0x20000000);
+}
+
+/* Header, table and entries are changed when the command was taken and has not run. */
+static void tables_that_change_while_they_run(void **state)
+{
+    struct rig *r = *state;
+    struct cmd c = {.code = 0x25, .count = 2, .lba = 9, .addr = {DATA}, .len = {1024}};
+    uint8_t spoiled[0x100];
+    memset(spoiled, 0xff, sizeof(spoiled));
+    build(r, 0, &c);
+    pw(r, 0, CI, 1);
+    gmem_write(r->base.mem, CLB, spoiled, 32);
+    gmem_write(r->base.mem, TABLES, spoiled, 0x80); /* all but the entries */
+    settle(r);
+    assert_int_equal(pr(r, 0, IS), 1);
+    assert_int_equal(rig_peek32(&r->base, DATA), 9);
+    build(r, 0, &c);
+    pw(r, 0, CI, 1);
+    gmem_write(r->base.mem, TABLES, spoiled, sizeof(spoiled));
+    settle(r); /* by the old ones or by the new ones; those lead nowhere */
+    again(r);
+    issue(r, 0, &c);
+    assert_int_equal(pr(r, 0, IS), 1);
+}
+
+struct ejector {
+    struct rig *r;
+    _Atomic bool done;
+};
+
+static void *eject_now(void *opaque)
+{
+    struct ejector *e = opaque;
+    ahci_eject(&e->r->h, &e->r->cd, true);
+    e->done = true;
+    return NULL;
+}
+
+/* As the monitor does, on another thread than the image's. */
+static void eject(struct rig *r)
+{
+    struct ejector e = {.r = r};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, eject_now, &e), 0);
+    while (!e.done) {
+        loop_step(r->base.loop, false);
+    }
+    pthread_join(thread, NULL);
+    ahci_insert(&r->h, &r->cd, r->base.cd.block);
+}
+
+/* All ways of a reset, and an eject, with all slots in flight. */
+static void resets_with_commands_in_flight(void **state)
+{
+    struct rig *r = *state;
+    for (unsigned round = 0; round < 60; round++) {
+        start(r, 0);
+        start(r, 1);
+        for (unsigned n = 0; n < 32; n++) {
+            struct cmd c = {.slot = n,
+                            .code = 0x60,
+                            .feature = 4,
+                            .count = n << 3,
+                            .lba = 4 * n,
+                            .addr = {DATA + 2048 * n},
+                            .len = {2048}};
+            build(r, 0, &c);
+        }
+        static const uint8_t read[12] = {0x28, 0, 0, 0, 0, 9, 0, 0, 2};
+        build(
+            r, 1,
+            &(struct cmd){.code = 0xa0, .feature = 1, .cdb = read, .addr = {DATA}, .len = {8192}});
+        pw(r, 1, CI, 1);
+        pw(r, 0, SACT, UINT32_MAX);
+        pw(r, 0, CI, UINT32_MAX);
+        switch (round % 5) {
+        case 0: w(r, 4, 0x80000001); break;
+        case 1: pw(r, 0, CMD, 0x16); break;
+        case 2:
+            pw(r, 0, CMD, 0x16);
+            pw(r, 0, 0x2c, 0x301);
+            pw(r, 0, 0x2c, 0x300);
+            break;
+        case 3: eject(r); break;
+        default: settle(r); ahci_reset(&r->h);
+        }
+        settle(r);
+        for (unsigned port = 0; port < 2; port++) {
+            pw(r, port, CMD, 0x16);
+            pw(r, port, 0x2c, 0x301);
+            pw(r, port, 0x2c, 0x300);
+            settle(r);
+            assert_int_equal(pr(r, port, CMD) & 0x8000, 0);
+        }
+    }
+    start(r, 0);
+    issue(r, 0, &(struct cmd){.code = 0x25, .count = 1, .lba = 9, .addr = {DATA}, .len = {512}});
+    assert_int_equal(rig_peek32(&r->base, DATA), 9);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
 
 int main(void)
@@ -387,6 +571,10 @@ int main(void)
         T(soft_reset),
         T(cd_reads),
         T(trim_takes_its_list),
+        T(lists_in_its_own_bar),
+        T(tables_of_any_length),
+        T(tables_that_change_while_they_run),
+        T(resets_with_commands_in_flight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -502,14 +502,88 @@ static void test_screendump(void **state)
     unlink(path);
 }
 
+/* ---- A driver that means no good ---- */
+
+/* In every mode: the start address, the pitch and the split line at and around their ends, with
+ * every size of cell. The picture is drawn from video memory and ends. */
+static void test_start_and_pitch_at_the_end(void **state)
+{
+    struct rig *r = *state;
+    static const struct mode *const modes[] = {&text_80, &planar_640, &mode_13h, &cga_4};
+    static const unsigned starts[] = {0, 0x7fff, 0xfff0, 0xfffe, 0xffff};
+    for (unsigned m = 0; m < ARRAY_LEN(modes); m++) {
+        set_mode(r, modes[m]);
+        for (unsigned i = 0; i < ARRAY_LEN(starts) * 4; i++) {
+            put(r, 0x3d4, 0x0c, starts[i / 4] >> 8);
+            put(r, 0x3d4, 0x0d, starts[i / 4] & 0xff);
+            put(r, 0x3d4, 0x13, i & 1 ? 0xff : 0);
+            put(r, 0x3d4, 0x18, i & 2 ? 0 : 0xff); /* split */
+            put(r, 0x3d4, 0x09, i & 2 ? 0x1f : 0x80);
+            put(r, 0x3d4, 0x0e, 0xff); /* the cursor far away */
+            put_attr(r, 0x13, i & 15);
+            put(r, 0x3d4, 0x08, 0x7f);
+            look(r);
+        }
+        for (unsigned reg = 0; reg < 0x19; reg++) { /* the largest picture, the smallest */
+            put(r, 0x3d4, 0x11, 0);
+            put(r, 0x3d4, reg, reg & 1 ? 0xff : 0);
+            look(r);
+        }
+    }
+}
+
+static const unsigned hostile_sizes[] = {0, 1, 7, 8, 0x7fff, 0x8000, 0xfff8, 0xffff};
+
+/* Bochs VBE: each register at its ends, in each order, with all depths. What is shown and what is
+ * cleared stays in video memory. */
+static void test_dispi_at_the_end(void **state)
+{
+    struct rig *r = *state;
+    static const uint8_t depths[] = {4, 8, 15, 16, 24, 32};
+    static const uint8_t regs[] = {DISPI_XRES, DISPI_YRES, DISPI_VIRT_WIDTH, DISPI_X_OFFSET,
+                                   DISPI_Y_OFFSET};
+    for (unsigned i = 0; i < ARRAY_LEN(depths) * ARRAY_LEN(hostile_sizes); i++) {
+        unsigned size = hostile_sizes[i % ARRAY_LEN(hostile_sizes)];
+        dispi(r, DISPI_ENABLE, 0);
+        dispi(r, DISPI_BPP, depths[i / ARRAY_LEN(hostile_sizes)]);
+        dispi(r, DISPI_XRES, size);
+        dispi(r, DISPI_YRES, ~size & 0xffff);
+        dispi(r, DISPI_ENABLE, DISPI_ENABLED);
+        look(r);
+        for (unsigned k = 0; k < ARRAY_LEN(regs) * ARRAY_LEN(hostile_sizes); k++) {
+            dispi(r, regs[k % ARRAY_LEN(regs)], hostile_sizes[k / ARRAY_LEN(regs)]);
+            uint64_t pitch = (uint64_t)dispi_get(r, DISPI_VIRT_WIDTH) *
+                             ((depths[i / ARRAY_LEN(hostile_sizes)] + 7u) / 8);
+            uint64_t last = dispi_get(r, DISPI_Y_OFFSET) + dispi_get(r, DISPI_YRES);
+            assert_true(depths[i / ARRAY_LEN(hostile_sizes)] == 4 || last * pitch <= RAM_SIZE);
+        }
+        dispi(r, DISPI_BPP, 32); /* the depth changes with the mode on */
+        look(r);
+        dispi(r, DISPI_BANK, 0xffff);
+        poke(r, 0xaffff, 1);
+        peek(r, 0xaffff);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(test_text),        T(test_write_modes), T(test_planar), T(test_mode_13h),
-        T(test_mode_x),      T(test_cga),         T(test_dispi),  T(test_dispi_depths),
-        T(test_dispi_ports), T(test_retrace),     T(test_edid),   T(test_changes),
+        T(test_text),
+        T(test_write_modes),
+        T(test_planar),
+        T(test_mode_13h),
+        T(test_mode_x),
+        T(test_cga),
+        T(test_dispi),
+        T(test_dispi_depths),
+        T(test_dispi_ports),
+        T(test_retrace),
+        T(test_edid),
+        T(test_changes),
         T(test_screendump),
+        T(test_start_and_pitch_at_the_end),
+        T(test_dispi_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,6 +194,37 @@ static void memory_that_is_none(void **state)
     assert_int_equal(buf[3], 0xff);
 }
 
+static enum mem_result touch_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
+{
+    ++*(unsigned *)opaque;
+    return MEM_OK;
+}
+
+static enum mem_result touch_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+    ++*(unsigned *)opaque;
+    return MEM_OK;
+}
+
+/* A device's registers are no memory either: the device that asked for the transfer could be that
+ * one. */
+static void memory_that_is_a_device(void **state)
+{
+    static const struct mmio touch = {touch_read, touch_write, 1, 8};
+    struct rig *r = *state;
+    uint8_t buf[0x2000] = {0};
+    unsigned touched = 0;
+    bool tc;
+    mem_map_add_mmio(r->mem, 0x51000, 0x1000, &touch, &touched);
+    program(r, 0x44, 0x50000, 0x1fff);
+    assert_int_equal(i8237_to_memory(r->dma, 2, buf, 0x2000, &tc), 0x2000);
+    assert_true(tc);
+    program(r, 0x48, 0x50000, 0x1fff);
+    assert_int_equal(i8237_from_memory(r->dma, 2, buf, 0x2000, &tc), 0x2000);
+    assert_int_equal(touched, 0);
+    assert_int_equal(buf[0x1800], 0xff);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(words_on_the_second_controller, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(a_waiting_device_is_told, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(memory_that_is_none, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(memory_that_is_a_device, rig_up, rig_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,6 +77,7 @@ static void mouse_buttons(void *opaque, unsigned held)
     struct ps2_mouse *m = opaque;
     AUTO_LOCK(m->port.lock);
     m->dz += (held & INPUT_WHEEL_DOWN ? 1 : 0) - (held & INPUT_WHEEL_UP ? 1 : 0);
+    m->dz = bounded(m->dz, 127);
     bool changed = (held & 7) != m->held;
     m->held = held & 7;
     if (m->enabled && !m->remote && changed && m->queue.count < PACKETS * 4) {

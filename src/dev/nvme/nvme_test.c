@@ -346,12 +346,167 @@ static void test_machine_reset(void **state)
     assert_int_equal(run(r, 0, &id), 0);
 }
 
+/* ---- A driver that means no good ---- */
+
+enum { BAR = 0x80000000 };
+
+/* Queues, lists and data in the controller's own registers: DMA reaches memory only, so that no
+ * command can write the doorbell it came by. */
+static void queues_in_its_own_bar(void **state)
+{
+    struct rig *r = *state;
+    struct cmd c = {.op = 6, .prp1 = BAR + 0x1000, .dw10 = 1};
+    mem_map_add_mmio(r->base.mem, BAR, 0x2000, &nvme_regs, &r->n);
+    assert_int_equal(run(r, 0, &c), 4); /* data */
+    add_queues(r);
+    c = (struct cmd){.op = 2, .nsid = 1, .prp1 = PAGE, .prp2 = BAR + 0x1000, .dw12 = 31};
+    assert_int_equal(run(r, 1, &c), 4); /* a list */
+    c = (struct cmd){.op = 2, .nsid = 1, .prp1 = BAR + 0x1000, .dw12 = 0};
+    assert_int_equal(run(r, 1, &c), 4);
+    c = (struct cmd){.op = 5, .prp1 = BAR, .dw10 = (ENTRIES - 1) << 16 | 2, .dw11 = 3};
+    assert_int_equal(run(r, 0, &c), 0);
+    c = (struct cmd){.op = 1, .prp1 = BAR, .dw10 = (ENTRIES - 1) << 16 | 2, .dw11 = 2 << 16 | 1};
+    assert_int_equal(run(r, 0, &c), 0);
+    wr(r, 0x1010, 1); /* its tail */
+    rig_settle(&r->base, &r->n.disk);
+    assert_int_equal(rd(r, 0x1c) & 2, 2); /* CFS */
+    wr(r, 0x14, 0);
+    wr(r, 0x28, BAR + 0x1000);
+    wr(r, 0x30, BAR + 0x1000);
+    wr(r, 0x14, 0x460001);
+    wr(r, 0x1000, 1);
+    assert_int_equal(rd(r, 0x1c) & 2, 2);
+    wr(r, 0x14, 0);
+    enable(r); /* and it works again */
+    c = (struct cmd){.op = 6, .prp1 = PAGE, .dw10 = 1};
+    uint8_t zero[128] = {0};
+    gmem_write(r->base.mem, ACQ, zero, sizeof(zero));
+    assert_int_equal(run(r, 0, &c), 0);
+}
+
+/* The command and its list are changed when they were fetched and have not run. */
+static void commands_that_change_while_they_run(void **state)
+{
+    struct rig *r = *state;
+    uint8_t spoiled[64];
+    uint16_t cid = 0;
+    add_queues(r);
+    rig_poke32(&r->base, LIST, PAGE + 0x3000);
+    rig_poke32(&r->base, LIST + 8, PAGE + 0x1000);
+    const struct cmd c = {
+        .op = 2, .nsid = 1, .prp1 = PAGE + 0x800, .prp2 = LIST, .dw10 = 5, .dw12 = 19};
+    put(r, 1, &c, 7);
+    memset(spoiled, 0xff, sizeof(spoiled));
+    gmem_write(r->base.mem, SQ1, spoiled, sizeof(spoiled));
+    gmem_write(r->base.mem, LIST, spoiled, sizeof(spoiled));
+    assert_int_equal(take(r, 1, &cid), 0);
+    assert_int_equal(cid, 7);
+    assert_int_equal(rig_peek32(&r->base, PAGE + 0x800), 5);
+    assert_int_equal(rig_peek32(&r->base, PAGE + 0x3000), 5 + 4);
+    assert_int_equal(rig_peek32(&r->base, PAGE + 0x1000), 5 + 12);
+}
+
+/* Block numbers whose sum or product with a size wraps. */
+static void ranges_that_wrap(void **state)
+{
+    struct rig *r = *state;
+    static const uint64_t starts[] = {
+        ~0ull, ~0ull - 7, 1ull << 63, 1ull << 55, (1ull << 55) - 1, RIG_DISK / 512, UINT32_MAX};
+    static const uint8_t ops[] = {1, 2, 5, 8};
+    uint8_t entry[64], range[16];
+    uint16_t cid = 0;
+    add_queues(r);
+    for (unsigned i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        for (unsigned k = 0; k < sizeof(ops); k++) {
+            const struct cmd c = {.op = ops[k], .nsid = 1, .prp1 = PAGE, .dw12 = 7};
+            put(r, 1, &c, 1);
+            assert_int_not_equal(take(r, 1, &cid), -1);
+            /* once more, with all 64 bits */
+            unsigned at = r->tail[1];
+            gmem_read(r->base.mem, SQ1 + 64 * ((at + ENTRIES - 1) % ENTRIES), entry, 64);
+            store_le64(entry + 40, starts[i]);
+            gmem_write(r->base.mem, SQ1 + 64 * at, entry, 64);
+            r->tail[1] = (at + 1) % ENTRIES;
+            wr(r, 0x1008, r->tail[1]);
+            assert_int_equal(take(r, 1, &cid), 0x4080);
+        }
+        store_le32(range, 0);
+        store_le32(range + 4, 8);
+        store_le64(range + 8, starts[i]);
+        gmem_write(r->base.mem, PAGE, range, sizeof(range));
+        const struct cmd dsm = {.op = 9, .nsid = 1, .prp1 = PAGE, .dw11 = 4};
+        assert_int_equal(run(r, 1, &dsm), 0x4080);
+    }
+}
+
+/* Doorbells of queues that are none, of every size, with values outside of the queue. */
+static void doorbells_of_no_queue(void **state)
+{
+    struct rig *r = *state;
+    static const uint32_t values[] = {ENTRIES, ENTRIES + 1, 0xffff, 0x10000, UINT32_MAX, 1 << 31};
+    add_queues(r);
+    for (uint32_t off = 0x1000; off < 0x2000; off += 4) {
+        for (unsigned i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+            wr(r, off, values[i]);
+        }
+        if (off >= 0x1010) {
+            wr(r, off, 1);
+        }
+    }
+    rig_settle(&r->base, &r->n.disk);
+    const struct cmd c = {.op = 2, .nsid = 1, .prp1 = PAGE, .dw10 = 3};
+    assert_int_equal(run(r, 1, &c), 0);
+}
+
+/* Every way of a reset, with commands in flight and completions that wait for room; then the next
+ * driver comes. Nothing is used that is gone, nothing is kept for ever. */
+static void resets_with_commands_in_flight(void **state)
+{
+    struct rig *r = *state;
+    const struct cmd c = {.op = 2, .nsid = 1, .prp1 = PAGE};
+    const struct cmd gone = {.op = 0, .dw10 = 1}, event = {.op = 12};
+    uint8_t zero[4096] = {0};
+    for (unsigned round = 0; round < 60; round++) {
+        add_queues(r);
+        put(r, 0, &event, 9);
+        for (uint16_t i = 0; i < ENTRIES - 1; i++) {
+            put(r, 1, &c, i);
+        }
+        if (round & 1) {
+            rig_settle(&r->base, &r->n.disk); /* they have ended: the queue is full */
+            for (uint16_t i = 0; i < ENTRIES - 1; i++) {
+                put(r, 1, &c, i);
+            }
+        }
+        if (round & 2) {
+            put(r, 0, &gone, 5);
+        }
+        if (round % 3 == 0) {
+            rig_settle(&r->base, &r->n.disk);
+            nvme_quiesce(&r->n);
+            nvme_reset(&r->n);
+        } else if (round % 3 == 1) {
+            wr(r, 0x14, 0x460000);
+        } else {
+            wr(r, 0x14, 0x464001); /* shutdown, then off */
+            wr(r, 0x14, 0x460000);
+        }
+        rig_settle(&r->base, &r->n.disk);
+        assert_int_equal(r->n.requests, 0);
+        gmem_write(r->base.mem, ACQ, zero, sizeof(zero));
+        gmem_write(r->base.mem, CQ1, zero, sizeof(zero));
+        enable(r);
+    }
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, rig_up, rig_down)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(test_identify),     T(test_read_write), T(test_refused),
-                                       T(test_full),         T(test_features),   T(test_reset),
-                                       T(test_machine_reset)};
+    const struct CMUnitTest tests[] = {
+        T(test_identify),      T(test_read_write),       T(test_refused),
+        T(test_full),          T(test_features),         T(test_reset),
+        T(test_machine_reset), T(queues_in_its_own_bar), T(commands_that_change_while_they_run),
+        T(ranges_that_wrap),   T(doorbells_of_no_queue), T(resets_with_commands_in_flight)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

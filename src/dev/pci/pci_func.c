@@ -269,9 +269,10 @@ void pci_config_write(struct pci_func *f, unsigned off, unsigned size, uint32_t 
 {
     for (unsigned i = 0; i < size && off + i < f->config_size; i++) {
         uint8_t b = val >> 8 * i & 0xff, w = f->writable[off + i];
-        uint8_t *c = &f->config[off + i];
-        *c = (*c & ~w) | (b & w);
-        *c &= ~(b & f->clearable[off + i]);
+        uint8_t *c = &f->config[off + i], clear = f->clearable[off + i];
+        if (w | clear) { /* what is left is the device's: PCI_STATUS_INTERRUPT changes meanwhile */
+            *c = (uint8_t)(((*c & ~w) | (b & w)) & ~(b & clear));
+        }
     }
     pci_func_written(f, off, size);
 }

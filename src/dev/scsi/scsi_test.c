@@ -186,13 +186,51 @@ static void large_discs_are_dvds(void **state)
     close(dvd.fd);
 }
 
+/* Starts and numbers of blocks whose sum or product with the block's size wraps, in every command
+ * that has them. */
+static void ranges_that_wrap(void **state)
+{
+    struct rig *r = *state;
+    static const uint64_t starts[] = {~0ull,      ~0ull - 1,        1ull << 63, 1ull << 55,
+                                      1ull << 54, (1ull << 55) - 1, UINT32_MAX, RIG_DISK / 512};
+    static const uint32_t counts[] = {1, 2, 0x7fffffff, 0x80000000, UINT32_MAX};
+    static const uint8_t long_ops[] = {0x88, 0x8a, 0x8e, 0x8f, 0x93};
+    uint8_t block[512] = {0}, list[24] = {0, 22, 0, 16};
+    for (unsigned i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        for (unsigned k = 0; k < sizeof(counts) / sizeof(counts[0]); k++) {
+            for (unsigned op = 0; op < sizeof(long_ops); op++) {
+                uint8_t cdb[16] = {long_ops[op]};
+                store_be64(cdb + 2, starts[i]);
+                store_be32(cdb + 10, counts[k]);
+                unsigned sense = run(r, &r->hd, cdb, block);
+                assert_true(sense == 0x52100 || sense == 0x52400 || sense == 0x52000);
+            }
+            store_be64(list + 8, starts[i]);
+            store_be32(list + 16, counts[k]);
+            assert_int_equal(run(r, &r->hd, CDB(0x42, [8] = 24), list), 0x52100);
+        }
+    }
+    for (unsigned k = 0; k < sizeof(counts) / sizeof(counts[0]); k++) {
+        static const uint8_t ops[] = {0xa8, 0xaa, 0xae, 0xaf};
+        for (unsigned op = 0; op < sizeof(ops); op++) {
+            uint8_t cdb[16] = {ops[op]};
+            store_be32(cdb + 2, UINT32_MAX);
+            store_be32(cdb + 6, counts[k]);
+            assert_int_not_equal(run(r, &r->hd, cdb, block), 0);
+            assert_int_not_equal(run(r, &r->cd, cdb, block), 0);
+        }
+    }
+    assert_int_equal(rig_disk32(&r->base.disk, 0), 0);
+    assert_int_equal(rig_disk32(&r->base.disk, RIG_DISK - 4), RIG_DISK / 512 - 1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(disk_says_what_it_is), T(disk_ranges),     T(disk_writes_the_same), T(disk_unmaps),
-        T(disk_cache_page),      T(replies_are_cut), T(large_discs_are_dvds),
+        T(disk_cache_page),      T(replies_are_cut), T(large_discs_are_dvds), T(ranges_that_wrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 #include "dev/virtio/virtqueue.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include "base/endian.h"
@@ -149,6 +150,113 @@ static void hostile_chains_break_the_queue(void **state)
     assert_true(r->vq.broken);
 }
 
+/* Chains that make no progress: of empty buffers, to themselves, tables in the ring itself. */
+static void empty_buffers_and_tables_in_tables(void **state)
+{
+    struct rig *r = *state;
+    struct vq_elem e;
+    for (unsigned i = 0; i < SIZE; i++) {
+        put_desc(r->ram + DESC + 16 * i, 0, 0, i < SIZE - 1 ? 1 : 0, (uint16_t)(i + 1));
+    }
+    make_avail(r, 0);
+    assert_true(vq_pop(&r->vq, &e)); /* all of them empty: nothing to look at, and it ends */
+    assert_int_equal(e.out_count + e.in_count, 0);
+    vq_push(&r->vq, &e, 0);
+    put_desc(r->ram + DESC + 16 * (SIZE - 1), 0, 0, 1, 0); /* round and round */
+    make_avail(r, 3);
+    assert_false(vq_pop(&r->vq, &e));
+    assert_true(r->vq.broken);
+    static const uint64_t tables[] = {DESC, BUF};
+    for (unsigned i = 0; i < 2; i++) {
+        memset(r->ram + AVAIL, 0, 64);
+        assert_true(vq_enable(&r->vq));
+        put_desc(r->ram + DESC, tables[i], 16, 4, 0); /* the table is the ring, or holds a table */
+        put_desc(r->ram + BUF, BUF, 16, 4, 0);
+        make_avail(r, 0);
+        assert_false(vq_pop(&r->vq, &e));
+        assert_true(r->vq.broken);
+    }
+    memset(r->ram + AVAIL, 0, 64);
+    assert_true(vq_enable(&r->vq));
+    for (unsigned i = 0; i < 4; i++) { /* a table whose entries go round */
+        put_desc(r->ram + BUF + 16 * i, 0, 0, 1, (uint16_t)((i + 1) % 4));
+    }
+    put_desc(r->ram + DESC, BUF, 64, 4, 0);
+    make_avail(r, 0);
+    assert_false(vq_pop(&r->vq, &e));
+}
+
+/* What was popped stays what it was. */
+static void changes_after_the_pop_mean_nothing(void **state)
+{
+    struct rig *r = *state;
+    struct vq_elem e;
+    put_desc(r->ram + DESC, BUF, 32, 4, 0);
+    put_desc(r->ram + BUF, BUF + 0x200, 4, 1, 1);
+    put_desc(r->ram + BUF + 16, BUF + 0x300, 4, 2, 0);
+    make_avail(r, 0);
+    assert_true(vq_pop(&r->vq, &e));
+    memset(r->ram + BUF, 0xff, 32);
+    memset(r->ram + DESC, 0xff, 16 * SIZE);
+    memset(r->ram + AVAIL, 0xff, 4 + 2 * SIZE);
+    assert_ptr_equal(e.out[0].iov_base, r->ram + BUF + 0x200);
+    assert_ptr_equal(e.in[0].iov_base, r->ram + BUF + 0x300);
+    iov_write(e.in, e.in_count, 0, "four", 4);
+    vq_push(&r->vq, &e, 4);
+    assert_int_equal(load_le32(r->ram + USED + 4), 0); /* the head that it had */
+    assert_memory_equal(r->ram + BUF + 0x300, "four", 4);
+}
+
+struct spoiler {
+    struct rig *r;
+    _Atomic bool done;
+};
+
+/* Good and bad descriptors, one after the other, as fast as it goes. */
+static void *spoil(void *opaque)
+{
+    struct spoiler *s = opaque;
+    static const uint64_t addrs[] = {BUF + 0x200, 0xfffff000, BUF + 0x300, ~0ull};
+    for (unsigned i = 0; !s->done; i++) {
+        put_desc(s->r->ram + BUF, addrs[i & 3], i & 4 ? 4 : ~0u, i & 8 ? 1 : 2, i & 16 ? 1 : 999);
+        put_desc(s->r->ram + BUF + 16, addrs[i >> 2 & 3], 4, 2, 0);
+        put_desc(s->r->ram + DESC, BUF, i & 3 ? 32 : i, i & 64 ? 5 : 4, 0);
+    }
+    return NULL;
+}
+
+/* Descriptors and an indirect table that another processor changes while they are read: what comes
+ * out lies in guest memory, or the queue is broken. */
+static void tables_that_change_while_they_are_read(void **state)
+{
+    struct rig *r = *state;
+    struct spoiler s = {.r = r};
+    struct vq_elem e;
+    pthread_t thread;
+    unsigned good = 0, tries = 0;
+    assert_int_equal(pthread_create(&thread, NULL, spoil, &s), 0);
+    for (; (good < 50 || tries < 20000) && tries < 2000000; tries++) {
+        if (r->vq.broken) {
+            memset(r->ram + AVAIL, 0, 64);
+            vq_enable(&r->vq);
+        }
+        make_avail(r, 0);
+        if (!vq_pop(&r->vq, &e)) {
+            continue;
+        }
+        good++;
+        for (unsigned i = 0; i < e.out_count + e.in_count; i++) {
+            const uint8_t *at = e.iov[i].iov_base;
+            assert_true(at >= r->ram && at < r->ram + 0x10000);
+            assert_true(e.iov[i].iov_len <= (size_t)(r->ram + 0x10000 - at));
+        }
+        vq_push(&r->vq, &e, 0);
+    }
+    s.done = true;
+    pthread_join(thread, NULL);
+    assert_true(good > 0);
+}
+
 static void rings_must_be_in_ram(void **state)
 {
     struct rig *r = *state;
@@ -169,6 +277,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(indirect_table, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(event_index_holds_signals_back, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(hostile_chains_break_the_queue, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(empty_buffers_and_tables_in_tables, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(changes_after_the_pop_mean_nothing, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(tables_that_change_while_they_are_read, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(rings_must_be_in_ram, rig_up, rig_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,7 +148,8 @@ static bool control_right(const struct x86_cpu *c, const uint8_t *a)
            !(cr4 & ~x86_cr4_known(c)) && !(cr3 >> X86_PHYS_BITS) &&
            !(efer & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) &&
            lma == (pg && (efer & EFER_LME)) && (!lma || (cr4 & CR4_PAE)) &&
-           (lma || !(cr4 & CR4_PCIDE)) && !(lma && (load_le64(a + SAVE_RFLAGS) & RF_VM));
+           (lma || !(cr4 & CR4_PCIDE)) &&
+           (!(load_le64(a + SAVE_RFLAGS) & RF_VM) || (!lma && (cr0 & CR0_PE)));
 }
 
 /* Bases and RIP as instructions would have let them be; outside long mode they are cut to 32 bits.
@@ -164,7 +165,8 @@ static bool addresses_right(const struct x86_cpu *c, const uint8_t *a)
         ok &= x86_canonical_reg(c, load_le64(a + more[i] + 8));
     }
     uint64_t pc = load_le64(a + SAVE_RIP);
-    return ok && (lma ? x86_canonical_reg(c, pc) : !(pc >> 32));
+    bool wide = lma && (load_le16(a + SAVE_SEGS + 16 * SEG_CS + 2) & AR_L);
+    return ok && (wide ? x86_canonical_reg(c, pc) : !(pc >> 32));
 }
 
 static void load_segs(struct x86_cpu *c, const uint8_t *a)
