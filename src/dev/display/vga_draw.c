@@ -237,11 +237,9 @@ static bool draw_resize(struct vga_draw *d, struct display_source *s)
            display_resize(s, d->width, d->height);
 }
 
-static void vga_update(void *opaque, bool all)
+void vga_draw_surface(struct vga *vga, struct display_source *s, bool all)
 {
-    struct vga *vga = opaque;
     struct vga_draw *d = vga->draw;
-    struct display_source *s = &vga->source;
     draw_prepare(vga, d);
     if (!draw_resize(d, s)) {
         return;
@@ -252,6 +250,12 @@ static void vga_update(void *opaque, bool all)
     if (all) {
         display_dirty(s, 0, 0, d->width, d->height);
     }
+}
+
+static void vga_update(void *opaque, bool all)
+{
+    struct vga *vga = opaque;
+    vga_draw_surface(vga, &vga->source, all);
 }
 
 static const struct display_source_type vga_source = {.update = vga_update};
