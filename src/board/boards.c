@@ -24,6 +24,7 @@
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
+#include "dev/virtio/virtio_vga.h"
 
 const struct board_type *const boards[] = {&board_pc, &board_q35, &board_microvm, NULL};
 
@@ -59,12 +60,15 @@ const struct dev_type *const dev_types[] = {
     &virtio_balloon_type,
     &virtio_blk_pci_type,
     &virtio_blk_type,
+    &virtio_gpu_pci_type,
+    &virtio_gpu_type,
     &virtio_rng_pci_type,
     &virtio_rng_type,
     &virtio_scsi_pci_type,
     &virtio_scsi_type,
     &virtio_serial_pci_type,
     &virtio_serial_type,
+    &virtio_vga_type,
     &virtserialport_type,
     &vmgenid_type,
     NULL,

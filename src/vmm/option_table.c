@@ -509,7 +509,7 @@ const struct option_row option_rows[] = {
      "when a watchdog expires: reset, shutdown, poweroff, pause, debug, none, inject-nmi"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,watchdog=ACTION]", option_action,
      "what becomes of the machine at these events"},
-    {"vga", "std|none", option_take_vga, "the graphics device"},
+    {"vga", "std|virtio|none", option_take_vga, "the graphics device"},
     {"net", "none", take_net, "accepted: there is no network"},
     {"nic", "none", take_nic, "accepted: there is no network"},
     {"rtc", "[base=utc|localtime|DATETIME][,clock=host]", take_rtc, "the clock's start"},
