@@ -191,6 +191,15 @@ void display_look(struct display *d, void (*use)(void *opaque, const struct surf
     use(opaque, s && s->surface.pixels ? &s->surface : NULL);
 }
 
+void display_want_size(struct display *d, unsigned width, unsigned height)
+{
+    AUTO_LOCK(&d->lock);
+    const struct display_source *s = d->sources;
+    if (s && s->type->want_size) {
+        s->type->want_size(s->opaque, width, height);
+    }
+}
+
 /* ---- Input ---- */
 
 void display_add_sink(struct display *d, struct input_sink *s)

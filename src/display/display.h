@@ -87,6 +87,10 @@ void display_remove_viewer(struct display *d, struct viewer *v);
 void display_look(struct display *d, void (*use)(void *opaque, const struct surface *s),
                   void *opaque);
 
+/* A viewer has room for this size, in pixels: the first source may take it. Loop's thread, and no
+ * call from a source or to a viewer is under way. */
+void display_want_size(struct display *d, unsigned width, unsigned height);
+
 /* ---- Input ---- */
 
 enum input_button {

@@ -83,6 +83,13 @@ static enum gpu_status gpu_get_capset(struct virtio_gpu *g, struct gpu_request *
     return GPU_ERR_INVALID_PARAMETER;
 }
 
+static void config_fill(struct virtio_gpu *g)
+{
+    memset(g->v.config, 0, CONFIG_SIZE);
+    store_le32(g->v.config + EVENTS_READ, g->events);
+    store_le32(g->v.config + NUM_SCANOUTS, g->outputs);
+}
+
 void gpu_want_size(void *opaque, unsigned width, unsigned height)
 {
     struct virtio_gpu *g = opaque;
@@ -94,7 +101,8 @@ void gpu_want_size(void *opaque, unsigned width, unsigned height)
     g->width = width;
     g->height = height;
     edid_make(g->edid, width, height);
-    store_le32(g->v.config + EVENTS_READ, EVENT_DISPLAY);
+    g->events |= EVENT_DISPLAY;
+    config_fill(g);
     virtio_config_changed(&g->v);
 }
 
@@ -102,11 +110,8 @@ void gpu_want_size(void *opaque, unsigned width, unsigned height)
 static void gpu_config_written(struct virtio *v, uint32_t off, uint32_t len)
 {
     struct virtio_gpu *g = container_of(v, struct virtio_gpu, v);
-    uint32_t clear = load_le32(v->config + EVENTS_CLEAR);
-    uint32_t events = off >= EVENTS_CLEAR ? load_le32(v->config + EVENTS_READ) : 0;
-    memset(v->config, 0, CONFIG_SIZE);
-    store_le32(v->config + EVENTS_READ, events & ~clear);
-    store_le32(v->config + NUM_SCANOUTS, g->outputs);
+    g->events &= ~load_le32(v->config + EVENTS_CLEAR);
+    config_fill(g);
 }
 
 /* ---- The control queue; lock held ---- */
@@ -219,8 +224,8 @@ static void gpu_reset(struct virtio *v)
     timer_unset(&g->go_on);
     gpu_screen_reset(g);
     gpu_resource_free_all(g);
-    store_le32(v->config + EVENTS_READ, 0);
-    store_le32(v->config + NUM_SCANOUTS, g->outputs);
+    g->events = 0;
+    config_fill(g);
 }
 
 static const struct virtio_type gpu_virtio = {.id = 16,

@@ -70,6 +70,7 @@ struct virtio_gpu {
     uint64_t max_memory;
     bool has_edid;
 
+    uint32_t events; /* that the driver has not cleared */
     struct gpu_resource *bucket[GPU_BUCKETS];
     unsigned resources;
     uint64_t memory;    /* that resources cost */
