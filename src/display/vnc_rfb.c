@@ -28,6 +28,7 @@ enum {
     MSG_EXTENSION_KEY = 0,
     MSG_EXTENSION_LEFT = 11, /* bytes after the type */
     KEY_CODES = 256,
+    SIZE_FORWARDED = 4,
 };
 
 /* What we use of the library; `&name` is never taken, so nothing is linked. */
@@ -131,6 +132,24 @@ static void hook_pointer(int mask, int x, int y, rfbClientPtr cl)
                                 .width = (unsigned)s->width,
                                 .height = (unsigned)s->height};
     vnc_event(vnc_of(cl), &e);
+}
+
+/* ExtendedDesktopSize: the guest decides, some time later; that has a code of its own among users
+ * of the message, and clients wait. */
+static int hook_size(int width, int height, int screens, struct rfbExtDesktopScreen *screen,
+                     rfbClientPtr cl)
+{
+    struct vnc *v = vnc_of(cl);
+    if (!display_takes_size(v->display)) {
+        return rfbExtDesktopSize_ResizeProhibited;
+    }
+    if (width <= 0 || height <= 0 || screens != 1) {
+        return rfbExtDesktopSize_InvalidScreenLayout;
+    }
+    const struct vnc_event e = {
+        .kind = VNC_SIZE, .width = (unsigned)width, .height = (unsigned)height};
+    vnc_event(v, &e);
+    return SIZE_FORWARDED;
 }
 
 /* The client is told by an empty rectangle of this encoding that we know it. */
@@ -359,6 +378,7 @@ static int rfb_screen(struct vnc *v, const char *name, struct err *err)
     s->maxClientWait = CLIENT_WAIT_MS;
     s->kbdAddEvent = hook_key;
     s->ptrAddEvent = hook_pointer;
+    s->setDesktopSizeHook = hook_size;
     s->newClientHook = hook_new;
     s->permitFileTransfer = FALSE;
     s->handleEventsEagerly = TRUE;

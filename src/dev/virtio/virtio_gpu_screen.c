@@ -188,23 +188,6 @@ static void compose(struct virtio_gpu *g, const struct gpu_resource *r, unsigned
     cursor_draw(&g->cursor, line, y, width);
 }
 
-static void keep_line(struct display_source *s, const uint32_t *from, unsigned y)
-{
-    uint32_t *at = s->surface.pixels + y * s->surface.stride;
-    unsigned first = 0, end = s->surface.width;
-    if (!memcmp(at, from, end * sizeof(*at))) {
-        return;
-    }
-    while (at[first] == from[first]) {
-        first++;
-    }
-    while (at[end - 1] == from[end - 1]) {
-        end--;
-    }
-    memcpy(at + first, from + first, (end - first) * sizeof(*at));
-    display_dirty(s, first, y, end - first, 1);
-}
-
 /* Without a picture the surface keeps its size. */
 static bool fit(struct virtio_gpu *g, const struct gpu_resource *r)
 {
@@ -229,7 +212,7 @@ static void gpu_draw(struct virtio_gpu *g)
     uint64_t end = (uint64_t)g->dirty.y + g->dirty.height;
     for (unsigned y = g->dirty.y; g->dirty.width && y < end && y < height; y++) {
         compose(g, r, y, s->surface.width);
-        keep_line(s, g->line, y);
+        display_put_line(s, g->line, y);
     }
     g->dirty.width = 0;
 }

@@ -69,9 +69,7 @@ static int rig_up_small(void **state)
 
 static int rig_down(void **state)
 {
-    struct display *d = ((struct vrig *)*state)->m->display;
     vrig_free(*state);
-    display_free(d);
     return 0;
 }
 
@@ -321,7 +319,9 @@ static void cursor_over_the_picture(void **state)
 static void the_driver_is_told_of_a_size(void **state)
 {
     struct vrig *r = *state;
+    assert_true(display_takes_size(r->m->display));
     display_want_size(r->m->display, 1024, 768);
+    pixel(r, 0, 0);
     assert_int_equal(vrig_read(r, 0x60), VIRTIO_INT_CONFIG);
     assert_int_equal(vrig_read(r, CONFIG), 1);
     assert_int_equal(ask_words(r, DISPLAY_INFO, NULL, 0), OK_INFO);
@@ -336,6 +336,7 @@ static void the_driver_is_told_of_a_size(void **state)
     assert_int_equal(vrig_read(r, CONFIG), 0);
     assert_int_equal(vrig_read(r, CONFIG + 4), 0);
     display_want_size(r->m->display, 10, 100000);
+    pixel(r, 0, 0);
     assert_int_equal(vrig_read(r, CONFIG), 0);
 }
 
