@@ -10,6 +10,7 @@
 #include "dev/ata/ich9_ahci.h"
 #include "dev/ata/ide_dev.h"
 #include "dev/ata/piix_ide.h"
+#include "dev/display/ramfb.h"
 #include "dev/display/vga_pci.h"
 #include "dev/floppy/isa_fdc.h"
 #include "dev/misc/isa_debug_exit.h"
@@ -51,6 +52,7 @@ const struct dev_type *const dev_types[] = {
     &piix3_ide_type,
     &pvpanic_isa_type,
     &pvpanic_pci_type,
+    &ramfb_type,
     &scsi_cd_dev_type,
     &scsi_hd_type,
     &vga_pci_secondary_type,
