@@ -224,11 +224,12 @@ static int vnc_start(struct vnc *v, const char *name, const struct keyval *optio
 }
 
 struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
-                    const struct keyval *options, struct err *err)
+                    const struct keymap *keymap, const struct keyval *options, struct err *err)
 {
     struct vnc *v = alloc_zero(sizeof(*v));
     v->display = d;
     v->main = loop;
+    v->keymap = keymap;
     v->viewer = (struct viewer){
         .resized = viewer_resized, .changed = viewer_changed, .refreshed = viewer_refreshed};
     pthread_mutex_init(&v->lock, NULL);

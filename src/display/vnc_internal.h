@@ -27,6 +27,7 @@ struct vnc {
     struct loop *main, *loop; /* ours runs on `thread` */
     pthread_t thread;
     bool running;
+    const struct keymap *keymap; /* or NULL */
 
     /* The main loop's. */
     struct viewer viewer;

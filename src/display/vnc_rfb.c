@@ -5,6 +5,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <linux/input-event-codes.h>
 #include <rfb/rfb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/keyval.h"
+#include "display/keymap.h"
 #include "display/keys.h"
 #include "display/vnc_internal.h"
 #include "loop/loop.h"
@@ -108,9 +110,26 @@ static void client_key(struct client *c, unsigned code, bool down)
     vnc_event(c->v, &(struct vnc_event){.kind = VNC_KEY, .code = code, .down = down});
 }
 
+static bool client_holds(const void *opaque, unsigned code)
+{
+    const struct client *c = opaque;
+    return c->down[code / 8] >> (code & 7) & 1;
+}
+
+static unsigned client_code(const struct client *c, uint32_t keysym, bool down)
+{
+    const struct keymap_held held = {.shift = client_holds(c, KEY_LEFTSHIFT) ||
+                                              client_holds(c, KEY_RIGHTSHIFT),
+                                     .altgr = client_holds(c, KEY_RIGHTALT),
+                                     .key = client_holds,
+                                     .opaque = c};
+    return keymap_code(c->v->keymap, keysym, down, &held);
+}
+
 static void hook_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 {
-    client_key(cl->clientData, keys_from_keysym(keysym), down);
+    struct client *c = cl->clientData;
+    client_key(c, client_code(c, keysym, down), down);
 }
 
 /* RFB's buttons from bit 0: left, middle, right, wheel up and down. */
@@ -177,8 +196,9 @@ static rfbBool keys_message(rfbClientPtr cl, void *data, const rfbClientToServer
         return TRUE;
     }
     unsigned code = keys_from_scan_code(load_be32(m + 7));
-    client_key(cl->clientData, code ? code : keys_from_keysym(load_be32(m + 3)),
-               load_be16(m + 1) != 0);
+    struct client *c = cl->clientData;
+    bool down = load_be16(m + 1) != 0;
+    client_key(c, code ? code : client_code(c, load_be32(m + 3), down), down);
     return TRUE;
 }
 

@@ -48,6 +48,12 @@ int option_take_vga(struct options *o, const char *arg, struct err *err)
     return 0;
 }
 
+int option_take_keymap(struct options *o, const char *arg, struct err *err)
+{
+    o->keymap = arg;
+    return 0;
+}
+
 int option_take_vnc(struct options *o, const char *arg, struct err *err)
 {
     o->display_given = true;

@@ -509,6 +509,8 @@ const struct option_row option_rows[] = {
      "when a watchdog expires: reset, shutdown, poweroff, pause, debug, none, inject-nmi"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,watchdog=ACTION]", option_action,
      "what becomes of the machine at these events"},
+    {"k", "LANGUAGE", option_take_keymap,
+     "keyboard layout of VNC viewers that send characters: de, fr ..."},
     {"vga", "std|virtio|none", option_take_vga, "the graphics device"},
     {"net", "none", take_net, "accepted: there is no network"},
     {"nic", "none", take_nic, "accepted: there is no network"},

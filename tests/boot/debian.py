@@ -36,7 +36,8 @@ DEVICES = {
 ADAPTERS = {("pc", "ahci"): ["-device", "ich9-ahci,id=sata"], ("q35", "ide"): ["-device", "piix3-ide,id=pata"]}
 # What a kernel may say at these levels that is not ours.
 QUIET = re.compile(r"Spectre|RETBleed|MDS|TAA|MMIO Stale|Speculative|tsc: |report a bug|Retbleed|SRBDS|L1TF|"
-                   r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|hrtimer: interrupt took|hpet: Lost|colour frame buffer|Power-on or device reset occurred")
+                   r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|hrtimer: interrupt took|hpet: Lost|colour frame buffer|Power-on or device reset occurred|"
+                   r"drm_plane_enable_fb_damage_clips|sda: partition table beyond EOD")
 # Files of random bytes, copied, compared with their checksums after all caches are dropped, several at a time.
 WORK = """work() { cd "$1" && mkdir w && cd w && for i in 1 2 3; do (
   for n in 1 2 3 4; do head -c $((n * 700001)) /dev/urandom >f$i.$n; done; cp -r . ../c$i; sha256sum f$i.* >../s$i ) &

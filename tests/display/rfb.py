@@ -98,11 +98,12 @@ class Client:
 
     def picture(self):
         """The whole screen now: (width, height, bytes of blue, green, red, 0)."""
+        self.sized = False
         while True:
-            self.ask(False)
+            self.ask(self.sized)  # a size may be all the answer to the first; everything is still to come
             size = self.width, self.height
             drawn, self.sized = 0, False
-            while not drawn and not self.sized:  # a size may come alone, in place of the picture
+            while not drawn and not self.sized:
                 drawn = self.update()
             if drawn and size == (self.width, self.height):
                 return self.width, self.height, bytes(self.pixels)
