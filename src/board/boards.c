@@ -10,6 +10,7 @@
 #include "dev/ata/ich9_ahci.h"
 #include "dev/ata/ide_dev.h"
 #include "dev/ata/piix_ide.h"
+#include "dev/display/ramfb.h"
 #include "dev/display/vga_pci.h"
 #include "dev/floppy/isa_fdc.h"
 #include "dev/misc/isa_debug_exit.h"
@@ -24,6 +25,7 @@
 #include "dev/serial/isa_serial.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_pci.h"
+#include "dev/virtio/virtio_vga.h"
 
 const struct board_type *const boards[] = {&board_pc, &board_q35, &board_microvm, NULL};
 
@@ -50,6 +52,7 @@ const struct dev_type *const dev_types[] = {
     &piix3_ide_type,
     &pvpanic_isa_type,
     &pvpanic_pci_type,
+    &ramfb_type,
     &scsi_cd_dev_type,
     &scsi_hd_type,
     &vga_pci_secondary_type,
@@ -59,12 +62,15 @@ const struct dev_type *const dev_types[] = {
     &virtio_balloon_type,
     &virtio_blk_pci_type,
     &virtio_blk_type,
+    &virtio_gpu_pci_type,
+    &virtio_gpu_type,
     &virtio_rng_pci_type,
     &virtio_rng_type,
     &virtio_scsi_pci_type,
     &virtio_scsi_type,
     &virtio_serial_pci_type,
     &virtio_serial_type,
+    &virtio_vga_type,
     &virtserialport_type,
     &vmgenid_type,
     NULL,

@@ -13,6 +13,7 @@
 #include "board/pc_base.h"
 #include "board/smbios.h"
 #include "core/numa.h"
+#include "dev/display/ramfb.h"
 #include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "dev/floppy/isa_fdc.h"
@@ -238,5 +239,6 @@ int pc_configure(struct pc_base *b, struct err *err)
     int ret = smbios_add(b->fw_cfg, &info, err);
     ret = ret ? ret : pc_add_e820(b, err);
     ret = ret ? ret : pc_add_boot_files(b, err);
+    ret = ret ? ret : ramfb_add_files(b->x86.machine, b->fw_cfg, err);
     return ret ? ret : pc_add_user_files(b, err);
 }

@@ -18,6 +18,7 @@ struct display {
     struct viewer *viewers;
     struct input_sink *sinks; /* newest first */
     uint8_t held[INPUT_KEYS / 8];
+    unsigned want_width, want_height; /* 0: nothing new; loop's thread */
 };
 
 /* ---- Sources ---- */
@@ -111,6 +112,24 @@ void display_dirty(struct display_source *s, unsigned x, unsigned y, unsigned wi
     }
 }
 
+void display_put_line(struct display_source *s, const uint32_t *from, unsigned y)
+{
+    const struct surface *to = &s->surface;
+    uint32_t *at = to->pixels + y * to->stride;
+    unsigned first = 0, end = to->width;
+    if (!memcmp(at, from, end * sizeof(*at))) {
+        return;
+    }
+    while (at[first] == from[first]) {
+        first++;
+    }
+    while (at[end - 1] == from[end - 1]) {
+        end--;
+    }
+    memcpy(at + first, from + first, (end - first) * sizeof(*at));
+    display_dirty(s, first, y, end - first, 1);
+}
+
 /* ---- Viewers ---- */
 
 static void viewers_tell(struct display *d, struct display_source *s)
@@ -134,6 +153,10 @@ static void viewers_tell(struct display *d, struct display_source *s)
 static struct display_source *display_refresh(struct display *d, bool all)
 {
     struct display_source *s = d->sources;
+    if (d->want_width && display_takes_size(d)) {
+        s->type->want_size(s->opaque, d->want_width, d->want_height);
+        d->want_width = 0;
+    }
     if (s) {
         s->type->update(s->opaque, all);
         viewers_tell(d, s);
@@ -189,6 +212,17 @@ void display_look(struct display *d, void (*use)(void *opaque, const struct surf
     AUTO_LOCK(&d->lock);
     const struct display_source *s = display_refresh(d, true);
     use(opaque, s && s->surface.pixels ? &s->surface : NULL);
+}
+
+void display_want_size(struct display *d, unsigned width, unsigned height)
+{
+    d->want_width = width;
+    d->want_height = height;
+}
+
+bool display_takes_size(const struct display *d)
+{
+    return d->sources && d->sources->type->want_size;
 }
 
 /* ---- Input ---- */

@@ -70,6 +70,10 @@ bool display_resize(struct display_source *s, unsigned width, unsigned height);
 void display_dirty(struct display_source *s, unsigned x, unsigned y, unsigned width,
                    unsigned height); /* cut to the surface; best named from the top down */
 
+/* For update(): line `y` is to be these pixels; what differs of it is dirty. Their upper bytes are
+ * 0. */
+void display_put_line(struct display_source *s, const uint32_t *from, unsigned y);
+
 /* ---- Viewers ---- */
 
 struct viewer {
@@ -86,6 +90,11 @@ void display_remove_viewer(struct display *d, struct viewer *v);
 /* One refresh now; then `use` gets the first source's surface, or NULL. Loop's thread. */
 void display_look(struct display *d, void (*use)(void *opaque, const struct surface *s),
                   void *opaque);
+
+/* A viewer has room for this size, in pixels: at the next refresh the first source hears of it, and
+ * may take it. Loop's thread; also from calls to viewers. */
+void display_want_size(struct display *d, unsigned width, unsigned height);
+bool display_takes_size(const struct display *d); /* whether the first source listens */
 
 /* ---- Input ---- */
 

@@ -1,6 +1,6 @@
 /*
  * Keysyms (X11 protocol, appendix A) and scan codes to keys. Characters are looked for where a US
- * keyboard has them; viewers that can send scan codes are better off in other countries.
+ * keyboard has them; keymap.c knows other layouts.
  */
 #include "display/keys.h"
 
@@ -83,8 +83,22 @@ static const struct {
     {0x5b, KEY_LEFTMETA}, {0x5c, KEY_RIGHTMETA}, {0x5d, KEY_COMPOSE},
 };
 
+/* Without a prefix, after F12: keys of Japanese and Brazilian keyboards. */
+static const struct {
+    uint8_t scan, code;
+} national[] = {
+    {0x54, KEY_SYSRQ}, {0x59, KEY_KPEQUAL}, {0x70, KEY_KATAKANAHIRAGANA},
+    {0x73, KEY_RO},    {0x79, KEY_HENKAN},  {0x7b, KEY_MUHENKAN},
+    {0x7d, KEY_YEN},   {0x7e, KEY_KPCOMMA},
+};
+
 unsigned keys_from_scan_code(uint32_t code)
 {
+    for (unsigned i = 0; i < ARRAY_LEN(national); i++) {
+        if (national[i].scan == code) {
+            return national[i].code;
+        }
+    }
     if (code < 0x80) {
         return code <= KEY_F12 ? code : 0;
     }

@@ -250,6 +250,9 @@ static void sdl_window(struct sdl *s, const SDL_WindowEvent *e)
         if (s->grabbed) {
             sdl_grab(s, false);
         }
+    } else if (e->event == SDL_WINDOWEVENT_RESIZED &&
+               ((unsigned)e->data1 != s->width || (unsigned)e->data2 != s->height)) {
+        display_want_size(s->display, (unsigned)e->data1, (unsigned)e->data2);
     } else if (e->event == SDL_WINDOWEVENT_EXPOSED || e->event == SDL_WINDOWEVENT_SIZE_CHANGED) {
         s->draw = true;
     }

@@ -5,7 +5,7 @@
  * the machine. The picture is copied from one side to the other, when the lock is free; what
  * changes while it is not is copied later.
  *
- * Does not do: TLS and SASL, sound, clipboards, resizing by the client, several screens.
+ * Does not do: TLS and SASL, sound, clipboards, several screens.
  */
 #include "display/vnc.h"
 
@@ -214,10 +214,11 @@ static void take_events(void *opaque)
     v->events_posted = false;
     pthread_mutex_unlock(&v->events_lock);
     for (unsigned i = 0; i < n; i++) {
-        if (events[i].kind == VNC_KEY) {
-            input_key(v->display, events[i].code, events[i].down);
-        } else {
-            pointer_event(v, &events[i]);
+        const struct vnc_event *e = &events[i];
+        switch (e->kind) {
+        case VNC_KEY: input_key(v->display, e->code, e->down); break;
+        case VNC_POINTER: pointer_event(v, e); break;
+        case VNC_SIZE: display_want_size(v->display, e->width, e->height); break;
         }
     }
     clients_gone(v, gone);
@@ -275,11 +276,12 @@ static int vnc_start(struct vnc *v, const char *name, const struct keyval *optio
 }
 
 struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
-                    const struct keyval *options, struct err *err)
+                    const struct keymap *keymap, const struct keyval *options, struct err *err)
 {
     struct vnc *v = alloc_zero(sizeof(*v));
     v->display = d;
     v->main = loop;
+    v->keymap = keymap;
     v->viewer = (struct viewer){
         .resized = viewer_resized, .changed = viewer_changed, .refreshed = viewer_refreshed};
     pthread_mutex_init(&v->lock, NULL);

@@ -4,14 +4,16 @@
 
 struct display;
 struct err;
+struct keymap;
 struct keyval;
 struct loop;
 struct vnc;
 
 /* Options: "vnc" ([HOST]:N or unix:PATH), "to", "share", "password". `name` is the desktop's, or
- * NULL. All calls are the loop's thread's. */
+ * NULL. All calls are the loop's thread's. `keymap` says where characters are that clients send,
+ * and stays the caller's; NULL: a US keyboard. */
 struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
-                    const struct keyval *options, struct err *err);
+                    const struct keymap *keymap, const struct keyval *options, struct err *err);
 void vnc_free(struct vnc *v); /* NULL is fine */
 /* In its place when the process ends: the thread, which may be waiting for a client, is left. */
 void vnc_leave(struct vnc *v);

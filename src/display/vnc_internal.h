@@ -10,14 +10,14 @@
 
 enum { VNC_MAX_CLIENTS = 16, VNC_MAX_EVENTS = 256, VNC_MAX_LISTEN = 8, VNC_PASSWORD_MAX = 8 };
 
-enum vnc_event_kind { VNC_KEY, VNC_POINTER };
+enum vnc_event_kind { VNC_KEY, VNC_POINTER, VNC_SIZE };
 
 struct vnc_event {
     enum vnc_event_kind kind;
     unsigned code; /* key; buttons as enum input_button */
     bool down;
     unsigned x, y;          /* pointer */
-    unsigned width, height; /* of the screen it points at */
+    unsigned width, height; /* of the screen it points at; that the client has room for */
 };
 
 struct vnc_rfb;
@@ -27,6 +27,7 @@ struct vnc {
     struct loop *main, *loop; /* ours runs on `thread` */
     pthread_t thread;
     bool running;
+    const struct keymap *keymap; /* or NULL */
 
     /* The main loop's. */
     struct viewer viewer;

@@ -6,7 +6,7 @@
 #include "display/vnc.h"
 
 struct vnc *vnc_new(struct display *d, struct loop *loop, const char *name,
-                    const struct keyval *options, struct err *err)
+                    const struct keymap *keymap, const struct keyval *options, struct err *err)
 {
     err_set(err, ENOTSUP, "-vnc: this program was built without libvncserver");
     return NULL;

@@ -5,6 +5,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <linux/input-event-codes.h>
 #include <rfb/rfb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/keyval.h"
+#include "display/keymap.h"
 #include "display/keys.h"
 #include "display/vnc_internal.h"
 #include "loop/loop.h"
@@ -28,6 +30,7 @@ enum {
     MSG_EXTENSION_KEY = 0,
     MSG_EXTENSION_LEFT = 11, /* bytes after the type */
     KEY_CODES = 256,
+    SIZE_FORWARDED = 4,
 };
 
 /* What we use of the library; `&name` is never taken, so nothing is linked. */
@@ -107,9 +110,26 @@ static void client_key(struct client *c, unsigned code, bool down)
     vnc_event(c->v, &(struct vnc_event){.kind = VNC_KEY, .code = code, .down = down});
 }
 
+static bool client_holds(const void *opaque, unsigned code)
+{
+    const struct client *c = opaque;
+    return c->down[code / 8] >> (code & 7) & 1;
+}
+
+static unsigned client_code(const struct client *c, uint32_t keysym, bool down)
+{
+    const struct keymap_held held = {.shift = client_holds(c, KEY_LEFTSHIFT) ||
+                                              client_holds(c, KEY_RIGHTSHIFT),
+                                     .altgr = client_holds(c, KEY_RIGHTALT),
+                                     .key = client_holds,
+                                     .opaque = c};
+    return keymap_code(c->v->keymap, keysym, down, &held);
+}
+
 static void hook_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 {
-    client_key(cl->clientData, keys_from_keysym(keysym), down);
+    struct client *c = cl->clientData;
+    client_key(c, client_code(c, keysym, down), down);
 }
 
 /* RFB's buttons from bit 0: left, middle, right, wheel up and down. */
@@ -131,6 +151,24 @@ static void hook_pointer(int mask, int x, int y, rfbClientPtr cl)
                                 .width = (unsigned)s->width,
                                 .height = (unsigned)s->height};
     vnc_event(vnc_of(cl), &e);
+}
+
+/* ExtendedDesktopSize: the guest decides, some time later; that has a code of its own among users
+ * of the message, and clients wait. */
+static int hook_size(int width, int height, int screens, struct rfbExtDesktopScreen *screen,
+                     rfbClientPtr cl)
+{
+    struct vnc *v = vnc_of(cl);
+    if (!display_takes_size(v->display)) {
+        return rfbExtDesktopSize_ResizeProhibited;
+    }
+    if (width <= 0 || height <= 0 || screens != 1) {
+        return rfbExtDesktopSize_InvalidScreenLayout;
+    }
+    const struct vnc_event e = {
+        .kind = VNC_SIZE, .width = (unsigned)width, .height = (unsigned)height};
+    vnc_event(v, &e);
+    return SIZE_FORWARDED;
 }
 
 /* The client is told by an empty rectangle of this encoding that we know it. */
@@ -158,8 +196,9 @@ static rfbBool keys_message(rfbClientPtr cl, void *data, const rfbClientToServer
         return TRUE;
     }
     unsigned code = keys_from_scan_code(load_be32(m + 7));
-    client_key(cl->clientData, code ? code : keys_from_keysym(load_be32(m + 3)),
-               load_be16(m + 1) != 0);
+    struct client *c = cl->clientData;
+    bool down = load_be16(m + 1) != 0;
+    client_key(c, code ? code : client_code(c, load_be32(m + 3), down), down);
     return TRUE;
 }
 
@@ -359,6 +398,7 @@ static int rfb_screen(struct vnc *v, const char *name, struct err *err)
     s->maxClientWait = CLIENT_WAIT_MS;
     s->kbdAddEvent = hook_key;
     s->ptrAddEvent = hook_pointer;
+    s->setDesktopSizeHook = hook_size;
     s->newClientHook = hook_new;
     s->permitFileTransfer = FALSE;
     s->handleEventsEagerly = TRUE;

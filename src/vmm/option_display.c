@@ -10,7 +10,9 @@
 #include "base/near.h"
 #include "vmm/options.h"
 
-static const char *const vga_kinds[] = {"std", "none"};
+static const char *const vga_kinds[] = {"std", "virtio", "none"};
+/* Other emulators' graphics devices, which are not here. */
+static const char *const vga_absent[] = {"cirrus", "vmware", "qxl", "xenfb", "tcx", "cg3"};
 static const char *const display_kinds[] = {"none", "sdl", "vnc"};
 
 static bool asks_help(const char *arg)
@@ -33,11 +35,22 @@ int option_take_vga(struct options *o, const char *arg, struct err *err)
     if (asks_help(arg)) {
         return list(o, "Graphics devices", vga_kinds, ARRAY_LEN(vga_kinds));
     }
+    for (size_t i = 0; i < ARRAY_LEN(vga_absent); i++) {
+        if (!strcmp(arg, vga_absent[i])) {
+            return err_set(err, ENOTSUP, "-vga: '%s' is not supported; use 'std' or 'virtio'", arg);
+        }
+    }
     const char *near = near_pick(arg, vga_kinds, ARRAY_LEN(vga_kinds));
     if (strcmp(arg, near)) {
         return err_set(err, EINVAL, "-vga: there is no '%s'; the nearest is '%s'", arg, near);
     }
     o->vga = near;
+    return 0;
+}
+
+int option_take_keymap(struct options *o, const char *arg, struct err *err)
+{
+    o->keymap = arg;
     return 0;
 }
 

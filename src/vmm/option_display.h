@@ -5,6 +5,7 @@
 struct err;
 struct options;
 
+int option_take_keymap(struct options *o, const char *arg, struct err *err);
 int option_take_vga(struct options *o, const char *arg, struct err *err);
 int option_take_display(struct options *o, const char *arg, struct err *err);
 int option_take_vnc(struct options *o, const char *arg, struct err *err);

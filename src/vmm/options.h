@@ -35,6 +35,7 @@ struct options {
     struct option_list mons;   /* -mon */
     bool monitor_given;
     bool nodefaults, nographic;
+    const char *keymap;        /* -k; NULL: a US keyboard */
     const char *vga;           /* -vga; NULL: the board's */
     struct keyval window, vnc; /* -display sdl, -vnc; empty: not asked for */
     bool display_given;        /* -display or -vnc: the terminal is not used */

@@ -16,6 +16,7 @@
 #include "chardev/chardev.h"
 #include "core/device.h"
 #include "dev/display/vga_pci.h"
+#include "dev/virtio/virtio_vga.h"
 #include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
@@ -234,6 +235,17 @@ static int run_add_drive_devices(struct run *r, struct err *err)
     return drives_add_devices(r->m, &r->o->drives, &defaults, err);
 }
 
+static bool run_names_vga(const struct options *o)
+{
+    for (size_t i = 0; i < o->devices.count; i++) {
+        const char *driver = keyval_get(&o->devices.items[i], "driver");
+        if (!strcmp(driver, vga_pci_type.name) || !strcmp(driver, virtio_vga_type.name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* One, unless -vga or -device say otherwise. */
 static int run_add_vga(struct run *r, struct err *err)
 {
@@ -241,12 +253,12 @@ static int run_add_vga(struct run *r, struct err *err)
     if (o->vga ? !strcmp(o->vga, "none") : o->nodefaults || !r->m->board->pci) {
         return 0;
     }
-    for (size_t i = 0; i < o->devices.count; i++) {
-        if (!strcmp(keyval_get(&o->devices.items[i], "driver"), vga_pci_type.name)) {
-            return 0;
-        }
+    const struct dev_type *type =
+        o->vga && !strcmp(o->vga, "virtio") ? &virtio_vga_type : &vga_pci_type;
+    if (run_names_vga(o)) {
+        return 0;
     }
-    return dev_new(r->m, &vga_pci_type, NULL, err) ? 0 : err_prefix(err, -EINVAL, "-vga");
+    return dev_new(r->m, type, NULL, err) ? 0 : err_prefix(err, -EINVAL, "-vga");
 }
 
 static int run_build(struct run *r, struct err *err)

@@ -10,11 +10,13 @@
 #include "base/err.h"
 #include "base/near.h"
 #include "core/machine.h"
+#include "display/keymap.h"
 #include "display/sdl.h"
 #include "display/vnc.h"
 #include "vmm/options.h"
 
 struct viewers {
+    struct keymap *keymap; /* of -k, or NULL */
     struct vnc *vnc;
     struct sdl *sdl;
 };
@@ -37,8 +39,12 @@ static int viewers_add_vnc(struct viewers *v, struct machine *m, const struct op
 {
     static const char *const names[] = {"vnc", "to", "share", "password"};
     int ret = check_names("-vnc", &o->vnc, names, ARRAY_LEN(names), err);
+    if (!ret && o->keymap) {
+        v->keymap = keymap_load(o->keymap, m->config.firmware_dir, err);
+        ret = v->keymap ? 0 : -EINVAL;
+    }
     if (!ret && o->vnc.count) {
-        v->vnc = vnc_new(m->display, m->loop, m->config.name, &o->vnc, err);
+        v->vnc = vnc_new(m->display, m->loop, m->config.name, v->keymap, &o->vnc, err);
         ret = v->vnc ? 0 : -EINVAL;
     }
     return ret;
@@ -78,6 +84,7 @@ void viewers_free(struct viewers *v)
 {
     if (v) {
         vnc_free(v->vnc);
+        keymap_free(v->keymap);
         sdl_free(v->sdl);
         free(v);
     }

@@ -37,7 +37,8 @@ DEVICES = {
 ADAPTERS = {("pc", "ahci"): ["-device", "ich9-ahci,id=sata"], ("q35", "ide"): ["-device", "piix3-ide,id=pata"]}
 # What a kernel may say at these levels that is not ours.
 QUIET = re.compile(r"Spectre|RETBleed|MDS|TAA|MMIO Stale|Speculative|tsc: |report a bug|Retbleed|SRBDS|L1TF|"
-                   r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|hrtimer: interrupt took|hpet: Lost|colour frame buffer|Power-on or device reset occurred")
+                   r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|hrtimer: interrupt took|hpet: Lost|colour frame buffer|Power-on or device reset occurred|"
+                   r"drm_plane_enable_fb_damage_clips|sda: partition table beyond EOD")
 # Files of random bytes, copied, compared with their checksums after all caches are dropped, several at a time.
 WORK = """work() { cd "$1" && mkdir w && cd w && for i in 1 2 3; do (
   for n in 1 2 3 4; do head -c $((n * 700001)) /dev/urandom >f$i.$n; done; cp -r . ../c$i; sha256sum f$i.* >../s$i ) &
@@ -305,22 +306,32 @@ def halves(con, width, height):
     return ((w, h) == (width, height) and row[40:43] == b"\xff\0\0" and row[-44:-41] == b"\0\0\xff")
 
 
+def mode_disk(folder):
+    """MODESET as a disk, which the guest finds as /dev/sda."""
+    with open(f"{folder}/mode.pl", "w") as f:
+        f.write(MODESET.ljust(8192))
+    return ["-drive", f"file={folder}/mode.pl,format=raw,if=ide,readonly=on,media=disk"]
+
+
+def change_mode(con, width, height):
+    """Until /run/over is there."""
+    con.run(f"rm -f /run/over; perl /run/mode.pl {width} {height} >/run/said 2>&1 & "
+            "for i in $(seq 30); do grep -q MODE-SET /run/said && break; sleep 1; done; cat /run/said; grep -q MODE-SET /run/said")
+    con.wait_for(lambda: halves(con, width, height), f"a picture of {width} by {height}", 30)
+
+
 def resolution(folder):
     """Linux changes the mode; the screen's new size and picture reach VNC clients, also one of others."""
     if not shutil.which("vncsnapshot"):
         print("no vncsnapshot here")
         sys.exit(77)
     _, args = machine(folder, "q35", "bios", "virtio")
-    with open(f"{folder}/mode.pl", "w") as f:
-        f.write(MODESET.ljust(8192))
-    with Guest(folder, [*args, "-drive", f"file={folder}/mode.pl,format=raw,if=ide,readonly=on,media=disk"], tcp=True) as con:
+    with Guest(folder, [*args, *mode_disk(folder)], tcp=True) as con:
         con.login()
         before = snapshot(con, folder)
         con.run("systemctl stop getty@tty1; dd if=/dev/sda of=/run/mode.pl status=none")
         for width, height in (800, 600), (1600, 900), (640, 480):
-            con.run(f"rm -f /run/over; perl /run/mode.pl {width} {height} >/run/said 2>&1 & "
-                    "for i in $(seq 30); do grep -q MODE-SET /run/said && break; sleep 1; done; cat /run/said; grep -q MODE-SET /run/said")
-            con.wait_for(lambda: halves(con, width, height), f"a picture of {width} by {height}", 30)
+            change_mode(con, width, height)
             got = snapshot(con, folder)
             assert got == (width, height), f"{got} instead of {(width, height)}"
             con.run("touch /run/over; wait")
@@ -328,7 +339,50 @@ def resolution(folder):
         power_off(con)
 
 
-CASES = {"disks": disks, "media": media, "resolution": resolution}
+def gpu(folder, board, firmware, screen):
+    """Linux's driver of the virtio GPU: its console, modes, a size the viewer wants, another boot."""
+    _, args = machine(folder, board, firmware, "virtio")
+    with Guest(folder, [*args, *mode_disk(folder), *screen]) as con:
+        con.login()
+        assert re.search(r"virtio\d", con.run("ls /sys/bus/virtio/drivers/virtio_gpu")), con.run("lsmod")
+        assert "1280x800" in con.run("head -1 /sys/class/drm/card0-Virtual-1/modes")
+        assert con.run("wc -c </sys/class/drm/card0-Virtual-1/edid").split()[-1] == "128"
+        client = login_on_screen(con)
+        assert client.picture()[:2] == (1280, 800), client.picture()[:2]
+        con.run("systemctl stop getty@tty1; printf '\\033[2J\\033[H\\033[?25l' >/dev/tty1; dd if=/dev/sda of=/run/mode.pl status=none")
+        con.wait_for(lambda: not client.lit(), "a black screen", 20)
+        con.run("printf @@@@@@@@@@@@@@@@ >/dev/tty1")
+        con.wait_for(lambda: client.lit(), "characters on it", 20)
+        one = client.lit()
+        con.run("printf '\\n@@@@@@@@@@@@@@@@' >/dev/tty1")
+        con.wait_for(lambda: client.lit() == 2 * one, "twice as many characters", 20)
+        for width, height in (800, 600), (1920, 1080), (640, 480):
+            change_mode(con, width, height)
+            con.run("touch /run/over; wait")
+        con.wait_for(lambda: client.picture()[:2] == (1280, 800) and client.lit() == 2 * one, "the console again", 30)
+        wanting = rfb.Client(con.vnc, encodings=(0, rfb.EXTENDED_DESKTOP_SIZE))
+        wanting.picture()
+        wanting.want_size(1000, 700)
+        con.wait_for(lambda: "1000x700" in con.run("head -1 /sys/class/drm/card0-Virtual-1/modes"), "another first mode", 20)
+        wanting.picture()
+        assert wanting.size_result == 4, wanting.size_result
+        log_is_clean(con)
+        con.type("reboot")
+        con.login()
+        assert login_on_screen(con).lit()
+        log_is_clean(con)
+        power_off(con)
+
+
+def gpu_vga(folder):
+    gpu(folder, "q35", "bios", ["-vga", "virtio"])
+
+
+def gpu_uefi(folder):
+    gpu(folder, "pc", "uefi", ["-vga", "none", "-device", "virtio-gpu-pci,packed=on"])
+
+
+CASES = {"disks": disks, "media": media, "resolution": resolution, "virtio-vga": gpu_vga, "virtio-gpu": gpu_uefi}
 
 
 def main():

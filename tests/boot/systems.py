@@ -163,6 +163,29 @@ def uefi_shell(folder):
         m.ends(30)
 
 
+def screens(folder):
+    """Firmware draws on screens other than the standard VGA: UEFI's shell, SeaBIOS."""
+    kinds = {"ramfb": ["-vga", "none", "-device", "ramfb"], "virtio-vga": ["-vga", "virtio"],
+             "virtio-gpu": ["-vga", "none", "-device", "virtio-gpu-pci"]}
+    for name, args in kinds.items():
+        with Machine(folder, ["-M", "q35", "-m", "128", *args, *uefi(folder)]) as m:
+            m.wait_serial("Shell> ", 120)
+            client = rfb.Client(m.vnc)
+            m.wait(lambda: client.lit() > 2000, f"the shell on {name}", 30)
+            assert b"\0\xff\xff\0" in client.picture()[2], f"{name}: no prompt in yellow"
+            m.type("cls\n")
+            m.wait(lambda: client.lit() < 1000, f"an empty screen of {name}", 30)
+            m.type("echo lodge-was-here-and-saw-it\n")
+            m.wait(lambda: client.lit() > 1500, f"a line on {name}", 30)
+            m.type("reset -s\n")
+            m.ends(30)
+    for name in "ramfb", "virtio-vga":
+        os.mkdir(f"{folder}/{name}")
+        with Machine(f"{folder}/{name}", ["-M", "pc", "-m", "64", *kinds[name]]) as m:
+            client = rfb.Client(m.vnc)
+            m.wait(lambda: client.lit() > 5000, f"SeaBIOS on {name}", 60)
+
+
 TO_THE_END = r"Pass: +[1-9]"
 MOST = r"Test #10|" + TO_THE_END
 
@@ -206,7 +229,7 @@ def memtest_efi_pass(folder):
     memtest_efi(folder, TO_THE_END)
 
 
-CASES = {"grub-rescue": grub_rescue, "syslinux": syslinux, "uefi-shell": uefi_shell, "memtest": memtest,
+CASES = {"grub-rescue": grub_rescue, "syslinux": syslinux, "uefi-shell": uefi_shell, "screens": screens, "memtest": memtest,
          "memtest-efi": memtest_efi,
          "memtest-pass": memtest_pass, "memtest-efi-pass": memtest_efi_pass}  # some three minutes longer: by hand
 

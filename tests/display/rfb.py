@@ -4,6 +4,7 @@ import struct
 
 DESKTOP_SIZE = -223
 EXTENDED_KEY = -258
+EXTENDED_DESKTOP_SIZE = -308
 
 
 class Closed(Exception):
@@ -17,6 +18,8 @@ class Client:
         self.sock.settimeout(timeout)
         self.sock.connect(address)
         self.extended = False
+        self.sized = False  # a size has come
+        self.size_result = None  # of the last want_size()
         self._hello()
         self.sock.sendall(struct.pack(">BxH%di" % len(encodings), 2, len(encodings), *encodings))
 
@@ -75,11 +78,18 @@ class Client:
         count, drawn = struct.unpack(">xH", self.take(3))[0], 0
         for _ in range(count):
             x, y, w, h, encoding = struct.unpack(">HHHHi", self.take(12))
-            if encoding == DESKTOP_SIZE:
+            self.sized |= encoding in (DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE)
+            if encoding == EXTENDED_DESKTOP_SIZE:
+                self.take(3 + 16 * self.take(1)[0])
+                if x == 1:  # our own request
+                    self.size_result = y
+            if encoding == DESKTOP_SIZE or (encoding == EXTENDED_DESKTOP_SIZE and not y):
                 self.width, self.height = w, h
                 self.pixels = bytearray(w * h * 4)
             elif encoding == EXTENDED_KEY:
                 self.extended = True
+            elif encoding == EXTENDED_DESKTOP_SIZE:
+                pass
             else:
                 assert encoding == 0, encoding
                 self._raw(x, y, w, h)
@@ -88,14 +98,20 @@ class Client:
 
     def picture(self):
         """The whole screen now: (width, height, bytes of blue, green, red, 0)."""
+        self.sized = False
         while True:
-            self.ask(False)
+            self.ask(self.sized)  # a size may be all the answer to the first; everything is still to come
             size = self.width, self.height
-            drawn = 0
-            while not drawn and size == (self.width, self.height):
+            drawn, self.sized = 0, False
+            while not drawn and not self.sized:
                 drawn = self.update()
-            if size == (self.width, self.height):
+            if drawn and size == (self.width, self.height):
                 return self.width, self.height, bytes(self.pixels)
+
+    def lit(self):
+        """How many pixels of the picture now are not black."""
+        pixels = self.picture()[2]
+        return len(pixels) // 4 - sum(not v for v in struct.unpack(f"<{len(pixels) // 4}I", pixels))
 
     def key(self, keysym, down):
         self.sock.sendall(struct.pack(">BBxxI", 4, down, keysym))
@@ -110,6 +126,10 @@ class Client:
 
     def pointer(self, x, y, buttons=0):
         self.sock.sendall(struct.pack(">BBHH", 5, buttons, x, y))
+
+    def want_size(self, width, height):
+        """Asks for another size; the encoding must have been named."""
+        self.sock.sendall(struct.pack(">BxHHBx IHHHHI", 251, width, height, 1, 0, 0, 0, width, height, 0))
 
     def close(self):
         self.sock.close()

@@ -116,6 +116,66 @@ def case_keys(lodge):
         m.client().picture()
 
 
+SHIFT, ALTGR, SHARP, E_ACUTE, U_UMLAUT = 0xFFE1, 0xFE03, 0xDF, 0xE9, 0xFC
+# Language, what is typed, and what a US keyboard's driver makes of it.
+KEYMAPS = (("de", [ord("z"), ord("y"), ord("+"), SHARP, U_UMLAUT, ord("a")], "yz]-[a"),
+           ("fr", [ord("a"), ord("q"), ord("z"), ord("m"), ord("&"), E_ACUTE, ord("!")], "qaw;12/"),
+           ("en-us", [ord("z"), ord("a"), ord("=")], "za="))
+
+
+def case_keymaps(lodge):
+    """-k: what a client types is the key that it is on that keyboard; the BIOS takes it for a US one's."""
+    if not os.path.exists("/usr/share/qemu/keymaps/de"):
+        print("no keyboard layouts (Debian: qemu-system-data)")
+        sys.exit(SKIP)
+    for language, keys, same in KEYMAPS:
+        with Machine(lodge, ECHO, more=["-k", language]) as m, Machine(lodge, ECHO) as us:
+            c, u = m.client(), us.client()
+            wait_boot(c), wait_boot(u)
+            before = lit(c.picture())
+            c.press(*keys)
+            u.press(*map(ord, same))
+            same_screens(c, u, before + 20 * len(keys), f"{language}: {same!r}")
+            if language == "de":  # capital Y is let go after Shift; / is on 7 with Shift
+                before = lit(c.picture())
+                c.key(SHIFT, True), c.key(ord("Y"), True), c.key(SHIFT, False), c.key(ord("Y"), False)
+                c.key(SHIFT, True), c.press(ord("/")), c.key(SHIFT, False)
+                c.press(ord("{"), ord("x"))
+                u.key(SHIFT, True), u.press(ord("Z"), ord("&")), u.key(SHIFT, False)
+                u.press(ord("7"), ord("x"))
+                same_screens(c, u, before + 80, "German with Shift")
+    for bad, want in ("dd", "nearest is"), ("../x", "no name of"):
+        p = subprocess.run([lodge, "-M", "pc", "-k", bad, "-vnc", "unix:/nonexistent/vnc"], capture_output=True, text=True)
+        assert p.returncode == 1 and want in p.stderr and "-k" in p.stderr, p.stderr
+
+
+def wait_boot(client):
+    """Until the boot sector runs, and so the screen has been still for a while."""
+    started(client)
+    last, since = None, time.time()
+    while time.time() < since + 3:
+        now = text_rows(client.picture())
+        last, since = now, since if now == last else time.time()
+        time.sleep(0.3)
+
+
+def same_screens(a, b, least, what):
+    """Both clients come to see the same characters, with so many pixels."""
+    end = time.time() + 30
+    while time.time() < end:
+        pictures = [c.picture() for c in (a, b)]
+        if text_rows(pictures[0]) == text_rows(pictures[1]) and lit(pictures[0]) > least:
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"not the same on both screens: {what}")
+
+
+def text_rows(picture):
+    """The picture without the cursor, which blinks: the first lines of each row of characters."""
+    width, height, data = picture
+    return [data[y * width * 4:(y + 1) * width * 4] for y in range(height) if y % 16 < 13]
+
+
 def case_graphics(lodge):
     with Machine(lodge, RED) as m:
         red = bytes([0, 0, 0xaa, 0])

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/keyval.h"
 #include "block/block.h"
@@ -19,6 +20,7 @@
 #include "dev/virtio/drive_policy.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_mmio.h"
+#include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
 #include "tests/fuzz/fuzz.h"
@@ -144,6 +146,9 @@ static struct machine *new_machine(struct loop *loop, struct clock *clock, unsig
         add_device(m, &scsi_cd_dev_type, NULL, NULL);
     } else if (which == 4) {
         add_balloon(m);
+    } else if (which == 5) {
+        m->display = display_new(clock);
+        add_device(m, &virtio_gpu_type, "max_hostmem", "1M");
     } else {
         add_device(m, &virtio_rng_type, NULL, NULL);
     }
@@ -233,6 +238,39 @@ static void put_packed(struct machine *m, struct virtio_mmio *t, struct fuzz_in 
     reg(t, 0x50, flags >> 5);
 }
 
+static void use_nothing(void *opaque, const struct surface *s)
+{
+}
+
+/* A GPU's command of 16 small words, with an answer, in descriptors 0 and 1; then a refresh. */
+static void gpu_command(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in, unsigned size)
+{
+    uint8_t request[24 + 64] = {fuzz_u8(in) % 12, 1}, desc[32] = {0};
+    for (unsigned i = 24; i < sizeof(request); i += 4) {
+        store_le32(request + i, fuzz_u8(in));
+    }
+    uint8_t high = fuzz_u8(in); /* one word is a large one */
+    store_le32(request + 24 + high % 16 * 4, 1u << high / 16 * 2);
+    store_le64(desc, DATA);
+    store_le32(desc + 8, sizeof(request));
+    desc[12] = desc[14] = 1;
+    store_le64(desc + 16, DATA + 0x1000);
+    store_le32(desc + 24, 0x800);
+    desc[28] = 2;
+    gmem_write(m->mem, DATA, request, sizeof(request));
+    gmem_write(m->mem, DESC, desc, sizeof(desc));
+    uint16_t head = 0, idx = 0;
+    gmem_read(m->mem, AVAIL + 2, &idx, 2);
+    gmem_write(m->mem, AVAIL + 4 + 2u * (idx % size), &head, 2);
+    idx++;
+    gmem_write(m->mem, AVAIL + 2, &idx, 2);
+    reg(t, 0x50, 0);
+    if (m->display) {
+        display_want_size(m->display, 64 + high * 4, 64 + high);
+        display_look(m->display, use_nothing, NULL);
+    }
+}
+
 static void program(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in)
 {
     unsigned size = 8;
@@ -264,6 +302,7 @@ static void program(struct machine *m, struct virtio_mmio *t, struct fuzz_in *in
             clock_advance(m->clock, (uint64_t)fuzz_u8(in) << 25);
             loop_step(m->loop, false);
             break;
+        case 11: gpu_command(m, t, in, size); break;
         default: reg(t, 0x50, fuzz_u8(in)); break;
         }
     }
@@ -276,12 +315,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = -1;
     struct loop *loop = loop_new(&err);
     struct clock *clock = clock_new_virtual();
-    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 5, &fd);
+    struct machine *m = new_machine(loop, clock, fuzz_u8(&in) % 6, &fd);
     struct virtio_mmio *t = used_slot(m);
     dev_reset_all(m, DEV_RESET_POWER);
     set_up(t, 8, 0x30000000 | (in.p < in.end ? *in.p & 0x36 : 0), 1);
     program(m, t, &in);
+    struct display *display = m->display;
     machine_free(m);
+    display_free(display);
     loop_free(loop);
     clock_free(clock);
     if (fd >= 0) {

@@ -55,6 +55,9 @@ struct vga {
 void vga_init(struct vga *vga, struct ram *ram, struct clock *clock, struct display *display);
 void vga_fini(struct vga *vga); /* also of zeroes */
 void vga_reset(struct vga *vga);
+/* For a device whose screen shows the VGA at times, with its own source: as the source's update().
+ * Such a VGA was initialised without a display. */
+void vga_draw_surface(struct vga *vga, struct display_source *s, bool all);
 
 /* `dev` of all of them is the struct vga. */
 extern const struct mmio vga_ports;       /* 3B0h to 3DFh */

@@ -207,24 +207,6 @@ static const uint32_t *draw_line(struct vga_draw *d, unsigned y)
     return d->wide;
 }
 
-static void keep_line(struct display_source *s, const uint32_t *from, unsigned y)
-{
-    const struct surface *to = &s->surface;
-    uint32_t *at = to->pixels + y * to->stride;
-    unsigned first = 0, end = to->width;
-    if (!memcmp(at, from, end * sizeof(*at))) {
-        return;
-    }
-    while (at[first] == from[first]) {
-        first++;
-    }
-    while (at[end - 1] == from[end - 1]) {
-        end--;
-    }
-    memcpy(at + first, from + first, (end - first) * sizeof(*at));
-    display_dirty(s, first, y, end - first, 1);
-}
-
 /* While the screen is off it keeps its size: modes are set with it off. */
 static bool draw_resize(struct vga_draw *d, struct display_source *s)
 {
@@ -237,21 +219,25 @@ static bool draw_resize(struct vga_draw *d, struct display_source *s)
            display_resize(s, d->width, d->height);
 }
 
-static void vga_update(void *opaque, bool all)
+void vga_draw_surface(struct vga *vga, struct display_source *s, bool all)
 {
-    struct vga *vga = opaque;
     struct vga_draw *d = vga->draw;
-    struct display_source *s = &vga->source;
     draw_prepare(vga, d);
     if (!draw_resize(d, s)) {
         return;
     }
     for (unsigned y = 0; y < d->height; y++) {
-        keep_line(s, draw_line(d, y), y);
+        display_put_line(s, draw_line(d, y), y);
     }
     if (all) {
         display_dirty(s, 0, 0, d->width, d->height);
     }
+}
+
+static void vga_update(void *opaque, bool all)
+{
+    struct vga *vga = opaque;
+    vga_draw_surface(vga, &vga->source, all);
 }
 
 static const struct display_source_type vga_source = {.update = vga_update};

@@ -2,44 +2,32 @@
  * The VGA on PCI, 1234:1111: QEMU's "standard VGA" specification. BAR 0 is its memory, BAR 2 has
  * the EDID and the registers; "VGA" answers at the legacy addresses as well, as its command
  * register allows. "bochs-display" and "secondary-vga" have no legacy addresses and no ROM.
- *
- * Does not do: a big-endian frame buffer (the register keeps to little endian).
  */
 #include "dev/display/vga_pci.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "base/bits.h"
-#include "base/endian.h"
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/display/edid.h"
 #include "dev/display/vga.h"
-#include "dev/firmware/firmware.h"
+#include "dev/display/vga_bus.h"
 #include "dev/pci/pci.h"
 
 enum {
     MMIO_SIZE = 0x1000,
     MMIO_EDID = 0,
     MMIO_EDID_SIZE = 0x400,
-    MMIO_PORTS = 0x400,
-    MMIO_PORTS_SIZE = 0x20,
-    MMIO_DISPI = 0x500,
-    MMIO_DISPI_SIZE = 0x16,
-    MMIO_EXTENDED = 0x600,
-    MMIO_EXTENDED_SIZE = 8,
     VRAM_BAR = 0,
     MMIO_BAR = 2,
     REVISION = 2, /* has the extended registers */
-    ROM_MAX = 1 << 20,
     CLASS_VGA = 0x030000,
     CLASS_OTHER = 0x038000,
     MONITOR_MIN = 64,
     MONITOR_MAX = 4095,
 };
 
-#define LITTLE_ENDIAN_MARK 0x1e1e1e1eu
 #define MEMORY_MIN (1ull << 20)
 #define MEMORY_MAX (256ull << 20)
 
@@ -47,7 +35,7 @@ struct vga_pci {
     struct dev dev;
     struct pci_func func;
     struct vga vga;
-    struct mem_node *legacy_memory, *legacy_ports, *dispi_ports;
+    struct vga_legacy legacy;
     uint8_t edid[EDID_SIZE];
 
     /* Options. */
@@ -77,86 +65,18 @@ static enum mem_result edid_write(void *opaque, uint64_t off, unsigned size, uin
 
 static const struct mmio edid_ops = {edid_read, edid_write, 1, 4};
 
-static enum mem_result extended_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
-{
-    *val = off ? LITTLE_ENDIAN_MARK : MMIO_EXTENDED_SIZE;
-    return MEM_OK;
-}
-
-static enum mem_result extended_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
-{
-    return MEM_OK;
-}
-
-static const struct mmio extended_ops = {extended_read, extended_write, 4, 4};
-
 static void vga_pci_add_mmio(struct vga_pci *p, bool ports)
 {
     pci_bar_add(&p->func, MMIO_BAR, PCI_BAR_MEM32, MMIO_SIZE);
     pci_bar_put_mmio(&p->func, MMIO_BAR, MMIO_EDID, MMIO_EDID_SIZE, &edid_ops, p);
-    if (ports) {
-        pci_bar_put_mmio(&p->func, MMIO_BAR, MMIO_PORTS, MMIO_PORTS_SIZE, &vga_mmio_ports, &p->vga);
-    }
-    pci_bar_put_mmio(&p->func, MMIO_BAR, MMIO_DISPI, MMIO_DISPI_SIZE, &vga_mmio_dispi, &p->vga);
-    pci_bar_put_mmio(&p->func, MMIO_BAR, MMIO_EXTENDED, MMIO_EXTENDED_SIZE, &extended_ops, p);
-}
-
-/* ---- Legacy addresses ---- */
-
-static struct mem_node *legacy_node(struct mem_map *map, struct mem_node *root, uint32_t at,
-                                    uint32_t len, const struct mmio *ops, struct vga *vga)
-{
-    mem_map_begin(map);
-    struct mem_node *n = mem_map_add_mmio(map, at, len, ops, vga);
-    mem_node_place(n, root, at, 0);
-    mem_node_enable(n, false);
-    mem_map_commit(map);
-    return n;
-}
-
-/* They follow the command register. The root's lock is held, or nothing runs. */
-static void legacy_update(struct vga_pci *p)
-{
-    const struct machine *m = p->dev.machine;
-    unsigned command = load_le16(p->func.config + PCI_COMMAND);
-    mem_map_begin(m->mem);
-    mem_map_begin(m->io);
-    mem_node_enable(p->legacy_memory, command & PCI_COMMAND_MEMORY);
-    mem_node_enable(p->legacy_ports, command & PCI_COMMAND_IO);
-    mem_node_enable(p->dispi_ports, command & PCI_COMMAND_IO);
-    mem_map_commit(m->io);
-    mem_map_commit(m->mem);
+    vga_bar_add_registers(&p->func, MMIO_BAR, &p->vga, ports);
 }
 
 static void vga_pci_written(struct pci_func *f, unsigned off, unsigned len)
 {
     if (off <= PCI_COMMAND && off + len > PCI_COMMAND) {
-        legacy_update(container_of(f, struct vga_pci, func));
+        vga_legacy_update(&container_of(f, struct vga_pci, func)->legacy, f);
     }
-}
-
-static void vga_pci_add_legacy(struct vga_pci *p)
-{
-    struct machine *m = p->dev.machine;
-    struct pci_root *r = p->func.bus->root;
-    p->legacy_memory =
-        legacy_node(m->mem, r->mem, VGA_WINDOW, VGA_WINDOW_SIZE, &vga_memory, &p->vga);
-    p->legacy_ports = legacy_node(m->io, r->io, VGA_PORT_BASE, VGA_PORT_COUNT, &vga_ports, &p->vga);
-    p->dispi_ports =
-        legacy_node(m->io, r->io, VGA_DISPI_PORT, VGA_DISPI_PORT_COUNT, &vga_dispi_ports, &p->vga);
-    p->func.written = vga_pci_written;
-}
-
-static int vga_pci_add_rom(struct vga_pci *p, struct err *err)
-{
-    struct firmware_file f = {0};
-    if (!p->rom || !*p->rom) {
-        return 0;
-    }
-    int ret = firmware_read(p->dev.machine, p->rom, ROM_MAX, &f, err);
-    ret = ret ? ret : pci_rom_add(&p->func, f.bytes, f.len, err);
-    free(f.bytes);
-    return ret;
 }
 
 /* ---- Life ---- */
@@ -206,8 +126,9 @@ static int vga_pci_init(struct dev *dev, struct err *err)
     int ret = vga_pci_start(p, CLASS_VGA, err);
     if (!ret) {
         vga_pci_add_mmio(p, true);
-        vga_pci_add_legacy(p);
-        ret = vga_pci_add_rom(p, err);
+        vga_legacy_add(&p->legacy, &p->func, &p->vga);
+        p->func.written = vga_pci_written;
+        ret = vga_rom_add(&p->func, p->rom, err);
     }
     return ret;
 }
@@ -237,7 +158,7 @@ static void vga_pci_reset(struct dev *dev, enum dev_reset how)
     struct vga_pci *p = container_of(dev, struct vga_pci, dev);
     pci_func_reset(&p->func);
     if (p->func.written) {
-        legacy_update(p);
+        vga_legacy_update(&p->legacy, &p->func);
     }
     vga_reset(&p->vga);
 }

@@ -22,8 +22,6 @@ enum {
     NOTIFY = 0x3000,
     PART = 0x1000,
     NOTIFY_STEP = 4,
-    MODERN_BAR = 4,
-    MSIX_BAR = 1,
     LEGACY_BAR = 0,
     CAP_COMMON = 1,
     CAP_NOTIFY,
@@ -230,16 +228,49 @@ static enum mem_result modern_write(void *opaque, uint64_t off, unsigned size, u
 
 static const struct mmio modern_regs = {modern_read, modern_write, 1, 4};
 
-static void add_cap(struct virtio_pci *p, uint8_t type, uint32_t off, unsigned len)
+/*
+ * Where things are. Beside a VGA's registers, which take the first part of the BAR, the common
+ * ones and the interrupt status share a part.
+ */
+static const struct virtio_pci_layout {
+    unsigned modern_bar, msix_bar;
+    uint32_t first;    /* of the BAR: common configuration */
+    uint32_t isr, len; /* where the status is, and how much of the BAR these two have */
+} plain_layout = {4, 1, COMMON, ISR, PART}, vga_layout = {2, 4, PART, PART + PART / 2, PART / 2};
+
+static uint64_t from_shared(uint64_t off)
 {
-    unsigned at = pci_cap_add(&p->pci, PCI_CAP_VENDOR, len);
+    off += PART;
+    return off >= DEVICE ? off : off < vga_layout.isr ? off - PART : off - vga_layout.isr + ISR;
+}
+
+static enum mem_result shared_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
+{
+    return modern_read(opaque, from_shared(off), size, val);
+}
+
+static enum mem_result shared_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
+{
+    return modern_write(opaque, from_shared(off), size, val);
+}
+
+static const struct mmio shared_regs = {shared_read, shared_write, 1, 4};
+
+struct virtio_pci_cap {
+    uint8_t type, len;
+    uint32_t off, size; /* in the BAR */
+};
+
+static void add_cap(struct virtio_pci *p, unsigned bar, const struct virtio_pci_cap *cap)
+{
+    unsigned at = pci_cap_add(&p->pci, PCI_CAP_VENDOR, cap->len);
     uint8_t *c = p->pci.config + at;
-    c[2] = (uint8_t)len;
-    c[3] = type;
-    c[4] = MODERN_BAR;
-    store_le32(c + 8, off);
-    store_le32(c + 12, PART);
-    if (len == CAP_NOTIFY_LEN) {
+    c[2] = cap->len;
+    c[3] = cap->type;
+    c[4] = (uint8_t)bar;
+    store_le32(c + 8, cap->off);
+    store_le32(c + 12, cap->size);
+    if (cap->len == CAP_NOTIFY_LEN) {
         store_le32(c + 16, NOTIFY_STEP);
     }
 }
@@ -249,13 +280,18 @@ static void add_cap(struct virtio_pci *p, uint8_t type, uint32_t off, unsigned l
 /* What transitional devices are called (4.1.2.1), and the class that goes with the kind. */
 static const struct virtio_pci_kind {
     const char *type;
-    uint16_t legacy_id, id;
+    uint16_t legacy_id, id; /* legacy_id 0: there never was a legacy interface */
     uint32_t class_code;
     unsigned vectors; /* 0: one for each queue, and one */
+    const struct virtio_pci_layout *layout;
 } kinds[] = {
-    {"virtio-blk-pci", 0x1001, 2, 0x010000, 0},    {"virtio-balloon-pci", 0x1002, 5, 0x00ff00, 0},
-    {"virtio-serial-pci", 0x1003, 3, 0x078000, 2}, {"virtio-scsi-pci", 0x1004, 8, 0x010000, 0},
-    {"virtio-rng-pci", 0x1005, 4, 0x00ff00, 0},
+    {"virtio-blk-pci", 0x1001, 2, 0x010000, 0, &plain_layout},
+    {"virtio-balloon-pci", 0x1002, 5, 0x00ff00, 0, &plain_layout},
+    {"virtio-serial-pci", 0x1003, 3, 0x078000, 2, &plain_layout},
+    {"virtio-scsi-pci", 0x1004, 8, 0x010000, 0, &plain_layout},
+    {"virtio-rng-pci", 0x1005, 4, 0x00ff00, 0, &plain_layout},
+    {"virtio-gpu-pci", 0, 16, 0x038000, 0, &plain_layout},
+    {"virtio-vga", 0, 16, 0x030000, 0, &vga_layout},
 };
 
 static const struct virtio_pci_kind *virtio_pci_find(const char *type)
@@ -267,35 +303,60 @@ static const struct virtio_pci_kind *virtio_pci_find(const char *type)
     return &kinds[i];
 }
 
-static void virtio_pci_add_bars(struct virtio_pci *p, bool legacy)
+static void virtio_pci_add_modern(struct virtio_pci *p, const struct virtio_pci_layout *l)
+{
+    const struct virtio_pci_cap caps[] = {{CAP_COMMON, CAP_LEN, l->first, l->len},
+                                          {CAP_ISR, CAP_LEN, l->isr, l->len},
+                                          {CAP_DEVICE, CAP_LEN, DEVICE, PART},
+                                          {CAP_NOTIFY, CAP_NOTIFY_LEN, NOTIFY, PART}};
+    pci_bar_add(&p->pci, l->modern_bar, PCI_BAR_MEM64 | PCI_BAR_PREFETCH, 4 * PART);
+    pci_bar_put_mmio(&p->pci, l->modern_bar, l->first, 4 * PART - l->first,
+                     l->first ? &shared_regs : &modern_regs, p);
+    for (unsigned i = 0; i < ARRAY_LEN(caps); i++) {
+        add_cap(p, l->modern_bar, &caps[i]);
+    }
+}
+
+static void virtio_pci_add_bars(struct virtio_pci *p, const struct virtio_pci_layout *l,
+                                bool legacy)
 {
     if (legacy) {
         pci_bar_add_mmio(&p->pci, LEGACY_BAR, PCI_BAR_IO, VIRTIO_PCI_LEGACY_SIZE,
                          &virtio_pci_legacy_regs, p);
     }
-    pci_bar_add(&p->pci, MSIX_BAR, PCI_BAR_MEM32, 4096);
-    pci_msix_add(&p->pci, p->vectors, MSIX_BAR, 0, MSIX_PBA);
+    pci_bar_add(&p->pci, l->msix_bar, PCI_BAR_MEM32, 4096);
+    pci_msix_add(&p->pci, p->vectors, l->msix_bar, 0, MSIX_PBA);
     if (!p->disable_modern) {
-        pci_bar_add_mmio(&p->pci, MODERN_BAR, PCI_BAR_MEM64 | PCI_BAR_PREFETCH, 4 * PART,
-                         &modern_regs, p);
-        add_cap(p, CAP_COMMON, COMMON, CAP_LEN);
-        add_cap(p, CAP_ISR, ISR, CAP_LEN);
-        add_cap(p, CAP_DEVICE, DEVICE, CAP_LEN);
-        add_cap(p, CAP_NOTIFY, NOTIFY, CAP_NOTIFY_LEN);
+        virtio_pci_add_modern(p, l);
     }
     pci_express_add(&p->pci);
 }
 
-static int virtio_pci_init(struct dev *dev, struct err *err)
+/* Whether there is a legacy interface; an error if there would be none at all. */
+static int virtio_pci_choose(const struct virtio_pci *p, const struct virtio_pci_kind *k,
+                             bool express, bool *legacy, struct err *err)
+{
+    bool off = !strcmp(p->disable_legacy, "off");
+    if (!k->legacy_id && (off || p->disable_modern)) {
+        return err_set(err, EINVAL, "%s: it has no legacy interface", k->type);
+    }
+    *legacy = k->legacy_id && (!strcmp(p->disable_legacy, "auto") ? !express : off);
+    if (!*legacy && p->disable_modern) {
+        return err_set(err, EINVAL, "%s: disable-legacy=on and disable-modern=on leave nothing",
+                       k->type);
+    }
+    return 0;
+}
+
+int virtio_pci_init(struct dev *dev, struct err *err)
 {
     struct virtio_pci *p = container_of(dev, struct virtio_pci, dev);
     const struct virtio_pci_kind *k = virtio_pci_find(dev->type->name);
     struct pci_bus *on = dev->bus->owner;
-    bool legacy =
-        !strcmp(p->disable_legacy, "auto") ? !on->express : !strcmp(p->disable_legacy, "off");
-    if (!legacy && p->disable_modern) {
-        return err_set(err, EINVAL, "%s: disable-legacy=on and disable-modern=on leave nothing",
-                       dev->type->name);
+    bool legacy = false;
+    int ret = virtio_pci_choose(p, k, on->express, &legacy, err);
+    if (ret) {
+        return ret;
     }
     struct pci_ids ids = {.vendor = 0x1af4,
                           .device = legacy ? k->legacy_id : (uint16_t)(MODERN_ID + k->id),
@@ -304,7 +365,7 @@ static int virtio_pci_init(struct dev *dev, struct err *err)
                           .class_code = k->class_code,
                           .revision = !legacy,
                           .interrupt_pin = 1};
-    int ret = pci_func_init(&p->pci, dev, &ids, err);
+    ret = pci_func_init(&p->pci, dev, &ids, err);
     if (ret) {
         return ret;
     }
@@ -322,11 +383,11 @@ static int virtio_pci_init(struct dev *dev, struct err *err)
     unsigned want = k->vectors ? k->vectors : p->bus.vdev->queues + 1;
     p->vectors = p->vectors == UINT32_MAX || p->vectors > 128 ? want : p->vectors;
     p->vectors = p->vectors ? p->vectors : 1;
-    virtio_pci_add_bars(p, legacy);
+    virtio_pci_add_bars(p, k->layout, legacy);
     return 0;
 }
 
-static void virtio_pci_reset(struct dev *dev, enum dev_reset how)
+void virtio_pci_reset(struct dev *dev, enum dev_reset how)
 {
     struct virtio_pci *p = container_of(dev, struct virtio_pci, dev);
     struct virtio *v = p->bus.vdev;
@@ -338,25 +399,15 @@ static void virtio_pci_reset(struct dev *dev, enum dev_reset how)
     pci_func_reset(&p->pci);
 }
 
-static void virtio_pci_fini(struct dev *dev)
+void virtio_pci_fini(struct dev *dev)
 {
     struct virtio_pci *p = container_of(dev, struct virtio_pci, dev);
     pci_func_fini(&p->pci);
 }
 
-static const char *const on_off_auto[] = {"on", "off", "auto", NULL};
+const char *const virtio_pci_on_off_auto[] = {"on", "off", "auto", NULL};
 
-static const struct prop virtio_pci_props[] = {
-    PCI_PROPS(struct virtio_pci, pci),
-    {"disable-legacy", PROP_TEXT, offsetof(struct virtio_pci, disable_legacy), "auto",
-     "no legacy interface", on_off_auto},
-    {"disable-modern", PROP_BOOL, offsetof(struct virtio_pci, disable_modern), "off",
-     "the legacy interface only"},
-    {"packed", PROP_BOOL, offsetof(struct virtio_pci, packed), "off", "offer packed virtqueues"},
-    {"vectors", PROP_U32, offsetof(struct virtio_pci, vectors), "4294967295",
-     "MSI-X vectors; by default one for each queue and one"},
-    {0},
-};
+static const struct prop virtio_pci_props[] = {VIRTIO_PCI_PROPS, {0}};
 
 #define VIRTIO_PCI(symbol, type, other, what, made)                                                \
     const struct dev_type symbol = {.name = type,                                                  \
@@ -379,3 +430,5 @@ VIRTIO_PCI(virtio_serial_pci_type, "virtio-serial-pci", "virtio-serial",
            "console device with ports", &virtio_serial_type);
 VIRTIO_PCI(virtio_balloon_pci_type, "virtio-balloon-pci", "virtio-balloon",
            "gives memory back to the host", &virtio_balloon_type);
+VIRTIO_PCI(virtio_gpu_pci_type, "virtio-gpu-pci", "virtio-gpu", "graphics without acceleration",
+           &virtio_gpu_type);

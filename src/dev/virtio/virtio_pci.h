@@ -23,7 +23,29 @@ struct virtio_pci {
 };
 
 extern const struct dev_type virtio_blk_pci_type, virtio_rng_pci_type, virtio_scsi_pci_type,
-    virtio_serial_pci_type, virtio_balloon_pci_type;
+    virtio_serial_pci_type, virtio_balloon_pci_type, virtio_gpu_pci_type;
+
+/* For device types that have more than this; the struct comes first in theirs. */
+extern const char *const virtio_pci_on_off_auto[];
+#define VIRTIO_PCI_PROPS                                                                           \
+    PCI_PROPS(struct virtio_pci, pci),                                                             \
+        {"disable-legacy",                                                                         \
+         PROP_TEXT,                                                                                \
+         offsetof(struct virtio_pci, disable_legacy),                                              \
+         "auto",                                                                                   \
+         "no legacy interface",                                                                    \
+         virtio_pci_on_off_auto},                                                                  \
+        {"disable-modern", PROP_BOOL, offsetof(struct virtio_pci, disable_modern), "off",          \
+         "the legacy interface only"},                                                             \
+        {"packed", PROP_BOOL, offsetof(struct virtio_pci, packed), "off",                          \
+         "offer packed virtqueues"},                                                               \
+    {                                                                                              \
+        "vectors", PROP_U32, offsetof(struct virtio_pci, vectors), "4294967295",                   \
+            "MSI-X vectors; by default one for each queue and one"                                 \
+    }
+int virtio_pci_init(struct dev *dev, struct err *err);
+void virtio_pci_reset(struct dev *dev, enum dev_reset how);
+void virtio_pci_fini(struct dev *dev);
 
 /* The legacy interface (virtio_pci_legacy.c). */
 extern const struct mmio virtio_pci_legacy_regs; /* dev: struct virtio_pci */

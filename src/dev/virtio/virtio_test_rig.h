@@ -11,6 +11,7 @@
 #include "base/keyval.h"
 #include "core/machine.h"
 #include "dev/virtio/virtio_mmio.h"
+#include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
 
@@ -69,7 +70,9 @@ static inline void vrig_free(struct vrig *r)
 {
     struct loop *loop = r->m->loop;
     struct clock *clock = r->m->clock;
+    struct display *display = r->m->display;
     machine_free(r->m);
+    display_free(display);
     loop_free(loop);
     clock_free(clock);
     free(r);
