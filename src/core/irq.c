@@ -30,7 +30,7 @@ void irq_pin_add(struct irq_pin *pin, irq_pin_fn *set, void *opaque, unsigned n)
 void irq_connect(struct irq *irq, struct irq_pin *pin)
 {
     irq->pin = pin;
-    irq->level = false;
+    irq->level = irq->driven = false;
 }
 
 static void irq_pin_tell(struct irq_pin *pin, bool level)
@@ -44,10 +44,11 @@ void irq_set(struct irq *irq, bool level)
 {
     struct irq_pin *pin = irq->pin;
     if (!pin) {
-        irq->level = level;
+        irq->level = irq->driven = level;
         return;
     }
     AUTO_LOCK(&pin->lock);
+    irq->driven = level;
     if (irq->level == level) {
         return;
     }

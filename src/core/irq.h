@@ -27,6 +27,7 @@ struct irq_pin {
 struct irq {
     struct irq_pin *pin; /* NULL: not connected */
     bool level;          /* by the pin's lock */
+    bool driven;         /* as the source said last: what is saved of a line */
 };
 
 void irq_pin_init(struct irq_pin *pin);

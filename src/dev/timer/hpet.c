@@ -9,6 +9,7 @@
  */
 #include "dev/timer/hpet.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/err.h"
+#include "core/fields.h"
 #include "loop/clock.h"
 
 enum {
@@ -403,3 +406,49 @@ void hpet_reset(struct hpet *h)
     hpet_write_config(h, 0);
     h->counter = 0;
 }
+
+/* ---- State ---- */
+
+static const struct field hpet_timer_list[] = {
+    FIELD(struct hpet_timer, hpet, FIELD_HOST),
+    FIELD(struct hpet_timer, n, FIELD_CONFIG),
+    FIELD(struct hpet_timer, config, FIELD_GUEST),
+    FIELD(struct hpet_timer, comparator, FIELD_GUEST),
+    FIELD(struct hpet_timer, period, FIELD_GUEST),
+    FIELD(struct hpet_timer, timer, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct hpet_timer, irq, FIELD_DERIVED),
+};
+
+FIELD_SET(hpet_timer_fields, "hpet-timer", struct hpet_timer, hpet_timer_list, 1);
+
+static const struct field hpet_list[] = {
+    FIELD(struct hpet, lock, FIELD_HOST),
+    FIELD(struct hpet, clock, FIELD_HOST),
+    FIELD(struct hpet, gsi, FIELD_HOST),
+    FIELD(struct hpet, routes, FIELD_CONFIG),
+    FIELD(struct hpet, config, FIELD_GUEST, .max = ENABLE_CNF | LEG_RT_CNF),
+    FIELD(struct hpet, status, FIELD_GUEST, .max = (1 << HPET_TIMERS) - 1),
+    FIELD(struct hpet, counter, FIELD_GUEST),
+    FIELD(struct hpet, start_ns, FIELD_GUEST),
+    FIELD_ARRAY(struct hpet, timer, FIELD_GUEST, .sub = &hpet_timer_fields),
+    FIELD(struct hpet, gate, FIELD_DERIVED),
+    FIELD(struct hpet, legacy, FIELD_GUEST),
+    FIELD(struct hpet, open, FIELD_HOST),
+    FIELD(struct hpet, open_opaque, FIELD_HOST),
+};
+
+/* The gates follow the lines that end in them, by `legacy`. */
+static int hpet_loaded(void *obj, struct err *err)
+{
+    struct hpet *h = obj;
+    AUTO_LOCK(&h->lock);
+    if (h->legacy != !!(h->config & LEG_RT_CNF)) {
+        return err_set(err, EINVAL, "state of hpet: legacy replacement on and off");
+    }
+    for (unsigned i = 0; i < HPET_TIMERS; i++) {
+        timer_update_line(&h->timer[i]);
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(hpet_fields, "hpet", struct hpet, hpet_list, 1, .loaded = hpet_loaded);
