@@ -27,7 +27,7 @@ enum field_flag {
     /* Set by the macros. */
     FIELD_BOOL = 16,
     FIELD_POINTER = 32, /* the member points to what is described; NULL: there is none */
-    FIELD_COUNTED = 64, /* to as many of them as the member at `count_at` says */
+    FIELD_COUNTED = 64, /* there are as many elements as the member at `count_at` says */
     FIELD_EACH = 128,   /* an array of pointers to one struct each, as many as `count_at` says */
     FIELD_NOT_SAVED = FIELD_HOST | FIELD_DERIVED,
 };
@@ -92,6 +92,13 @@ struct field_set {
         .name = #m, .offset = offsetof(s, m), .size = FIELD_ELEM(s, m[0]),                         \
         .count = FIELD_ELEM(s, m) / FIELD_ELEM(s, m[0]), .count_at = FIELD_COUNT_AT(s, n),         \
         .sub = &(set), .flags = FIELD_GUEST | FIELD_EACH | FIELD_COUNTED                           \
+    }
+/* An array in the struct, of which the first `n` are used; `n` as above, at most that many. */
+#define FIELD_FIRST(s, m, n, fl, ...)                                                              \
+    {                                                                                              \
+        .name = #m, .offset = offsetof(s, m), .size = FIELD_ELEM(s, m[0]),                         \
+        .count = FIELD_ELEM(s, m) / FIELD_ELEM(s, m[0]), .count_at = FIELD_COUNT_AT(s, n),         \
+        .flags = (fl) | FIELD_COUNTED, ##__VA_ARGS__                                               \
     }
 /* A pointer to one struct, or NULL: on both sides, or on none. */
 #define FIELD_ONE(s, m, set)                                                                       \
