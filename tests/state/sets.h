@@ -6,6 +6,8 @@
 
 #include "board/boards.h"
 #include "core/device.h"
+#include "core/machine.h"
+#include "dev/firmware/pflash.h"
 #include "state/field.h"
 
 enum { SETS_MAX = 256 };
@@ -17,10 +19,13 @@ struct sets {
 
 static inline void sets_add(struct sets *s, const struct field_set *set)
 {
-    for (size_t i = 0; i < s->count; i++) {
+    for (size_t i = 0; set && i < s->count; i++) {
         if (s->set[i] == set) {
             return;
         }
+    }
+    if (!set) {
+        return;
     }
     if (s->count == SETS_MAX) {
         abort();
@@ -36,14 +41,13 @@ static inline void sets_add(struct sets *s, const struct field_set *set)
 static inline void sets_all(struct sets *s)
 {
     s->count = 0;
+    for (size_t i = 0; boards[i]; i++) {
+        sets_add(s, boards[i]->state);
+    }
     for (size_t i = 0; dev_types[i]; i++) {
-        if (dev_types[i]->state) {
-            sets_add(s, dev_types[i]->state);
-        }
+        sets_add(s, dev_types[i]->state);
     }
-    for (size_t i = 0; board_parts[i]; i++) {
-        sets_add(s, board_parts[i]);
-    }
+    sets_add(s, pflash_type.state);
 }
 
 #endif
