@@ -12,8 +12,7 @@ static const struct field irq_list[] = {
 
 static int irq_loaded(void *obj, struct err *err)
 {
-    struct irq *irq = obj;
-    irq_set(irq, irq->driven);
+    irq_restore(obj);
     return 0;
 }
 

@@ -4,8 +4,9 @@
 
 #include "state/field.h"
 
-/* A source's line: its level, which is driven again when all is loaded. For a line whose device
- * works its level out itself FIELD_DERIVED does as well. */
+/* A source's line: its level, which the pin then counts. What the line ends in is saved by itself
+ * and is not told. Not for a line that ends elsewhere as registers say: its owner connects it first
+ * and calls irq_restore(). */
 extern const struct field_set irq_fields;
 
 /* A timer: when it fires, in ns of the machine's clock. It is armed again when all is loaded. */

@@ -62,6 +62,18 @@ void irq_set(struct irq *irq, bool level)
     }
 }
 
+void irq_restore(struct irq *irq)
+{
+    struct irq_pin *pin = irq->pin;
+    if (!pin) {
+        irq->level = irq->driven;
+        return;
+    }
+    AUTO_LOCK(&pin->lock);
+    pin->high += (unsigned)irq->driven - (unsigned)irq->level;
+    irq->level = irq->driven;
+}
+
 void irq_pulse(struct irq *irq)
 {
     irq_set(irq, true);

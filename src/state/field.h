@@ -53,9 +53,9 @@ struct field_set {
     /*
      * All state of the whole machine has been loaded, and that of the parts of this struct had its
      * turn: checks what fields must be to each other, computes what is DERIVED, sets timers and
-     * drives lines again. Machine not running; takes the locks it needs. Lines that were high go
-     * high without an edge, as the controllers know their levels already. May fail with a
-     * sentence: the machine cannot be used then. NULL: nothing to do.
+     * lines again (core/fields.h). The board's struct comes first, then the devices as they were
+     * made. Machine not running; takes the locks it needs. May fail with a sentence: the machine
+     * cannot be used then. NULL: nothing to do.
      */
     int (*loaded)(void *obj, struct err *err);
 };

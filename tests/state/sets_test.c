@@ -60,7 +60,8 @@ static void check_field(const struct field_set *set, const struct field *f)
     if (strlen(f->name) > FIELD_NAME_MAX || field_find(set, f->name) != f) {
         fail_msg("%s.%s: its name is too long, or there twice", set->name, f->name);
     }
-    if (f->sub && f->size && !(f->flags & FIELD_EACH) && f->size != f->sub->size) {
+    size_t size = f->flags & FIELD_EACH ? sizeof(void *) : f->sub ? f->sub->size : 0;
+    if (f->sub && f->size && f->size != size) {
         fail_msg("%s.%s: %s describes another struct", set->name, f->name, f->sub->name);
     }
     if (!f->sub && !(f->flags & FIELD_NOT_SAVED)) {

@@ -193,8 +193,8 @@ void ich9_lpc_fini(struct ich9_lpc *l)
 /* ---- State ---- */
 
 static const struct field ich9_lpc_list[] = {
+    FIELD_ARRAY(struct ich9_lpc, pirq, FIELD_GUEST, .sub = &pirq_fields), /* before their routes */
     FIELD(struct ich9_lpc, pci, FIELD_GUEST, .sub = &pci_func_fields),
-    FIELD(struct ich9_lpc, pirq, FIELD_DERIVED),
     FIELD(struct ich9_lpc, pm, FIELD_GUEST, .sub = &acpi_pm_fields),
     FIELD(struct ich9_lpc, tco, FIELD_GUEST, .sub = &ich9_tco_fields),
     FIELD(struct ich9_lpc, pm_ports, FIELD_HOST),

@@ -64,8 +64,8 @@ void piix3_fini(struct piix3 *p)
 /* ---- State ---- */
 
 static const struct field piix3_list[] = {
+    FIELD_ARRAY(struct piix3, pirq, FIELD_GUEST, .sub = &pirq_fields), /* before their routes */
     FIELD(struct piix3, pci, FIELD_GUEST, .sub = &pci_func_fields),
-    FIELD(struct piix3, pirq, FIELD_DERIVED),
 };
 
 FIELD_SET_SHARED(piix3_fields, "piix3", struct piix3, piix3_list, 1);

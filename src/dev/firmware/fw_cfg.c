@@ -404,7 +404,7 @@ FIELD_SET(fw_item_fields, "fw-cfg-item", struct fw_item, fw_item_list, 1, .loade
 static const struct field fw_cfg_list[] = {
     FIELD(struct fw_cfg, mem, FIELD_HOST),
     FIELD(struct fw_cfg, lock, FIELD_HOST),
-    FIELD_EACH_OF(struct fw_cfg, item, count, fw_item_fields),
+    FIELD_FIRST(struct fw_cfg, item, count, FIELD_GUEST, .sub = &fw_item_fields),
     FIELD(struct fw_cfg, count, FIELD_CONFIG),
     FIELD(struct fw_cfg, next_file, FIELD_CONFIG),
     FIELD(struct fw_cfg, selected, FIELD_GUEST),

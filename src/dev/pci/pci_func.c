@@ -8,9 +8,9 @@
 #include "base/bits.h"
 #include "base/endian.h"
 #include "base/err.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "dev/pci/pci.h"
-#include "state/field.h"
 
 enum { CONFIG_SIZE = 256, CONFIG_SIZE_EXPRESS = 4096, ROM_ENABLE = 1, FIRST_CAP = 0x40 };
 #define PCI_SPACE_END (1ull << 52)
@@ -306,7 +306,7 @@ static const struct field pci_func_list[] = {
     FIELD(struct pci_func, next_cap, FIELD_CONFIG),
     FIELD(struct pci_func, next_ext_cap, FIELD_CONFIG),
     FIELD(struct pci_func, lock, FIELD_HOST),
-    FIELD(struct pci_func, intx, FIELD_DERIVED),
+    FIELD(struct pci_func, intx, FIELD_GUEST, .sub = &irq_fields),
     FIELD(struct pci_func, level, FIELD_GUEST),
     FIELD(struct pci_func, msi, FIELD_CONFIG),
     FIELD(struct pci_func, msix, FIELD_GUEST, .sub = &pci_msix_fields),

@@ -362,7 +362,7 @@ static const struct field uart_list[] = {
     FIELD(struct uart, lock, FIELD_HOST),
     FIELD(struct uart, wires, FIELD_HOST),
     FIELD(struct uart, opaque, FIELD_HOST),
-    FIELD(struct uart, irq, FIELD_DERIVED),
+    FIELD(struct uart, irq, FIELD_GUEST, .sub = &irq_fields),
     FIELD(struct uart, clock, FIELD_HOST),
     FIELD(struct uart, timeout, FIELD_GUEST, .sub = &timer_fields),
     FIELD(struct uart, rbr, FIELD_GUEST),

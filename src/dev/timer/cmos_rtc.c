@@ -60,7 +60,7 @@ enum {
 };
 
 #define UIP_NS 244000u
-#define RTC_FAR_S 300000000000ll /* the year 9999, and something */
+#define RTC_FAR_S 1000000000000ll /* more than a year of 25755, which registers can hold */
 
 struct rtc {
     pthread_mutex_t lock;
@@ -429,7 +429,7 @@ static const struct field rtc_list[] = {
     FIELD(struct rtc, periodic_at, FIELD_GUEST),
 };
 
-/* The year has four digits. */
+/* Far from what could not be computed with. */
 static int rtc_loaded(void *obj, struct err *err)
 {
     const struct rtc *r = obj;

@@ -151,6 +151,11 @@ static struct irq_pin *timer_pin(const struct hpet_timer *t)
     return &h->gsi[line == 2 ? 0 : line];
 }
 
+static bool timer_level(const struct hpet_timer *t)
+{
+    return t->config & TN_LEVEL && t->config & TN_ENABLE && t->hpet->status >> t->n & 1;
+}
+
 /* Brings the line up to date: where it goes, and its level. */
 static void timer_update_line(struct hpet_timer *t)
 {
@@ -159,8 +164,7 @@ static void timer_update_line(struct hpet_timer *t)
         irq_set(&t->irq, false);
         irq_connect(&t->irq, pin);
     }
-    bool level = t->config & TN_LEVEL && t->config & TN_ENABLE && t->hpet->status >> t->n & 1;
-    irq_set(&t->irq, level);
+    irq_set(&t->irq, timer_level(t));
 }
 
 static void timer_interrupt(struct hpet_timer *t)
@@ -421,6 +425,14 @@ static const struct field hpet_timer_list[] = {
 
 FIELD_SET(hpet_timer_fields, "hpet-timer", struct hpet_timer, hpet_timer_list, 1);
 
+static const struct field hpet_gate_list[] = {
+    FIELD(struct hpet_gate, hpet, FIELD_HOST),
+    FIELD(struct hpet_gate, pin, FIELD_DERIVED),
+    FIELD(struct hpet_gate, out, FIELD_GUEST, .sub = &irq_fields),
+};
+
+FIELD_SET(hpet_gate_fields, "hpet-gate", struct hpet_gate, hpet_gate_list, 1);
+
 static const struct field hpet_list[] = {
     FIELD(struct hpet, lock, FIELD_HOST),
     FIELD(struct hpet, clock, FIELD_HOST),
@@ -431,13 +443,20 @@ static const struct field hpet_list[] = {
     FIELD(struct hpet, counter, FIELD_GUEST),
     FIELD(struct hpet, start_ns, FIELD_GUEST),
     FIELD_ARRAY(struct hpet, timer, FIELD_GUEST, .sub = &hpet_timer_fields),
-    FIELD(struct hpet, gate, FIELD_DERIVED),
+    FIELD_ARRAY(struct hpet, gate, FIELD_GUEST, .sub = &hpet_gate_fields),
     FIELD(struct hpet, legacy, FIELD_GUEST),
     FIELD(struct hpet, open, FIELD_HOST),
     FIELD(struct hpet, open_opaque, FIELD_HOST),
 };
 
-/* The gates follow the lines that end in them, by `legacy`. */
+static void timer_restore_line(struct hpet_timer *t)
+{
+    irq_set(&t->irq, false);
+    irq_connect(&t->irq, timer_pin(t));
+    t->irq.driven = timer_level(t);
+    irq_restore(&t->irq);
+}
+
 static int hpet_loaded(void *obj, struct err *err)
 {
     struct hpet *h = obj;
@@ -446,7 +465,7 @@ static int hpet_loaded(void *obj, struct err *err)
         return err_set(err, EINVAL, "state of hpet: legacy replacement on and off");
     }
     for (unsigned i = 0; i < HPET_TIMERS; i++) {
-        timer_update_line(&h->timer[i]);
+        timer_restore_line(&h->timer[i]);
     }
     return 0;
 }

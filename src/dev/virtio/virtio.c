@@ -185,7 +185,7 @@ static const struct field virtio_list[] = {
     FIELD_ARRAY(struct virtio, config, FIELD_GUEST),
     FIELD(struct virtio, legacy, FIELD_GUEST),
     FIELD(struct virtio, queues, FIELD_CONFIG),
-    FIELD_EACH_OF(struct virtio, queue, queues, vq_fields),
+    FIELD_FIRST(struct virtio, queue, queues, FIELD_GUEST, .sub = &vq_fields),
     FIELD(struct virtio, bus, FIELD_HOST),
 };
 
