@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""House rules that a compiler does not know.  usage: lint.py layers|sizes|globals|format BUILDDIR
+"""House rules that a compiler does not know.  usage: lint.py layers|sizes|globals|format|fields BUILDDIR
 
 layers   includes follow docs/layers.md; every header compiles alone
 sizes    no file over 1500 lines, no function over 120 (unless marked "lint: flat table")
 globals  no mutable data at file scope outside the allow-list below
+fields   each member of a struct with a table of its state (state/field.h) is in the table
 format   clang-format 14 would change nothing (another version: not checked, and said so)
 """
 import glob
@@ -144,8 +145,61 @@ def format_(build):
                    if "error:" in line})
 
 
+def without_comments(text):
+    return re.sub(r"//[^\n]*", "", re.sub(r"/\*.*?\*/", " ", text, flags=re.S))
+
+
+def split_outside(text, mark):
+    """Split at `mark` where no bracket is open."""
+    parts, depth, part = [], 0, ""
+    for c in text:
+        depth += (c in "({[") - (c in ")}]")
+        if c == mark and not depth:
+            parts.append(part)
+            part = ""
+        else:
+            part += c
+    return parts + [part]
+
+
+def members(body):
+    """Names of the members that the text between a struct's braces declares."""
+    for declaration in split_outside(body, ";"):
+        declaration = re.sub(r"\{.*\}", " anonymous ", declaration, flags=re.S)
+        for declarator in split_outside(declaration, ","):
+            m = re.search(r"\(\s*\*\s*(\w+)[^()]*\)\s*\(", declarator) or \
+                re.search(r"(\w+)\s*(\[[^]]*\]\s*)*$", declarator.strip())
+            if m:
+                yield m.group(1)
+
+
+def structs(text):
+    for m in re.finditer(r"^(?:static )?struct (\w+) \{\n(.*?)^\}", text, re.M | re.S):
+        yield m.group(1), list(members(m.group(2)))
+
+
+def fields(build):
+    """By names in the source, as clang-format leaves it; a struct of a file hides one of a header."""
+    bad, shared = [], {}
+    texts = {path: without_comments(open(path).read()) for path in sources() if not path.endswith("_test.c")}
+    for path, text in texts.items():
+        if path.endswith(".h"):
+            shared.update(structs(text))
+    for path, text in texts.items():
+        own = dict(shared, **dict(structs(text)))
+        for m in re.finditer(r"^FIELD_SET(?:_SHARED)?\(\s*\w+,\s*\"[^\"]*\",\s*struct (\w+),\s*(\w+),", text, re.M):
+            name, table = m.groups()
+            rows = re.search(r"struct field " + table + r"\[\] = \{(.*?)^\};", text, re.M | re.S)
+            claimed = set(re.findall(r"FIELD\w*\(\s*struct " + name + r",\s*(\w+)", rows.group(1) if rows else ""))
+            if name not in own:
+                bad.append(f"{path}: struct {name} has a table and is not to be found")
+            bad += [f"{path}: {table} does not say what {member} of struct {name} is"
+                    for member in own.get(name, []) if member not in claimed]
+    return bad
+
+
 def main():
-    bad = {"layers": layers, "sizes": sizes, "globals": globals_, "format": format_}[sys.argv[1]](sys.argv[2])
+    bad = {"layers": layers, "sizes": sizes, "globals": globals_, "format": format_, "fields": fields}[sys.argv[1]](sys.argv[2])
     for line in bad:
         print(line)
     print(f"lint {sys.argv[1]}: {len(bad)} finding(s)")

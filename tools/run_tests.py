@@ -9,7 +9,7 @@ import sys
 
 def run_lints(pattern):
     results = {}
-    for lint in ("layers", "sizes", "globals", "format"):
+    for lint in ("layers", "sizes", "globals", "format", "fields"):
         name = f"lint/{lint}"
         if pattern in name:
             r = subprocess.run([sys.executable, "tools/lint.py", lint, sys.argv[1]])

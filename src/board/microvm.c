@@ -21,8 +21,26 @@
 #include "dev/misc/acpi_power.h"
 #include "dev/misc/reset_ports.h"
 #include "dev/timer/acpi_pm_timer.h"
+#include "state/field.h"
 
 static const char *const on_off_auto[] = {"on", "off", "auto", NULL};
+
+/* ---- State ---- */
+
+static const struct field microvm_list[] = {
+    FIELD(struct microvm, pit_opt, FIELD_HOST),
+    FIELD(struct microvm, pic_opt, FIELD_HOST),
+    FIELD(struct microvm, rtc_opt, FIELD_HOST),
+    FIELD(struct microvm, acpi_opt, FIELD_HOST),
+    FIELD(struct microvm, isa_serial, FIELD_CONFIG),
+    FIELD(struct microvm, auto_cmdline, FIELD_HOST),
+    FIELD(struct microvm, option_roms, FIELD_HOST),
+    FIELD(struct microvm, x86, FIELD_GUEST, .sub = &x86_board_fields),
+    FIELD_ARRAY(struct microvm, virtio, FIELD_GUEST, .sub = &virtio_mmio_fields),
+    FIELD(struct microvm, loaded, FIELD_HOST),
+};
+
+FIELD_SET(microvm_fields, "microvm", struct microvm, microvm_list, 1);
 
 static const struct prop microvm_props[] = {
     {"pit", PROP_TEXT, offsetof(struct microvm, pit_opt), "auto", "8254 timer", on_off_auto},
@@ -210,6 +228,7 @@ const struct board_type board_microvm = {
     .max_vcpus = MACHINE_MAX_VCPUS,
     .props = microvm_props,
     .size = sizeof(struct microvm),
+    .state = &microvm_fields,
     .init = microvm_init,
     .load = microvm_load,
     .fini = microvm_fini,

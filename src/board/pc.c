@@ -13,6 +13,7 @@
 #include "dev/chipset/piix3.h"
 #include "dev/chipset/piix4_pm.h"
 #include "dev/firmware/fw_cfg.h"
+#include "state/field.h"
 
 #define PC_LOW_RAM_MAX 0xe0000000ull
 #define PC_LOW_RAM_SPLIT 0xc0000000ull
@@ -29,6 +30,18 @@ struct pc {
     struct piix_ide ide;
     struct piix4_pm pm;
 };
+
+/* ---- State ---- */
+
+static const struct field pc_list[] = {
+    FIELD(struct pc, base, FIELD_GUEST, .sub = &pc_base_fields),
+    FIELD(struct pc, host, FIELD_GUEST, .sub = &i440fx_fields),
+    FIELD(struct pc, isa_bridge, FIELD_GUEST, .sub = &piix3_fields),
+    FIELD(struct pc, ide, FIELD_GUEST, .sub = &piix_ide_fields),
+    FIELD(struct pc, pm, FIELD_GUEST, .sub = &piix4_pm_fields),
+};
+
+FIELD_SET(pc_fields, "pc", struct pc, pc_list, 1);
 
 static const struct prop pc_props[] = {PC_PROPS(struct pc, base), {0}};
 
@@ -147,6 +160,7 @@ const struct board_type board_pc = {
     .ide_units = 2,
     .props = pc_props,
     .size = sizeof(struct pc),
+    .state = &pc_fields,
     .init = pc_init,
     .load = pc_load,
     .fini = pc_fini_board,

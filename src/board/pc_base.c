@@ -20,6 +20,7 @@
 #include "dev/input/i8042.h"
 #include "dev/irqchip/lapic.h"
 #include "dev/misc/reset_ports.h"
+#include "state/field.h"
 
 enum { BIOS_MAX = 16 << 20, BIOS_LOW = 0x20000, PORT_SPACE = 0x10000 };
 #define PC_DEFAULT_BIOS "bios-256k.bin"
@@ -186,3 +187,27 @@ void pc_fini(struct pc_base *b)
     pci_root_fini(&b->pci);
     x86_board_fini(&b->x86);
 }
+
+/* ---- State ---- */
+
+static const struct field pc_base_list[] = {
+    FIELD(struct pc_base, acpi, FIELD_CONFIG),
+    FIELD(struct pc_base, graphics, FIELD_CONFIG),
+    FIELD(struct pc_base, hpet, FIELD_CONFIG),
+    FIELD(struct pc_base, smm, FIELD_CONFIG),
+    FIELD(struct pc_base, no_s3, FIELD_CONFIG),
+    FIELD(struct pc_base, no_s4, FIELD_CONFIG),
+    FIELD(struct pc_base, pflash, FIELD_HOST),
+    FIELD(struct pc_base, product, FIELD_HOST),
+    FIELD(struct pc_base, x86, FIELD_GUEST, .sub = &x86_board_fields),
+    FIELD(struct pc_base, pci_mem, FIELD_HOST),
+    FIELD(struct pc_base, pci_io, FIELD_HOST),
+    FIELD(struct pc_base, pci, FIELD_GUEST, .sub = &pci_root_fields),
+    FIELD_ONE(struct pc_base, keyboard, i8042_fields),
+    FIELD_ONE(struct pc_base, fw_cfg, fw_cfg_fields),
+    FIELD(struct pc_base, bios, FIELD_HOST),
+    FIELD(struct pc_base, kernel_loaded, FIELD_HOST),
+    FIELD(struct pc_base, started, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(pc_base_fields, "pc-base", struct pc_base, pc_base_list, 1);

@@ -68,4 +68,6 @@ int pc_configure(struct pc_base *b, struct err *err);
 int pc_add_kernel(struct pc_base *b, struct err *err);
 int pc_add_pvh(struct pc_base *b, const struct load_file *kernel, struct err *err);
 
+extern const struct field_set pc_base_fields; /* struct pc_base */
+
 #endif

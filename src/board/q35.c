@@ -13,6 +13,7 @@
 #include "dev/chipset/ich9_lpc.h"
 #include "dev/chipset/mch.h"
 #include "dev/firmware/fw_cfg.h"
+#include "state/field.h"
 
 #define Q35_LOW_RAM_MAX 0xb0000000ull
 #define Q35_LOW_RAM_SPLIT 0x80000000ull
@@ -31,6 +32,18 @@ struct q35 {
     struct ich9_ahci ahci;
     uint64_t smi_features; /* asked for by firmware; little endian */
 };
+
+/* ---- State ---- */
+
+static const struct field q35_list[] = {
+    FIELD(struct q35, base, FIELD_GUEST, .sub = &pc_base_fields),
+    FIELD(struct q35, host, FIELD_GUEST, .sub = &mch_fields),
+    FIELD(struct q35, lpc, FIELD_GUEST, .sub = &ich9_lpc_fields),
+    FIELD(struct q35, ahci, FIELD_GUEST, .sub = &ich9_ahci_fields),
+    FIELD(struct q35, smi_features, FIELD_GUEST),
+};
+
+FIELD_SET(q35_fields, "q35", struct q35, q35_list, 1);
 
 static const struct prop q35_props[] = {PC_PROPS(struct q35, base), {0}};
 
@@ -186,6 +199,7 @@ const struct board_type board_q35 = {
     .ide_units = 1,
     .props = q35_props,
     .size = sizeof(struct q35),
+    .state = &q35_fields,
     .init = q35_init,
     .load = q35_load,
     .fini = q35_fini,

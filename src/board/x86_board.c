@@ -16,6 +16,7 @@
 #include "dev/timer/cmos_rtc.h"
 #include "dev/timer/hpet.h"
 #include "dev/timer/pit8254.h"
+#include "state/field.h"
 
 int x86_board_add_ram(struct x86_board *v, uint64_t low_max, bool window, struct err *err)
 {
@@ -222,3 +223,24 @@ void x86_board_fini(struct x86_board *v)
         irq_pin_fini(&v->gsi[i]);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field x86_board_list[] = {
+    FIELD(struct x86_board, machine, FIELD_HOST),
+    FIELD(struct x86_board, ram, FIELD_HOST),
+    FIELD(struct x86_board, low_ram, FIELD_CONFIG),
+    FIELD(struct x86_board, high_ram, FIELD_CONFIG),
+    FIELD_ONE(struct x86_board, lapics, lapic_bus_fields),
+    FIELD_ONE(struct x86_board, ioapic, ioapic_fields),
+    FIELD_ONE(struct x86_board, pic, pic_fields),
+    FIELD_ONE(struct x86_board, pit, pit_fields),
+    FIELD_ONE(struct x86_board, rtc, rtc_fields),
+    FIELD_ONE(struct x86_board, hpet, hpet_fields),
+    FIELD_ONE(struct x86_board, dma, i8237_fields),
+    FIELD(struct x86_board, gsi, FIELD_DERIVED),
+    FIELD(struct x86_board, gsi_ready, FIELD_HOST),
+    FIELD(struct x86_board, isa, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(x86_board_fields, "x86-board", struct x86_board, x86_board_list, 1);

@@ -56,4 +56,6 @@ void x86_board_print_irqs(struct x86_board *v, struct strbuf *out);
 void x86_board_reset(struct x86_board *v); /* the chips; not the memory */
 void x86_board_fini(struct x86_board *v);
 
+extern const struct field_set x86_board_fields; /* struct x86_board */
+
 #endif

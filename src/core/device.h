@@ -46,6 +46,8 @@ struct dev_type {
     /* A device that it makes in its init(), by dev->child_args: options it has not are the
      * child's. */
     const struct dev_type *child;
+    /* All of its struct, by fields: what is saved, and what is checked and computed after loading
+     * (`loaded` in state/field.h, which has the contract). Every type has one. */
     const struct field_set *state;
     /* Loop thread, machine not running. May fail with a sentence. */
     int (*init)(struct dev *, struct err *);

@@ -30,7 +30,7 @@ void irq_pin_add(struct irq_pin *pin, irq_pin_fn *set, void *opaque, unsigned n)
 void irq_connect(struct irq *irq, struct irq_pin *pin)
 {
     irq->pin = pin;
-    irq->level = false;
+    irq->level = irq->driven = false;
 }
 
 static void irq_pin_tell(struct irq_pin *pin, bool level)
@@ -44,10 +44,11 @@ void irq_set(struct irq *irq, bool level)
 {
     struct irq_pin *pin = irq->pin;
     if (!pin) {
-        irq->level = level;
+        irq->level = irq->driven = level;
         return;
     }
     AUTO_LOCK(&pin->lock);
+    irq->driven = level;
     if (irq->level == level) {
         return;
     }
@@ -59,6 +60,18 @@ void irq_set(struct irq *irq, bool level)
     } else if (--pin->high == 0) {
         irq_pin_tell(pin, false);
     }
+}
+
+void irq_restore(struct irq *irq)
+{
+    struct irq_pin *pin = irq->pin;
+    if (!pin) {
+        irq->level = irq->driven;
+        return;
+    }
+    AUTO_LOCK(&pin->lock);
+    pin->high += (unsigned)irq->driven - (unsigned)irq->level;
+    irq->level = irq->driven;
 }
 
 void irq_pulse(struct irq *irq)

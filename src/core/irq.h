@@ -27,6 +27,7 @@ struct irq_pin {
 struct irq {
     struct irq_pin *pin; /* NULL: not connected */
     bool level;          /* by the pin's lock */
+    bool driven;         /* as the source said last: what is saved of a line */
 };
 
 void irq_pin_init(struct irq_pin *pin);
@@ -36,5 +37,8 @@ void irq_pin_fini(struct irq_pin *pin);
 void irq_connect(struct irq *irq, struct irq_pin *pin); /* low at first */
 void irq_set(struct irq *irq, bool level);
 void irq_pulse(struct irq *irq); /* high, then low: one edge */
+/* `driven` was loaded: the line is at that level, and nobody is told, for what it ends in has been
+ * loaded, too. */
+void irq_restore(struct irq *irq);
 
 #endif

@@ -25,6 +25,7 @@ struct debug;
 struct dev;
 struct display;
 struct err;
+struct field_set;
 struct irq_ctrl;
 struct loop;
 struct machine;
@@ -155,6 +156,7 @@ struct board_type {
     unsigned ide_units;                          /* on each IDE bus; 0: no IDE */
     const struct prop *props;                    /* on the board's own data */
     size_t size;                                 /* of board_data */
+    const struct field_set *state;               /* of board_data, with all chips */
     int (*init)(struct machine *, struct err *); /* memory, chips; vcpus too */
     int (*load)(struct machine *,
                 struct err *); /* devices are there: tables, kernel; also at reset */

@@ -282,7 +282,7 @@ static void clock_arm(struct clock *c)
 
 void timer_init(struct timer *timer, struct clock *clock, void (*fn)(void *), void *opaque)
 {
-    *timer = (struct timer){.clock = clock, .fn = fn, .opaque = opaque};
+    *timer = (struct timer){.clock = clock, .fn = fn, .opaque = opaque, .due = TIMER_NEVER};
 }
 
 void timer_set(struct timer *timer, uint64_t deadline_ns)
@@ -292,7 +292,8 @@ void timer_set(struct timer *timer, uint64_t deadline_ns)
     if (timer->slot) {
         heap_remove(c, timer);
     }
-    timer->deadline = deadline_ns < UINT64_MAX ? deadline_ns : UINT64_MAX - 1;
+    timer->deadline = deadline_ns < TIMER_NEVER ? deadline_ns : TIMER_NEVER - 1;
+    timer->due = timer->deadline;
     heap_insert(c, timer);
     clock_arm(c);
 }
@@ -303,8 +304,18 @@ void timer_unset(struct timer *timer)
         return;
     }
     AUTO_LOCK(&timer->clock->lock);
+    timer->due = TIMER_NEVER;
     if (timer->slot) {
         heap_remove(timer->clock, timer);
+    }
+}
+
+void timer_rearm(struct timer *timer)
+{
+    if (timer->due == TIMER_NEVER) {
+        timer_unset(timer);
+    } else if (timer->clock) {
+        timer_set(timer, timer->due);
     }
 }
 
@@ -317,6 +328,7 @@ static struct timer *clock_take_due(struct clock *c, uint64_t now)
     }
     struct timer *t = c->heap[1];
     heap_remove(c, t);
+    t->due = TIMER_NEVER;
     return t;
 }
 

@@ -60,13 +60,18 @@ struct timer {
     void (*fn)(void *opaque);
     void *opaque;
     uint64_t deadline; /* ns, valid while armed */
+    uint64_t due;      /* the same, or TIMER_NEVER: what is saved of a timer */
     unsigned slot;     /* place in the clock's heap plus one; 0 while not armed */
 };
+
+#define TIMER_NEVER UINT64_MAX
 
 void timer_init(struct timer *timer, struct clock *clock, void (*fn)(void *), void *opaque);
 /* Any thread. A timer in the past fires at once, on the clock's thread. Re-arms if armed. */
 void timer_set(struct timer *timer, uint64_t deadline_ns);
 /* After this it does not fire, but a call that had begun may still be running. */
 void timer_unset(struct timer *timer);
+/* `due` was loaded: as it says. */
+void timer_rearm(struct timer *timer);
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "dev/ata/ahci_internal.h"
+#include "state/field.h"
 
 enum {
     R_CAP = 0x00,
@@ -270,3 +271,47 @@ void ahci_fini(struct ahci *h)
     }
     pthread_mutex_destroy(&h->lock);
 }
+
+/* ---- State ---- */
+
+static const struct field ahci_port_list[] = {
+    FIELD(struct ahci_port, hba, FIELD_HOST),
+    FIELD(struct ahci_port, n, FIELD_CONFIG),
+    FIELD(struct ahci_port, drive, FIELD_HOST),
+    FIELD(struct ahci_port, slot, FIELD_HOST),
+    FIELD(struct ahci_port, clb, FIELD_GUEST),
+    FIELD(struct ahci_port, fb, FIELD_GUEST),
+    FIELD(struct ahci_port, is, FIELD_GUEST),
+    FIELD(struct ahci_port, ie, FIELD_GUEST),
+    FIELD(struct ahci_port, cmd, FIELD_GUEST),
+    FIELD(struct ahci_port, tfd, FIELD_GUEST),
+    FIELD(struct ahci_port, sig, FIELD_GUEST),
+    FIELD(struct ahci_port, ssts, FIELD_GUEST),
+    FIELD(struct ahci_port, sctl, FIELD_GUEST),
+    FIELD(struct ahci_port, serr, FIELD_GUEST),
+    FIELD(struct ahci_port, sact, FIELD_GUEST),
+    FIELD(struct ahci_port, ci, FIELD_GUEST),
+    FIELD(struct ahci_port, issued, FIELD_HOST),
+    FIELD(struct ahci_port, flying, FIELD_HOST),
+    FIELD(struct ahci_port, dead, FIELD_HOST),
+    FIELD(struct ahci_port, last, FIELD_GUEST, .max = AHCI_SLOTS - 1),
+    FIELD(struct ahci_port, halted, FIELD_GUEST),
+    FIELD(struct ahci_port, srst, FIELD_GUEST),
+    FIELD(struct ahci_port, reset_asked, FIELD_HOST),
+};
+
+FIELD_SET(ahci_port_fields, "ahci-port", struct ahci_port, ahci_port_list, 1);
+
+static const struct field ahci_list[] = {
+    FIELD(struct ahci, lock, FIELD_HOST),
+    FIELD(struct ahci, wires, FIELD_HOST),
+    FIELD(struct ahci, opaque, FIELD_HOST),
+    FIELD(struct ahci, ghc, FIELD_GUEST),
+    FIELD(struct ahci, is, FIELD_GUEST),
+    FIELD(struct ahci, idp_index, FIELD_GUEST, .max = AHCI_ABAR_SIZE - 4),
+    FIELD(struct ahci, level, FIELD_GUEST),
+    FIELD(struct ahci, resetting, FIELD_HOST),
+    FIELD_ARRAY(struct ahci, port, FIELD_GUEST, .sub = &ahci_port_fields),
+};
+
+FIELD_SET_SHARED(ahci_fields, "ahci", struct ahci, ahci_list, 1);

@@ -67,4 +67,6 @@ extern const struct mmio ahci_abar, ahci_idp; /* dev: struct ahci; idp: its I/O 
 int ahci_eject(struct ahci *h, struct ata_drive *drive, bool force);
 void ahci_insert(struct ahci *h, struct ata_drive *drive, struct block *block);
 
+extern const struct field_set ahci_fields; /* struct ahci */
+
 #endif

@@ -149,4 +149,8 @@ void ata_req_free(struct ata_req *req);
 int ata_drive_eject(struct ata_drive *d, bool force);
 void ata_drive_insert(struct ata_drive *d, struct block *block);
 
+extern const struct field_set ata_tf_fields; /* struct ata_tf */
+
+extern const struct field_set ata_drive_fields; /* struct ata_drive */
+
 #endif

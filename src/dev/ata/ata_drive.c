@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "block/block.h"
 #include "dev/ata/ata_internal.h"
+#include "state/field.h"
 
 /* ---- Ends of commands ---- */
 
@@ -381,3 +382,39 @@ void ata_drive_init(struct ata_drive *d, bool cd, const struct ata_ident *id)
     }
     ata_drive_reset(d, true);
 }
+
+/* ---- State ---- */
+
+static const struct field ata_tf_list[] = {
+    FIELD(struct ata_tf, feature, FIELD_GUEST), FIELD(struct ata_tf, count, FIELD_GUEST),
+    FIELD(struct ata_tf, lba, FIELD_GUEST),     FIELD(struct ata_tf, device, FIELD_GUEST),
+    FIELD(struct ata_tf, command, FIELD_GUEST), FIELD(struct ata_tf, status, FIELD_GUEST),
+    FIELD(struct ata_tf, error, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(ata_tf_fields, "ata-taskfile", struct ata_tf, ata_tf_list, 1);
+
+static const struct field ata_drive_list[] = {
+    FIELD(struct ata_drive, cd, FIELD_CONFIG),
+    FIELD(struct ata_drive, sata, FIELD_CONFIG),
+    FIELD(struct ata_drive, disk, FIELD_HOST),
+    FIELD(struct ata_drive, lu, FIELD_GUEST, .sub = &scsi_lu_fields),
+    FIELD(struct ata_drive, id, FIELD_HOST),
+    FIELD(struct ata_drive, cyls, FIELD_CONFIG),
+    FIELD(struct ata_drive, heads, FIELD_CONFIG),
+    FIELD(struct ata_drive, secs, FIELD_CONFIG),
+    FIELD(struct ata_drive, now_heads, FIELD_GUEST),
+    FIELD(struct ata_drive, now_secs, FIELD_GUEST),
+    FIELD(struct ata_drive, multiple, FIELD_GUEST),
+    FIELD_ARRAY(struct ata_drive, xfer_mode, FIELD_GUEST),
+    FIELD(struct ata_drive, write_cache, FIELD_GUEST),
+    FIELD(struct ata_drive, read_ahead, FIELD_GUEST),
+    FIELD(struct ata_drive, smart, FIELD_GUEST),
+    FIELD(struct ata_drive, asleep, FIELD_GUEST),
+    FIELD(struct ata_drive, no_write_cache, FIELD_CONFIG),
+    FIELD(struct ata_drive, queue_error.valid, FIELD_GUEST),
+    FIELD(struct ata_drive, queue_error.tag, FIELD_GUEST),
+    FIELD(struct ata_drive, queue_error.tf, FIELD_GUEST, .sub = &ata_tf_fields),
+};
+
+FIELD_SET_SHARED(ata_drive_fields, "ata-drive", struct ata_drive, ata_drive_list, 1);

@@ -12,6 +12,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "core/machine.h"
+#include "state/field.h"
 
 enum {
     BAR_IDP = 4,
@@ -130,12 +131,30 @@ static void ich9_dev_fini(struct dev *dev)
     }
 }
 
+/* ---- State ---- */
+
+static const struct field ich9_ahci_list[] = {
+    FIELD(struct ich9_ahci, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct ich9_ahci, hba, FIELD_GUEST, .sub = &ahci_fields),
+    FIELD(struct ich9_ahci, bus, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(ich9_ahci_fields, "ich9-ahci-function", struct ich9_ahci, ich9_ahci_list, 1);
+
+static const struct field ich9_dev_list[] = {
+    FIELD(struct ich9_dev, dev, FIELD_HOST),
+    FIELD(struct ich9_dev, ahci, FIELD_GUEST, .sub = &ich9_ahci_fields),
+};
+
+FIELD_SET(ich9_dev_fields, "ich9-ahci", struct ich9_dev, ich9_dev_list, 1);
+
 const struct dev_type ich9_ahci_type = {
     .name = "ich9-ahci",
     .summary = "AHCI SATA adapter, six ports",
     .spec = "AHCI 1.3.1",
     .bus = "PCI",
     .size = sizeof(struct ich9_dev),
+    .state = &ich9_dev_fields,
     .props = ich9_props,
     .init = ich9_dev_init,
     .reset = ich9_dev_reset,

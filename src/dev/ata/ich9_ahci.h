@@ -19,4 +19,6 @@ void ich9_ahci_fini(struct ich9_ahci *a);  /* its devices are gone */
 
 extern const struct dev_type ich9_ahci_type;
 
+extern const struct field_set ich9_ahci_fields; /* struct ich9_ahci */
+
 #endif

@@ -19,6 +19,8 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "core/fields.h"
+#include "state/field.h"
 
 enum {
     R_DATA,
@@ -641,3 +643,61 @@ void ide_channel_fini(struct ide_channel *ch)
     ata_req_free(&ch->req);
     pthread_mutex_destroy(&ch->lock);
 }
+
+/* ---- State ---- */
+
+static const struct field ide_unit_list[] = {
+    FIELD(struct ide_unit, drive, FIELD_HOST),
+    FIELD(struct ide_unit, tf, FIELD_GUEST, .sub = &ata_tf_fields),
+};
+
+FIELD_SET(ide_unit_fields, "ide-unit", struct ide_unit, ide_unit_list, 1);
+
+static const struct field ide_channel_list[] = {
+    FIELD(struct ide_channel, lock, FIELD_HOST),
+    FIELD(struct ide_channel, dma, FIELD_HOST),
+    FIELD(struct ide_channel, opaque, FIELD_HOST),
+    FIELD(struct ide_channel, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD_ARRAY(struct ide_channel, unit, FIELD_GUEST, .sub = &ide_unit_fields),
+    FIELD(struct ide_channel, selected, FIELD_GUEST, .max = 1),
+    FIELD(struct ide_channel, control, FIELD_GUEST),
+    FIELD(struct ide_channel, interrupt, FIELD_GUEST),
+    FIELD(struct ide_channel, phase, FIELD_GUEST, .max = IDE_WAIT_DMA),
+    FIELD(struct ide_channel, reset_asked, FIELD_HOST),
+    FIELD(struct ide_channel, req, FIELD_HOST),
+    FIELD(struct ide_channel, data, FIELD_HOST),
+    FIELD(struct ide_channel, pos, FIELD_HOST),
+    FIELD(struct ide_channel, end, FIELD_HOST),
+    FIELD(struct ide_channel, window, FIELD_HOST),
+    FIELD(struct ide_channel, bm_command, FIELD_GUEST),
+    FIELD(struct ide_channel, bm_status, FIELD_GUEST),
+    FIELD(struct ide_channel, bm_table, FIELD_GUEST),
+};
+
+/* A command in the middle of its data does not come along: the driver sees that it failed. */
+static void ide_abort_unit(struct ide_channel *ch, unsigned n)
+{
+    struct ata_tf *tf = &ch->unit[n].tf;
+    if (tf->status & (ATA_BSY | ATA_DRQ)) {
+        tf->status = ATA_DRDY | ATA_DSC | ATA_ERR;
+        tf->error = ATA_ABRT;
+        ide_interrupt(ch);
+    }
+}
+
+static int ide_loaded(void *obj, struct err *err)
+{
+    struct ide_channel *ch = obj;
+    AUTO_LOCK(&ch->lock);
+    if (ch->phase != IDE_IDLE) {
+        ide_idle(ch);
+        ch->bm_status &= (uint8_t)~BM_ACTIVE;
+        ide_abort_unit(ch, 0);
+        ide_abort_unit(ch, 1);
+    }
+    ide_update_irq(ch);
+    return 0;
+}
+
+FIELD_SET_SHARED(ide_channel_fields, "ide-channel", struct ide_channel, ide_channel_list, 1,
+                 .loaded = ide_loaded);

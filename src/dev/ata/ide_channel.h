@@ -64,4 +64,6 @@ void ide_start_dma(struct ide_channel *ch);
 void ide_stop_dma(struct ide_channel *ch);
 bool ide_bm_open(struct ide_channel *ch, struct ata_sg *sg);
 
+extern const struct field_set ide_channel_fields; /* struct ide_channel */
+
 #endif

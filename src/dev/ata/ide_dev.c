@@ -15,6 +15,7 @@
 #include "base/strbuf.h"
 #include "core/machine.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 static const char *const auto_on_off[] = {"auto", "on", "off", NULL};
 static const char *const translations[] = {"auto", "none", "lba", "large", "rechs", NULL};
@@ -229,12 +230,34 @@ void ide_dev_insert(struct ide_dev *d, struct block *block)
     b->host->insert(b, &d->drive, block);
 }
 
+/* ---- State ---- */
+
+static const struct field ide_dev_list[] = {
+    FIELD(struct ide_dev, dev, FIELD_HOST),
+    FIELD(struct ide_dev, drive, FIELD_GUEST, .sub = &ata_drive_fields),
+    FIELD(struct ide_dev, ident, FIELD_HOST),
+    FIELD(struct ide_dev, drive_id, FIELD_HOST),
+    FIELD(struct ide_dev, werror, FIELD_HOST),
+    FIELD(struct ide_dev, rerror, FIELD_HOST),
+    FIELD(struct ide_dev, write_cache, FIELD_HOST),
+    FIELD(struct ide_dev, chs_trans, FIELD_HOST),
+    FIELD(struct ide_dev, unit, FIELD_CONFIG),
+    FIELD(struct ide_dev, bootindex, FIELD_HOST),
+    FIELD(struct ide_dev, logical_block, FIELD_CONFIG),
+    FIELD(struct ide_dev, share, FIELD_HOST),
+    FIELD(struct ide_dev, taken, FIELD_HOST),
+    FIELD(struct ide_dev, serial, FIELD_HOST),
+};
+
+FIELD_SET(ide_dev_fields, "ide-device", struct ide_dev, ide_dev_list, 1);
+
 const struct dev_type ide_hd_type = {
     .name = "ide-hd",
     .summary = "ATA disk",
     .spec = "ATA8-ACS",
     .bus = "IDE",
     .size = sizeof(struct ide_dev),
+    .state = &ide_dev_fields,
     .props = hd_props,
     .init = ide_hd_init,
     .quiesce = ide_dev_quiesce,
@@ -249,6 +272,7 @@ const struct dev_type ide_cd_type = {
     .spec = "MMC-6",
     .bus = "IDE",
     .size = sizeof(struct ide_dev),
+    .state = &ide_dev_fields,
     .props = cd_props,
     .init = ide_cd_init,
     .quiesce = ide_dev_quiesce,

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
+#include "state/field.h"
 
 enum { IDETIM = 0x40, SIDETIM = 0x44, UDMACTL = 0x48, UDMATIM = 0x4a, BAR_BMIBA = 4 };
 
@@ -131,12 +132,31 @@ static void piix_dev_fini(struct dev *dev)
     }
 }
 
+/* ---- State ---- */
+
+static const struct field piix_ide_list[] = {
+    FIELD(struct piix_ide, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD_ARRAY(struct piix_ide, ch, FIELD_GUEST, .sub = &ide_channel_fields),
+    FIELD(struct piix_ide, bus, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(piix_ide_fields, "piix-ide", struct piix_ide, piix_ide_list, 1);
+
+static const struct field piix_dev_list[] = {
+    FIELD(struct piix_dev, dev, FIELD_HOST),
+    FIELD(struct piix_dev, ide, FIELD_GUEST, .sub = &piix_ide_fields),
+    FIELD(struct piix_dev, made, FIELD_HOST),
+};
+
+FIELD_SET(piix_dev_fields, "piix3-ide", struct piix_dev, piix_dev_list, 1);
+
 const struct dev_type piix3_ide_type = {
     .name = "piix3-ide",
     .summary = "two IDE channels at the ports of a PC/AT",
     .spec = "Intel 290550",
     .bus = "PCI",
     .size = sizeof(struct piix_dev),
+    .state = &piix_dev_fields,
     .props = piix_props,
     .init = piix_dev_init,
     .reset = piix_dev_reset,

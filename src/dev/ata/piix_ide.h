@@ -19,4 +19,6 @@ void piix_ide_fini(struct piix_ide *p);  /* its devices are gone */
 
 extern const struct dev_type piix3_ide_type;
 
+extern const struct field_set piix_ide_fields; /* struct piix_ide */
+
 #endif

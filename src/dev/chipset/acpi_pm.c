@@ -6,6 +6,7 @@
 #include "dev/chipset/acpi_pm.h"
 
 #include "base/cleanup.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "dev/timer/acpi_pm_timer.h"
 
@@ -192,3 +193,23 @@ void acpi_pm_fini(struct acpi_pm *pm)
         pthread_mutex_destroy(&pm->lock);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field acpi_pm_list[] = {
+    FIELD(struct acpi_pm, machine, FIELD_HOST),
+    FIELD(struct acpi_pm, lock, FIELD_HOST),
+    FIELD(struct acpi_pm, pm1_sts, FIELD_GUEST),
+    FIELD(struct acpi_pm, pm1_en, FIELD_GUEST),
+    FIELD(struct acpi_pm, pm1_cnt, FIELD_GUEST),
+    FIELD_ARRAY(struct acpi_pm, gpe, FIELD_GUEST),
+    FIELD(struct acpi_pm, gpe_len, FIELD_CONFIG),
+    FIELD_ARRAY(struct acpi_pm, apm, FIELD_GUEST),
+    FIELD(struct acpi_pm, s5_type, FIELD_CONFIG),
+    FIELD(struct acpi_pm, sci, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct acpi_pm, overflow, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct acpi_pm, smi, FIELD_HOST),
+    FIELD(struct acpi_pm, smi_opaque, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(acpi_pm_fields, "acpi-pm", struct acpi_pm, acpi_pm_list, 1);

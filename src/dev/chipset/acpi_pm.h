@@ -43,4 +43,6 @@ extern const struct mmio acpi_pm_block; /* dev: struct acpi_pm, as are the other
 extern const struct mmio acpi_pm_gpe;
 extern const struct mmio acpi_pm_apm; /* ports b2h and b3h */
 
+extern const struct field_set acpi_pm_fields; /* struct acpi_pm */
+
 #endif

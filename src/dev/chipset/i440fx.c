@@ -3,6 +3,7 @@
  * SMRAM. Does not do: DRAM timing, error reporting; memory size comes from CMOS and fw_cfg.
  */
 #include "dev/chipset/i440fx.h"
+#include "state/field.h"
 
 #include <string.h>
 
@@ -53,3 +54,13 @@ void i440fx_fini(struct i440fx *h)
 {
     pci_func_fini(&h->pci);
 }
+
+/* ---- State ---- */
+
+static const struct field i440fx_list[] = {
+    FIELD(struct i440fx, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct i440fx, pam, FIELD_DERIVED),
+    FIELD(struct i440fx, smm, FIELD_CONFIG),
+};
+
+FIELD_SET_SHARED(i440fx_fields, "i440fx", struct i440fx, i440fx_list, 1);

@@ -16,4 +16,6 @@ void i440fx_init(struct i440fx *h, struct pci_bus *bus, struct ram *ram);
 void i440fx_reset(struct i440fx *h);
 void i440fx_fini(struct i440fx *h);
 
+extern const struct field_set i440fx_fields; /* struct i440fx */
+
 #endif

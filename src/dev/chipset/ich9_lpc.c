@@ -10,6 +10,7 @@
 
 #include "base/endian.h"
 #include "core/machine.h"
+#include "state/field.h"
 
 enum {
     PMBASE = 0x40,
@@ -189,3 +190,22 @@ void ich9_lpc_fini(struct ich9_lpc *l)
         pirq_fini(&l->pirq[i]);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field ich9_lpc_list[] = {
+    FIELD_ARRAY(struct ich9_lpc, pirq, FIELD_GUEST, .sub = &pirq_fields), /* before their routes */
+    FIELD(struct ich9_lpc, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct ich9_lpc, pm, FIELD_GUEST, .sub = &acpi_pm_fields),
+    FIELD(struct ich9_lpc, tco, FIELD_GUEST, .sub = &ich9_tco_fields),
+    FIELD(struct ich9_lpc, pm_ports, FIELD_HOST),
+    FIELD(struct ich9_lpc, gpe_ports, FIELD_HOST),
+    FIELD(struct ich9_lpc, smi_ports, FIELD_HOST),
+    FIELD(struct ich9_lpc, tco_ports, FIELD_HOST),
+    FIELD(struct ich9_lpc, gcs, FIELD_HOST),
+    FIELD(struct ich9_lpc, smm, FIELD_CONFIG),
+    FIELD(struct ich9_lpc, smi_en, FIELD_GUEST),
+    FIELD(struct ich9_lpc, smi_for_all, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(ich9_lpc_fields, "ich9-lpc", struct ich9_lpc, ich9_lpc_list, 1);

@@ -33,4 +33,6 @@ void ich9_lpc_fini(struct ich9_lpc *l);
 unsigned ich9_lpc_pirq(unsigned slot, unsigned pin); /* which of the eight */
 struct irq_pin *ich9_lpc_route(void *ich9_lpc, unsigned slot, unsigned pin);
 
+extern const struct field_set ich9_lpc_fields; /* struct ich9_lpc */
+
 #endif

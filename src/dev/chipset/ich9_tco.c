@@ -10,6 +10,7 @@
 #include "dev/chipset/ich9_tco.h"
 
 #include "base/cleanup.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "core/watchdog.h"
 
@@ -205,3 +206,24 @@ void ich9_tco_fini(struct ich9_tco *t)
         pthread_mutex_destroy(&t->lock);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field ich9_tco_list[] = {
+    FIELD(struct ich9_tco, machine, FIELD_HOST),
+    FIELD(struct ich9_tco, lock, FIELD_HOST),
+    FIELD(struct ich9_tco, no_reboot, FIELD_CONFIG),
+    FIELD(struct ich9_tco, timer, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct ich9_tco, start, FIELD_GUEST),
+    FIELD(struct ich9_tco, timeouts, FIELD_GUEST),
+    FIELD_ARRAY(struct ich9_tco, sts, FIELD_GUEST),
+    FIELD_ARRAY(struct ich9_tco, cnt, FIELD_GUEST),
+    FIELD(struct ich9_tco, tmr, FIELD_GUEST),
+    FIELD_ARRAY(struct ich9_tco, data, FIELD_GUEST),
+    FIELD_ARRAY(struct ich9_tco, message, FIELD_GUEST),
+    FIELD(struct ich9_tco, wdcnt, FIELD_GUEST),
+    FIELD(struct ich9_tco, sw_irq, FIELD_GUEST),
+    FIELD(struct ich9_tco, gcs, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(ich9_tco_fields, "ich9-tco", struct ich9_tco, ich9_tco_list, 1);

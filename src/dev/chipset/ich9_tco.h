@@ -31,4 +31,6 @@ void ich9_tco_fini(struct ich9_tco *t);
 extern const struct mmio ich9_tco_ports; /* dev: struct ich9_tco */
 extern const struct mmio ich9_tco_gcs;   /* the register GCS of the root complex; dev as above */
 
+extern const struct field_set ich9_tco_fields; /* struct ich9_tco */
+
 #endif

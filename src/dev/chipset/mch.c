@@ -9,6 +9,7 @@
 #include "base/bits.h"
 #include "base/endian.h"
 #include "core/machine.h"
+#include "state/field.h"
 
 enum {
     PCIEXBAR = 0x60,
@@ -144,3 +145,17 @@ uint64_t mch_ecam(struct mch *h)
     pthread_mutex_unlock(&h->pci.bus->root->lock);
     return base;
 }
+
+/* ---- State ---- */
+
+static const struct field mch_list[] = {
+    FIELD(struct mch, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct mch, pam, FIELD_DERIVED),
+    FIELD(struct mch, ecam, FIELD_HOST),
+    FIELD(struct mch, tseg, FIELD_HOST),
+    FIELD(struct mch, tseg_end, FIELD_CONFIG),
+    FIELD(struct mch, smm, FIELD_CONFIG),
+    FIELD(struct mch, ecam_base, FIELD_DERIVED),
+};
+
+FIELD_SET_SHARED(mch_fields, "mch", struct mch, mch_list, 1);

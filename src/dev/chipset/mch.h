@@ -21,4 +21,6 @@ void mch_reset(struct mch *h);
 void mch_fini(struct mch *h);
 uint64_t mch_ecam(struct mch *h); /* where configuration space is mapped now; 0: nowhere */
 
+extern const struct field_set mch_fields; /* struct mch */
+
 #endif

@@ -4,6 +4,7 @@
  * Does not do: X-bus chip selects, APM (that is in the PM function).
  */
 #include "dev/chipset/piix3.h"
+#include "state/field.h"
 
 #include <string.h>
 
@@ -59,3 +60,12 @@ void piix3_fini(struct piix3 *p)
         pirq_fini(&p->pirq[i]);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field piix3_list[] = {
+    FIELD_ARRAY(struct piix3, pirq, FIELD_GUEST, .sub = &pirq_fields), /* before their routes */
+    FIELD(struct piix3, pci, FIELD_GUEST, .sub = &pci_func_fields),
+};
+
+FIELD_SET_SHARED(piix3_fields, "piix3", struct piix3, piix3_list, 1);

@@ -20,4 +20,6 @@ void piix3_fini(struct piix3 *p);
 /* For pci_root.route: the line of INTA# (0) and so on of a slot. */
 struct irq_pin *piix3_route(void *piix3, unsigned slot, unsigned pin);
 
+extern const struct field_set piix3_fields; /* struct piix3 */
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/endian.h"
 #include "core/machine.h"
+#include "state/field.h"
 
 enum {
     PMBASE = 0x40,
@@ -91,3 +92,14 @@ void piix4_pm_fini(struct piix4_pm *p)
     acpi_pm_fini(&p->pm);
     pci_func_fini(&p->pci);
 }
+
+/* ---- State ---- */
+
+static const struct field piix4_pm_list[] = {
+    FIELD(struct piix4_pm, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct piix4_pm, pm, FIELD_GUEST, .sub = &acpi_pm_fields),
+    FIELD(struct piix4_pm, smm, FIELD_CONFIG),
+    FIELD(struct piix4_pm, ports, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(piix4_pm_fields, "piix4-pm", struct piix4_pm, piix4_pm_list, 1);

@@ -20,4 +20,6 @@ void piix4_pm_reset(struct piix4_pm *p);
 uint16_t piix4_pm_base(struct piix4_pm *p); /* 0: not placed */
 void piix4_pm_fini(struct piix4_pm *p);
 
+extern const struct field_set piix4_pm_fields; /* struct piix4_pm */
+
 #endif

@@ -13,11 +13,14 @@ struct pirq {
     struct irq isa_out;       /* where the register says it goes */
     struct irq apic_out;      /* an I/O APIC input of its own; or not connected */
     struct irq_pin *isa_pins; /* 16 lines */
+    uint8_t route;            /* as the register says */
 };
 
 /* `apic` may be NULL. */
 void pirq_init(struct pirq *p, struct irq_pin *isa_pins, struct irq_pin *apic);
 void pirq_fini(struct pirq *p);
 void pirq_route(struct pirq *p, uint8_t reg); /* the register's new value */
+
+extern const struct field_set pirq_fields; /* struct pirq */
 
 #endif

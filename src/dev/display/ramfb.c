@@ -23,6 +23,7 @@
 #include "dev/firmware/firmware.h"
 #include "dev/firmware/fw_cfg.h"
 #include "display/display.h"
+#include "state/field.h"
 
 enum {
     CONFIG_SIZE = 28,
@@ -193,11 +194,45 @@ static void ramfb_fini(struct dev *dev)
     }
 }
 
+static const struct field picture_list[] = {
+    FIELD(struct ramfb_picture, addr, FIELD_GUEST),
+    FIELD(struct ramfb_picture, width, FIELD_GUEST, .max = DISPLAY_MAX_WIDTH),
+    FIELD(struct ramfb_picture, height, FIELD_GUEST, .max = DISPLAY_MAX_HEIGHT),
+    FIELD(struct ramfb_picture, stride, FIELD_GUEST),
+    FIELD(struct ramfb_picture, swapped, FIELD_GUEST),
+};
+
+FIELD_SET(picture_fields, "ramfb-picture", struct ramfb_picture, picture_list, 1);
+
+static const struct field ramfb_list[] = {
+    FIELD(struct ramfb, dev, FIELD_HOST),
+    FIELD(struct ramfb, lock, FIELD_HOST),
+    FIELD(struct ramfb, inited, FIELD_HOST),
+    FIELD(struct ramfb, picture, FIELD_GUEST, .sub = &picture_fields),
+    FIELD(struct ramfb, source, FIELD_HOST),
+    FIELD(struct ramfb, line, FIELD_HOST),
+};
+
+static int ramfb_loaded(void *obj, struct err *err)
+{
+    const struct ramfb_picture *p = &((struct ramfb *)obj)->picture;
+    uint64_t end;
+    if (p->width && (!p->height || p->stride < p->width * PIXEL ||
+                     !add_ok(p->addr, (uint64_t)p->stride * p->height, &end))) {
+        return err_set(err, EINVAL, "ramfb: a picture of %u by %u with lines of %u bytes", p->width,
+                       p->height, p->stride);
+    }
+    return 0;
+}
+
+FIELD_SET(ramfb_fields, "ramfb", struct ramfb, ramfb_list, 1, .loaded = ramfb_loaded);
+
 const struct dev_type ramfb_type = {
     .name = "ramfb",
     .summary = "frame buffer in guest memory, set up by firmware",
     .spec = "ramfb",
     .size = sizeof(struct ramfb),
+    .state = &ramfb_fields,
     .init = ramfb_init,
     .reset = ramfb_reset,
     .fini = ramfb_fini,

@@ -104,4 +104,8 @@ uint32_t vga_dispi_pitch(const struct vga_regs *r);
 unsigned vga_lines(const struct vga_regs *r);      /* shown */
 unsigned vga_characters(const struct vga_regs *r); /* shown in a line */
 
+extern const struct field_set vga_regs_fields; /* struct vga_regs */
+
+extern const struct field_set vga_fields; /* struct vga */
+
 #endif

@@ -6,10 +6,13 @@
  * A mode is sanitised when it is enabled and whenever a register changes, so that the rest of the
  * VGA finds only pictures that lie in memory.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "dev/display/vga.h"
+#include "state/field.h"
 
 enum { DISPI_ID_FIRST = 0xb0c0, DISPI_ID_LAST = 0xb0c5, DISPI_BPP_MAX = 32, BANK_SIZE = 0x10000 };
 
@@ -85,6 +88,11 @@ static void dispi_enable(struct vga *vga, uint16_t val)
     }
 }
 
+static bool dispi_depth_ok(unsigned bpp)
+{
+    return bpp == 4 || bpp == 8 || bpp == 15 || bpp == 16 || bpp == 24 || bpp == 32;
+}
+
 static void dispi_write(struct vga *vga, unsigned n, uint16_t val)
 {
     uint16_t *d = vga->r.dispi;
@@ -95,7 +103,7 @@ static void dispi_write(struct vga *vga, unsigned n, uint16_t val)
         }
         return;
     case DISPI_BPP:
-        if (val == 0 || val == 4 || val == 8 || val == 15 || val == 16 || val == 24 || val == 32) {
+        if (!val || dispi_depth_ok(val)) {
             d[n] = val ? val : 8;
         }
         break;
@@ -176,3 +184,33 @@ static enum mem_result flat_write(void *opaque, uint64_t off, unsigned size, uin
 }
 
 const struct mmio vga_mmio_dispi = {flat_read, flat_write, 2, 2};
+
+/* ---- State ---- */
+
+static const struct field vga_list[] = {
+    FIELD(struct vga, lock, FIELD_HOST),
+    FIELD(struct vga, r, FIELD_GUEST, .sub = &vga_regs_fields),
+    FIELD_ARRAY(struct vga, latch, FIELD_GUEST),
+    FIELD(struct vga, ram, FIELD_HOST),
+    FIELD(struct vga, clock, FIELD_HOST),
+    FIELD(struct vga, display, FIELD_HOST),
+    FIELD(struct vga, source, FIELD_HOST),
+    FIELD(struct vga, draw, FIELD_HOST),
+};
+
+static int vga_loaded(void *obj, struct err *err)
+{
+    struct vga *vga = obj;
+    AUTO_LOCK(&vga->lock);
+    uint16_t *d = vga->r.dispi;
+    if (!dispi_depth_ok(d[DISPI_BPP])) {
+        return err_set(err, EINVAL, "state of vga: %u bits a pixel", d[DISPI_BPP]);
+    }
+    d[DISPI_BANK] &= (uint16_t)(vga->ram->size / BANK_SIZE - 1);
+    if (vga_dispi_on(&vga->r)) {
+        dispi_bound(vga);
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(vga_fields, "vga", struct vga, vga_list, 1, .loaded = vga_loaded);

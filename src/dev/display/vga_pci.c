@@ -14,6 +14,7 @@
 #include "dev/display/vga.h"
 #include "dev/display/vga_bus.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 enum {
     MMIO_SIZE = 0x1000,
@@ -198,12 +199,31 @@ static const struct prop bochs_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field vga_pci_list[] = {
+    FIELD(struct vga_pci, dev, FIELD_HOST),
+    FIELD(struct vga_pci, func, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct vga_pci, vga, FIELD_GUEST, .sub = &vga_fields),
+    FIELD(struct vga_pci, legacy, FIELD_HOST),
+    FIELD(struct vga_pci, edid, FIELD_HOST),
+    FIELD(struct vga_pci, megs, FIELD_CONFIG),
+    FIELD(struct vga_pci, width, FIELD_CONFIG),
+    FIELD(struct vga_pci, height, FIELD_CONFIG),
+    FIELD(struct vga_pci, bytes, FIELD_CONFIG),
+    FIELD(struct vga_pci, rom, FIELD_HOST),
+    FIELD(struct vga_pci, has_edid, FIELD_CONFIG),
+};
+
+FIELD_SET(vga_pci_fields, "vga-pci", struct vga_pci, vga_pci_list, 1);
+
 const struct dev_type vga_pci_type = {
     .name = "VGA",
     .summary = "VGA with Bochs VBE extensions",
     .spec = "VGA",
     .bus = "PCI",
     .size = sizeof(struct vga_pci),
+    .state = &vga_pci_fields,
     .props = vga_props,
     .init = vga_pci_init,
     .reset = vga_pci_reset,
@@ -216,6 +236,7 @@ const struct dev_type vga_pci_secondary_type = {
     .spec = "VGA",
     .bus = "PCI",
     .size = sizeof(struct vga_pci),
+    .state = &vga_pci_fields,
     .props = secondary_props,
     .init = secondary_init,
     .reset = vga_pci_reset,
@@ -228,6 +249,7 @@ const struct dev_type bochs_display_type = {
     .spec = "VGA",
     .bus = "PCI",
     .size = sizeof(struct vga_pci),
+    .state = &vga_pci_fields,
     .props = bochs_props,
     .init = bochs_init,
     .reset = vga_pci_reset,

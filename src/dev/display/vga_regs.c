@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "dev/display/vga.h"
 #include "loop/clock.h"
+#include "state/field.h"
 
 /* Ports, from 3B0h. */
 enum {
@@ -301,3 +302,49 @@ void vga_reset(struct vga *vga)
     vga_dispi_reset(r);
     r->dispi[DISPI_VIDEO_MEMORY_64K] = (uint16_t)(vga->ram->size >> 16);
 }
+
+/* ---- State ---- */
+
+static const struct field vga_regs_list[] = {
+    FIELD(struct vga_regs, misc, FIELD_GUEST),
+    FIELD(struct vga_regs, feature, FIELD_GUEST),
+    FIELD(struct vga_regs, enable, FIELD_GUEST),
+    FIELD(struct vga_regs, seq_index, FIELD_GUEST, .max = VGA_SEQ_COUNT - 1),
+    FIELD_ARRAY(struct vga_regs, seq, FIELD_GUEST),
+    FIELD(struct vga_regs, crtc_index, FIELD_GUEST, .max = 0x3f),
+    FIELD_ARRAY(struct vga_regs, crtc, FIELD_GUEST),
+    FIELD(struct vga_regs, gr_index, FIELD_GUEST, .max = 15),
+    FIELD_ARRAY(struct vga_regs, gr, FIELD_GUEST),
+    FIELD(struct vga_regs, attr_index, FIELD_GUEST, .max = 0x3f),
+    FIELD_ARRAY(struct vga_regs, attr, FIELD_GUEST),
+    FIELD(struct vga_regs, attr_data, FIELD_GUEST),
+    FIELD_ROWS(struct vga_regs, dac, FIELD_GUEST),
+    FIELD(struct vga_regs, dac_mask, FIELD_GUEST),
+    FIELD(struct vga_regs, dac_write, FIELD_GUEST),
+    FIELD(struct vga_regs, dac_read, FIELD_GUEST),
+    FIELD(struct vga_regs, dac_part, FIELD_GUEST, .max = 2),
+    FIELD(struct vga_regs, dac_state, FIELD_GUEST),
+    FIELD_ARRAY(struct vga_regs, dac_new, FIELD_GUEST),
+    FIELD(struct vga_regs, dispi_index, FIELD_GUEST),
+    FIELD_ARRAY(struct vga_regs, dispi, FIELD_GUEST),
+    FIELD(struct vga_regs, dispi_low, FIELD_GUEST),
+};
+
+/* Bits that there are not stay away, as when the guest writes them. */
+static int vga_regs_loaded(void *obj, struct err *err)
+{
+    struct vga_regs *r = obj;
+    for (unsigned i = 0; i < VGA_SEQ_COUNT; i++) {
+        r->seq[i] &= seq_bits[i];
+    }
+    for (unsigned i = 0; i < VGA_GR_COUNT; i++) {
+        r->gr[i] &= gr_bits[i];
+    }
+    for (unsigned i = 0; i < VGA_ATTR_COUNT; i++) {
+        r->attr[i] &= attr_bits[i];
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(vga_regs_fields, "vga-registers", struct vga_regs, vga_regs_list, 1,
+                 .loaded = vga_regs_loaded);

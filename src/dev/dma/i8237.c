@@ -20,6 +20,7 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "state/field.h"
 
 enum {
     R_COMMAND = 8, /* read: status */
@@ -353,3 +354,40 @@ void i8237_reset(struct i8237_pair *p)
     }
     memset(p->page, 0, sizeof(p->page));
 }
+
+/* ---- State ---- */
+
+static const struct field channel_list[] = {
+    FIELD(struct channel, base_address, FIELD_GUEST),
+    FIELD(struct channel, base_count, FIELD_GUEST),
+    FIELD(struct channel, address, FIELD_GUEST),
+    FIELD(struct channel, count, FIELD_GUEST),
+    FIELD(struct channel, mode, FIELD_GUEST),
+    FIELD(struct channel, ready, FIELD_HOST),
+    FIELD(struct channel, opaque, FIELD_HOST),
+};
+
+FIELD_SET(channel_fields, "i8237-channel", struct channel, channel_list, 1);
+
+static const struct field controller_list[] = {
+    FIELD(struct controller, pair, FIELD_HOST),
+    FIELD(struct controller, first, FIELD_CONFIG),
+    FIELD(struct controller, command, FIELD_GUEST),
+    FIELD(struct controller, mask, FIELD_GUEST, .max = 15),
+    FIELD(struct controller, request, FIELD_GUEST, .max = 15),
+    FIELD(struct controller, wanted, FIELD_GUEST, .max = 15),
+    FIELD(struct controller, done, FIELD_GUEST, .max = 15),
+    FIELD(struct controller, high, FIELD_GUEST),
+    FIELD_ARRAY(struct controller, channel, FIELD_GUEST, .sub = &channel_fields),
+};
+
+FIELD_SET(controller_fields, "i8237-controller", struct controller, controller_list, 1);
+
+static const struct field i8237_list[] = {
+    FIELD(struct i8237_pair, lock, FIELD_HOST),
+    FIELD(struct i8237_pair, mem, FIELD_HOST),
+    FIELD_ARRAY(struct i8237_pair, controller, FIELD_GUEST, .sub = &controller_fields),
+    FIELD_ARRAY(struct i8237_pair, page, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(i8237_fields, "i8237", struct i8237_pair, i8237_list, 1);

@@ -35,4 +35,6 @@ uint32_t i8237_to_memory(struct i8237_pair *p, unsigned channel, const void *buf
 uint32_t i8237_from_memory(struct i8237_pair *p, unsigned channel, void *buf, uint32_t len,
                            bool *tc);
 
+extern const struct field_set i8237_fields; /* struct i8237_pair */
+
 #endif

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/endian.h"
 #include "base/err.h"
+#include "state/field.h"
 
 enum {
     SELECTOR_PORT = 0x510,
@@ -35,6 +36,8 @@ struct fw_item {
     char name[FW_CFG_NAME_MAX + 1]; /* empty: no file */
     uint8_t *bytes;
     size_t len;
+    uint8_t *guest; /* `bytes`, if the guest may write them; else NULL */
+    unsigned guest_len;
     void (*written)(void *opaque, const void *bytes, size_t len);
     void (*selected)(void *opaque);
     void *opaque;
@@ -85,6 +88,7 @@ static struct fw_item *fw_put(struct fw_cfg *f, struct fw_item *it, unsigned key
     it->key = key;
     it->bytes = alloc_zero(len ? len : 1);
     it->len = len;
+    it->guest = NULL;
     if (bytes && len) {
         memcpy(it->bytes, bytes, len);
     }
@@ -187,6 +191,8 @@ int fw_cfg_add_writable(struct fw_cfg *f, const char *name, size_t len,
     if (!ret) {
         it->written = written;
         it->opaque = opaque;
+        it->guest = it->bytes;
+        it->guest_len = (unsigned)len;
     }
     return ret;
 }
@@ -369,3 +375,41 @@ void fw_cfg_map(struct fw_cfg *f, struct mem_map *io)
     mem_map_add_mmio(io, SELECTOR_PORT, 2, &fw_ports, f);
     mem_map_add_mmio(io, DMA_PORT, 8, &fw_dma_ports, f);
 }
+
+/* ---- State ---- */
+
+static const struct field fw_item_list[] = {
+    FIELD(struct fw_item, key, FIELD_CONFIG),
+    FIELD(struct fw_item, name, FIELD_HOST),
+    FIELD(struct fw_item, bytes, FIELD_HOST),
+    FIELD(struct fw_item, len, FIELD_HOST),
+    FIELD_AT(struct fw_item, guest, guest_len, FIELD_GUEST),
+    FIELD(struct fw_item, guest_len, FIELD_CONFIG),
+    FIELD(struct fw_item, written, FIELD_HOST),
+    FIELD(struct fw_item, selected, FIELD_HOST),
+    FIELD(struct fw_item, opaque, FIELD_HOST),
+};
+
+static int fw_item_loaded(void *obj, struct err *err)
+{
+    struct fw_item *it = obj;
+    if (it->guest && it->written) {
+        it->written(it->opaque, it->bytes, it->len);
+    }
+    return 0;
+}
+
+FIELD_SET(fw_item_fields, "fw-cfg-item", struct fw_item, fw_item_list, 1, .loaded = fw_item_loaded);
+
+static const struct field fw_cfg_list[] = {
+    FIELD(struct fw_cfg, mem, FIELD_HOST),
+    FIELD(struct fw_cfg, lock, FIELD_HOST),
+    FIELD_FIRST(struct fw_cfg, item, count, FIELD_GUEST, .sub = &fw_item_fields),
+    FIELD(struct fw_cfg, count, FIELD_CONFIG),
+    FIELD(struct fw_cfg, next_file, FIELD_CONFIG),
+    FIELD(struct fw_cfg, selected, FIELD_GUEST),
+    FIELD(struct fw_cfg, at, FIELD_GUEST),
+    FIELD(struct fw_cfg, dma, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(fw_cfg_fields, "fw-cfg", struct fw_cfg, fw_cfg_list, 1);

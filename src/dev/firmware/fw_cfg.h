@@ -65,4 +65,6 @@ int fw_cfg_add_writable(struct fw_cfg *f, const char *name, size_t len,
  * bytes. On a vcpu's thread. */
 void fw_cfg_on_select(struct fw_cfg *f, const char *name, void (*selected)(void *), void *opaque);
 
+extern const struct field_set fw_cfg_fields; /* struct fw_cfg */
+
 #endif

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/storage/disk.h"
+#include "state/field.h"
 
 enum {
     BLOCK_SIZE = 4096,
@@ -385,11 +386,54 @@ static const struct prop flash_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field pflash_list[] = {
+    FIELD(struct pflash, dev, FIELD_HOST),
+    FIELD(struct pflash, drive_id, FIELD_HOST),
+    FIELD(struct pflash, end, FIELD_CONFIG),
+    FIELD(struct pflash, disk, FIELD_HOST),
+    FIELD(struct pflash, job, FIELD_HOST),
+    FIELD(struct pflash, ram, FIELD_HOST),
+    FIELD(struct pflash, registers, FIELD_HOST),
+    FIELD(struct pflash, lock, FIELD_HOST),
+    FIELD(struct pflash, secure, FIELD_CONFIG),
+    FIELD(struct pflash, ready, FIELD_HOST),
+    FIELD(struct pflash, saving, FIELD_HOST),
+    FIELD(struct pflash, command, FIELD_GUEST),
+    FIELD(struct pflash, step, FIELD_GUEST, .max = 1),
+    FIELD(struct pflash, status, FIELD_GUEST),
+    FIELD(struct pflash, buffer_len, FIELD_GUEST, .max = BUFFER_SIZE),
+    FIELD(struct pflash, buffer_at, FIELD_GUEST, .max = BUFFER_SIZE),
+    FIELD(struct pflash, buffer_off, FIELD_GUEST),
+    FIELD_ARRAY(struct pflash, buffer, FIELD_GUEST),
+    FIELD(struct pflash, dirty_from, FIELD_HOST),
+    FIELD(struct pflash, dirty_to, FIELD_HOST),
+    FIELD(struct pflash, read_error, FIELD_HOST),
+    FIELD(struct pflash, loaded, FIELD_HOST),
+    FIELD(struct pflash, is_loaded, FIELD_HOST),
+};
+
+/* The array comes with the guest's memory, and the image has it already. */
+static int flash_loaded(void *obj, struct err *err)
+{
+    struct pflash *p = obj;
+    AUTO_LOCK(&p->lock);
+    if (p->buffer_at > p->buffer_len || p->buffer_off >= p->ram->size) {
+        return err_set(err, EINVAL, "state of pflash: what it buffers is outside");
+    }
+    mem_node_enable(p->registers, p->command != 0);
+    return 0;
+}
+
+FIELD_SET(pflash_fields, "pflash", struct pflash, pflash_list, 1, .loaded = flash_loaded);
+
 const struct dev_type pflash_type = {
     .name = "cfi.pflash01",
     .summary = "flash memory with firmware",
     .spec = "JEP137",
     .size = sizeof(struct pflash),
+    .state = &pflash_fields,
     .props = flash_props,
     .init = flash_init,
     .reset = flash_reset,

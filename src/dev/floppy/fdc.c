@@ -17,10 +17,14 @@
 #include "dev/floppy/fdc.h"
 
 #include <assert.h>
+#include <errno.h>
 
 #include "base/cleanup.h"
+#include "base/err.h"
+#include "core/fields.h"
 #include "dev/dma/i8237.h"
 #include "dev/floppy/fdc_internal.h"
+#include "state/field.h"
 
 enum {
     R_DOR = 2,
@@ -354,3 +358,81 @@ void fdc_change_medium(struct fdc *f, struct fdd *drive, struct block *block)
     fdd_set_medium(drive, block);
     pthread_mutex_unlock(&f->lock);
 }
+
+/* ---- State ---- */
+
+static const struct field fdc_transfer_list[] = {
+    FIELD(struct fdc_transfer, kind, FIELD_GUEST, .max = FDC_FORMAT),
+    FIELD(struct fdc_transfer, unit, FIELD_GUEST, .max = FDC_DRIVES - 1),
+    FIELD(struct fdc_transfer, head, FIELD_GUEST, .max = 1),
+    FIELD(struct fdc_transfer, c, FIELD_GUEST),
+    FIELD(struct fdc_transfer, h, FIELD_GUEST),
+    FIELD(struct fdc_transfer, r, FIELD_GUEST),
+    FIELD(struct fdc_transfer, n, FIELD_GUEST),
+    FIELD(struct fdc_transfer, eot, FIELD_GUEST),
+    FIELD(struct fdc_transfer, filler, FIELD_GUEST),
+    FIELD(struct fdc_transfer, left, FIELD_GUEST),
+    FIELD(struct fdc_transfer, mt, FIELD_GUEST),
+    FIELD(struct fdc_transfer, mfm, FIELD_GUEST),
+    FIELD(struct fdc_transfer, deleted, FIELD_GUEST),
+    FIELD(struct fdc_transfer, skip, FIELD_GUEST),
+    FIELD(struct fdc_transfer, counted, FIELD_GUEST),
+    FIELD(struct fdc_transfer, ends, FIELD_GUEST),
+};
+
+FIELD_SET(fdc_transfer_fields, "floppy-transfer", struct fdc_transfer, fdc_transfer_list, 1);
+
+static const struct field fdc_list[] = {
+    FIELD(struct fdc, lock, FIELD_HOST),
+    FIELD(struct fdc, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct fdc, dma, FIELD_HOST),
+    FIELD(struct fdc, dma_channel, FIELD_CONFIG),
+    FIELD(struct fdc, clock, FIELD_HOST),
+    FIELD(struct fdc, overrun, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct fdc, touched, FIELD_GUEST),
+    FIELD(struct fdc, drive, FIELD_HOST),
+    FIELD(struct fdc, dor, FIELD_GUEST),
+    FIELD(struct fdc, tdr, FIELD_GUEST),
+    FIELD(struct fdc, rate, FIELD_GUEST, .max = RATE),
+    FIELD(struct fdc, phase, FIELD_GUEST, .max = FDC_RESULT),
+    FIELD(struct fdc, interrupt, FIELD_GUEST),
+    FIELD(struct fdc, discard, FIELD_HOST),
+    FIELD(struct fdc, after_reset, FIELD_HOST),
+    FIELD_ARRAY(struct fdc, cmd, FIELD_GUEST),
+    FIELD(struct fdc, cmd_len, FIELD_GUEST, .max = FDC_COMMAND_MAX),
+    FIELD(struct fdc, cmd_need, FIELD_GUEST, .max = FDC_COMMAND_MAX),
+    FIELD_ARRAY(struct fdc, result, FIELD_GUEST),
+    FIELD(struct fdc, result_pos, FIELD_GUEST, .max = FDC_RESULT_MAX),
+    FIELD(struct fdc, result_len, FIELD_GUEST, .max = FDC_RESULT_MAX),
+    FIELD_ARRAY(struct fdc, buf, FIELD_GUEST),
+    FIELD(struct fdc, pos, FIELD_GUEST, .max = FDD_SECTOR),
+    FIELD(struct fdc, len, FIELD_GUEST, .max = FDD_SECTOR),
+    FIELD(struct fdc, t, FIELD_GUEST, .sub = &fdc_transfer_fields),
+    FIELD(struct fdc, job, FIELD_HOST),
+    FIELD(struct fdc, job_write, FIELD_HOST),
+    FIELD(struct fdc, job_off, FIELD_HOST),
+    FIELD(struct fdc, job_ret, FIELD_HOST),
+    FIELD_ARRAY(struct fdc, pcn, FIELD_GUEST),
+    FIELD_ARRAY(struct fdc, seek_st0, FIELD_GUEST),
+    FIELD(struct fdc, reset_senses, FIELD_GUEST, .max = FDC_DRIVES),
+    FIELD_ARRAY(struct fdc, specify, FIELD_GUEST),
+    FIELD(struct fdc, config, FIELD_GUEST),
+    FIELD(struct fdc, pretrk, FIELD_GUEST),
+    FIELD(struct fdc, perpendicular, FIELD_GUEST),
+    FIELD(struct fdc, eot, FIELD_GUEST),
+    FIELD(struct fdc, option, FIELD_GUEST),
+    FIELD(struct fdc, locked, FIELD_GUEST),
+};
+
+/* A job that waits for the machine to go on does not come along. */
+static int fdc_loaded(void *obj, struct err *err)
+{
+    const struct fdc *f = obj;
+    bool command = f->cmd_len < f->cmd_need || (!f->cmd_len && !f->cmd_need);
+    if (f->phase == FDC_BUSY || !command || f->result_pos > f->result_len || f->pos > f->len) {
+        return err_set(err, EINVAL, "state of floppy-controller: the FIFO cannot be so");
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(fdc_fields, "floppy-controller", struct fdc, fdc_list, 1, .loaded = fdc_loaded);

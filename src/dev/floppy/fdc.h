@@ -85,4 +85,6 @@ void fdc_dma_ready(void *fdc);
 void fdc_attach(struct fdc *f, unsigned unit, struct fdd *drive); /* NULL: takes it away */
 void fdc_change_medium(struct fdc *f, struct fdd *drive, struct block *block);
 
+extern const struct field_set fdc_fields; /* struct fdc */
+
 #endif

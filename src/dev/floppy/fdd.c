@@ -9,6 +9,7 @@
 
 #include "base/bits.h"
 #include "block/block.h"
+#include "state/field.h"
 
 enum { R500 = 1 << 0, R300 = 1 << 1, R250 = 1 << 2, R1000 = 1 << 3 };
 
@@ -69,3 +70,16 @@ uint64_t fdd_offset(const struct fdd_geometry *g, uint8_t c, uint8_t h, uint8_t 
 {
     return (((uint64_t)c * g->heads + h) * g->track + r - 1) * FDD_SECTOR;
 }
+
+/* ---- State ---- */
+
+static const struct field fdd_list[] = {
+    FIELD(struct fdd, disk, FIELD_HOST),
+    FIELD(struct fdd, type, FIELD_CONFIG),
+    FIELD(struct fdd, medium, FIELD_HOST),
+    FIELD(struct fdd, cylinder, FIELD_GUEST, .max = FDD_LAST_CYLINDER),
+    FIELD(struct fdd, turn, FIELD_GUEST),
+    FIELD(struct fdd, changed, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(fdd_fields, "floppy-drive", struct fdd, fdd_list, 1);

@@ -36,4 +36,6 @@ void fdd_step_to(struct fdd *d, int cylinder);           /* clears `changed` if 
 /* Its place in the image. */
 uint64_t fdd_offset(const struct fdd_geometry *g, uint8_t c, uint8_t h, uint8_t r);
 
+extern const struct field_set fdd_fields; /* struct fdd */
+
 #endif

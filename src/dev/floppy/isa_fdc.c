@@ -10,6 +10,7 @@
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 #define UNIT_NEXT UINT32_MAX
 
@@ -232,12 +233,44 @@ void floppy_dev_change(struct floppy_dev *d, struct block *block)
     fdc_change_medium(&floppy_fdc(d)->fdc, &d->fdd, block);
 }
 
+/* ---- State ---- */
+
+static const struct field isa_fdc_list[] = {
+    FIELD(struct isa_fdc, dev, FIELD_HOST),
+    FIELD(struct isa_fdc, fdc, FIELD_GUEST, .sub = &fdc_fields),
+    FIELD(struct isa_fdc, bus, FIELD_HOST),
+    FIELD(struct isa_fdc, unit, FIELD_HOST),
+    FIELD(struct isa_fdc, iobase, FIELD_CONFIG),
+    FIELD(struct isa_fdc, irq, FIELD_CONFIG),
+    FIELD(struct isa_fdc, dma, FIELD_CONFIG),
+    FIELD(struct isa_fdc, ready, FIELD_HOST),
+    FIELD(struct isa_fdc, has_dma, FIELD_CONFIG),
+};
+
+FIELD_SET(isa_fdc_fields, "isa-fdc", struct isa_fdc, isa_fdc_list, 1);
+
+static const struct field floppy_list[] = {
+    FIELD(struct floppy_dev, dev, FIELD_HOST),
+    FIELD(struct floppy_dev, fdd, FIELD_GUEST, .sub = &fdd_fields),
+    FIELD(struct floppy_dev, drive_id, FIELD_HOST),
+    FIELD(struct floppy_dev, type, FIELD_HOST),
+    FIELD(struct floppy_dev, werror, FIELD_HOST),
+    FIELD(struct floppy_dev, rerror, FIELD_HOST),
+    FIELD(struct floppy_dev, unit, FIELD_CONFIG),
+    FIELD(struct floppy_dev, bootindex, FIELD_HOST),
+    FIELD(struct floppy_dev, share, FIELD_HOST),
+    FIELD(struct floppy_dev, attached, FIELD_HOST),
+};
+
+FIELD_SET(floppy_fields, "floppy", struct floppy_dev, floppy_list, 1);
+
 const struct dev_type isa_fdc_type = {
     .name = "isa-fdc",
     .summary = "floppy controller",
     .spec = "82077AA",
     .bus = "isa",
     .size = sizeof(struct isa_fdc),
+    .state = &isa_fdc_fields,
     .props = isa_fdc_props,
     .init = isa_fdc_init,
     .reset = isa_fdc_reset,
@@ -250,6 +283,7 @@ const struct dev_type floppy_type = {
     .spec = "82077AA",
     .bus = "floppy-bus",
     .size = sizeof(struct floppy_dev),
+    .state = &floppy_fields,
     .props = floppy_props,
     .init = floppy_init,
     .quiesce = floppy_quiesce,

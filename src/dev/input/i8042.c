@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "core/fields.h"
 #include "core/irq.h"
 #include "core/machine.h"
 #include "dev/input/ps2.h"
@@ -268,3 +269,22 @@ void i8042_free(struct i8042 *c)
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
+
+/* ---- State ---- */
+
+static const struct field i8042_list[] = {
+    FIELD(struct i8042, machine, FIELD_HOST),
+    FIELD(struct i8042, lock, FIELD_HOST),
+    FIELD(struct i8042, keyboard, FIELD_GUEST, .sub = &ps2_keyboard_fields),
+    FIELD(struct i8042, mouse, FIELD_GUEST, .sub = &ps2_mouse_fields),
+    FIELD(struct i8042, irq_keyboard, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct i8042, irq_mouse, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct i8042, mode, FIELD_GUEST),
+    FIELD(struct i8042, status, FIELD_GUEST),
+    FIELD(struct i8042, out, FIELD_GUEST),
+    FIELD(struct i8042, output_port, FIELD_GUEST),
+    FIELD(struct i8042, command, FIELD_GUEST),
+    FIELD(struct i8042, break_2, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(i8042_fields, "i8042", struct i8042, i8042_list, 1);

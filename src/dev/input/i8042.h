@@ -11,4 +11,6 @@ struct i8042 *i8042_new(struct machine *m, struct irq_pin *keyboard, struct irq_
 void i8042_free(struct i8042 *c);
 void i8042_reset(struct i8042 *c);
 
+extern const struct field_set i8042_fields; /* struct i8042 */
+
 #endif

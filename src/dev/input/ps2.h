@@ -60,4 +60,10 @@ void ps2_mouse_write(struct ps2_mouse *m, uint8_t byte);
 /* Set 2 to set 1, as the controller translates. */
 uint8_t ps2_translate(uint8_t set2);
 
+extern const struct field_set ps2_queue_fields; /* struct ps2_queue */
+
+extern const struct field_set ps2_keyboard_fields; /* struct ps2_keyboard */
+
+extern const struct field_set ps2_mouse_fields; /* struct ps2_mouse */
+
 #endif

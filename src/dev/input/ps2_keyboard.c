@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "dev/input/ps2.h"
+#include "state/field.h"
 
 enum {
     ACK = 0xfa,
@@ -341,3 +342,25 @@ void ps2_keyboard_init(struct ps2_keyboard *k, const struct ps2_port *port)
     k->sink = (struct input_sink){.key = keyboard_key, .opaque = k};
     ps2_keyboard_reset(k);
 }
+
+/* ---- State ---- */
+
+static const struct field ps2_queue_list[] = {
+    FIELD_ARRAY(struct ps2_queue, bytes, FIELD_GUEST),
+    FIELD(struct ps2_queue, first, FIELD_GUEST, .max = PS2_QUEUE - 1),
+    FIELD(struct ps2_queue, count, FIELD_GUEST, .max = PS2_QUEUE),
+};
+
+FIELD_SET_SHARED(ps2_queue_fields, "ps2-queue", struct ps2_queue, ps2_queue_list, 1);
+
+static const struct field ps2_keyboard_list[] = {
+    FIELD(struct ps2_keyboard, port, FIELD_HOST),
+    FIELD(struct ps2_keyboard, queue, FIELD_GUEST, .sub = &ps2_queue_fields),
+    FIELD(struct ps2_keyboard, sink, FIELD_HOST),
+    FIELD(struct ps2_keyboard, command, FIELD_GUEST),
+    FIELD(struct ps2_keyboard, set, FIELD_GUEST, .min = 1, .max = 2),
+    FIELD(struct ps2_keyboard, last, FIELD_GUEST),
+    FIELD(struct ps2_keyboard, enabled, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(ps2_keyboard_fields, "ps2-keyboard", struct ps2_keyboard, ps2_keyboard_list, 1);

@@ -2,10 +2,13 @@
  * PS/2 mouse: IBM PS/2 Hardware Interface Technical Reference (1990), mouse; wheel and five buttons
  * as Microsoft's IntelliMouse has them (identified by three sample rates in a row).
  */
+#include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "dev/input/ps2.h"
+#include "state/field.h"
 
 enum {
     ACK = 0xfa,
@@ -28,6 +31,7 @@ enum {
     CMD_RESET = 0xff,
     ALWAYS = 0x08, /* in the first byte of a packet */
     PACKETS = 16,  /* that may wait; more motion is added up */
+    MOST = 16384,  /* motion that is added up */
 };
 
 static void mouse_say(struct ps2_mouse *m, uint8_t byte)
@@ -67,8 +71,8 @@ static void mouse_move(void *opaque, int dx, int dy)
 {
     struct ps2_mouse *m = opaque;
     AUTO_LOCK(m->port.lock);
-    m->dx = bounded(m->dx + bounded(dx, 8192), 16384);
-    m->dy = bounded(m->dy - bounded(dy, 8192), 16384); /* up is positive here */
+    m->dx = bounded(m->dx + bounded(dx, 8192), MOST);
+    m->dy = bounded(m->dy - bounded(dy, 8192), MOST); /* up is positive here */
     mouse_report(m);
 }
 
@@ -77,7 +81,7 @@ static void mouse_buttons(void *opaque, unsigned held)
     struct ps2_mouse *m = opaque;
     AUTO_LOCK(m->port.lock);
     m->dz += (held & INPUT_WHEEL_DOWN ? 1 : 0) - (held & INPUT_WHEEL_UP ? 1 : 0);
-    m->dz = bounded(m->dz, 127);
+    m->dz = bounded(m->dz, MOST);
     bool changed = (held & 7) != m->held;
     m->held = held & 7;
     if (m->enabled && !m->remote && changed && m->queue.count < PACKETS * 4) {
@@ -187,3 +191,37 @@ void ps2_mouse_init(struct ps2_mouse *m, const struct ps2_port *port)
     m->sink = (struct input_sink){.move = mouse_move, .buttons = mouse_buttons, .opaque = m};
     ps2_mouse_reset(m);
 }
+
+/* ---- State ---- */
+
+static const struct field ps2_mouse_list[] = {
+    FIELD(struct ps2_mouse, port, FIELD_HOST),
+    FIELD(struct ps2_mouse, queue, FIELD_GUEST, .sub = &ps2_queue_fields),
+    FIELD(struct ps2_mouse, sink, FIELD_HOST),
+    FIELD(struct ps2_mouse, command, FIELD_GUEST),
+    FIELD_ARRAY(struct ps2_mouse, rates, FIELD_GUEST),
+    FIELD(struct ps2_mouse, id, FIELD_GUEST, .max = 4),
+    FIELD(struct ps2_mouse, resolution, FIELD_GUEST, .max = 3),
+    FIELD(struct ps2_mouse, rate, FIELD_GUEST),
+    FIELD(struct ps2_mouse, enabled, FIELD_GUEST),
+    FIELD(struct ps2_mouse, remote, FIELD_GUEST),
+    FIELD(struct ps2_mouse, wrap, FIELD_GUEST),
+    FIELD(struct ps2_mouse, scaling, FIELD_GUEST),
+    FIELD(struct ps2_mouse, held, FIELD_GUEST, .max = 7),
+    FIELD(struct ps2_mouse, dx, FIELD_GUEST),
+    FIELD(struct ps2_mouse, dy, FIELD_GUEST),
+    FIELD(struct ps2_mouse, dz, FIELD_GUEST),
+};
+
+static int ps2_mouse_loaded(void *obj, struct err *err)
+{
+    const struct ps2_mouse *m = obj;
+    if (bounded(m->dx, MOST) != m->dx || bounded(m->dy, MOST) != m->dy ||
+        bounded(m->dz, MOST) != m->dz) {
+        return err_set(err, EINVAL, "state of ps2-mouse: it has moved too far");
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(ps2_mouse_fields, "ps2-mouse", struct ps2_mouse, ps2_mouse_list, 1,
+                 .loaded = ps2_mouse_loaded);

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "dev/irqchip/lapic.h"
+#include "state/field.h"
 
 #define RTE_REMOTE_IRR (1ull << 14)
 #define RTE_LEVEL (1ull << 15)
@@ -182,3 +183,17 @@ void ioapic_print(struct ioapic *io, struct strbuf *out)
         }
     }
 }
+
+/* ---- State ---- */
+
+static const struct field ioapic_list[] = {
+    FIELD(struct ioapic, lock, FIELD_HOST),
+    FIELD(struct ioapic, id, FIELD_GUEST, .max = 15),
+    FIELD(struct ioapic, select, FIELD_GUEST, .max = 255),
+    FIELD_ARRAY(struct ioapic, rte, FIELD_GUEST),
+    FIELD(struct ioapic, level, FIELD_GUEST),
+    FIELD(struct ioapic, send, FIELD_HOST),
+    FIELD(struct ioapic, opaque, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(ioapic_fields, "ioapic", struct ioapic, ioapic_list, 1);

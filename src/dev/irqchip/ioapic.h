@@ -24,4 +24,6 @@ void ioapic_print(struct ioapic *io, struct strbuf *out);
 
 extern const struct mmio ioapic_mmio;
 
+extern const struct field_set ioapic_fields; /* struct ioapic */
+
 #endif

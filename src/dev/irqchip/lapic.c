@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "dev/irqchip/lapic_internal.h"
+#include "state/field.h"
 
 static int bitmap_highest(const _Atomic uint32_t map[8])
 {
@@ -444,3 +445,45 @@ void lapic_print(const struct lapic *l, struct strbuf *out)
         }
     }
 }
+
+/* ---- State ---- */
+
+static const struct field lapic_list[] = {
+    FIELD(struct lapic, ic, FIELD_HOST),         FIELD(struct lapic, bus, FIELD_HOST),
+    FIELD(struct lapic, vcpu, FIELD_HOST),       FIELD(struct lapic, initial_id, FIELD_CONFIG),
+    FIELD(struct lapic, base, FIELD_GUEST),      FIELD(struct lapic, id, FIELD_GUEST),
+    FIELD(struct lapic, ldr, FIELD_GUEST),       FIELD(struct lapic, dfr, FIELD_GUEST),
+    FIELD(struct lapic, svr, FIELD_GUEST),       FIELD(struct lapic, tpr, FIELD_GUEST, .max = 255),
+    FIELD(struct lapic, ppr, FIELD_DERIVED),     FIELD_ARRAY(struct lapic, irr, FIELD_GUEST),
+    FIELD_ARRAY(struct lapic, isr, FIELD_GUEST), FIELD_ARRAY(struct lapic, tmr, FIELD_GUEST),
+    FIELD(struct lapic, esr_seen, FIELD_GUEST),  FIELD(struct lapic, esr, FIELD_GUEST),
+    FIELD_ARRAY(struct lapic, lvt, FIELD_GUEST), FIELD(struct lapic, icr, FIELD_GUEST),
+    FIELD(struct lapic, lint0, FIELD_GUEST),     FIELD(struct lapic, lock, FIELD_HOST),
+    FIELD(struct lapic, timer, FIELD_DERIVED),   FIELD(struct lapic, armed, FIELD_GUEST),
+    FIELD(struct lapic, initial, FIELD_GUEST),   FIELD(struct lapic, divide, FIELD_GUEST),
+    FIELD(struct lapic, start_ns, FIELD_GUEST),  FIELD(struct lapic, deadline, FIELD_GUEST),
+    FIELD(struct lapic, tsc_offset, FIELD_HOST),
+};
+
+static int lapic_loaded(void *obj, struct err *err)
+{
+    struct lapic *l = obj;
+    lapic_update_ppr(l);
+    lapic_timer_loaded(l);
+    lapic_post(l, VCPU_EV_INTR, 0);
+    return 0;
+}
+
+FIELD_SET(lapic_fields, "lapic", struct lapic, lapic_list, 1, .loaded = lapic_loaded);
+
+static const struct field lapic_bus_list[] = {
+    FIELD(struct lapic_bus, clock, FIELD_HOST),
+    FIELD(struct lapic_bus, count, FIELD_CONFIG),
+    FIELD_EACH_OF(struct lapic_bus, apic, count, lapic_fields),
+    FIELD(struct lapic_bus, inta, FIELD_HOST),
+    FIELD(struct lapic_bus, pic, FIELD_HOST),
+    FIELD(struct lapic_bus, eoi, FIELD_HOST),
+    FIELD(struct lapic_bus, eoi_opaque, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(lapic_bus_fields, "lapic-bus", struct lapic_bus, lapic_bus_list, 1);

@@ -57,4 +57,6 @@ void lapic_bus_lint0(void *bus, unsigned n, bool level);
 
 extern const struct mmio lapic_mmio; /* dev: struct lapic_bus; the APIC of this thread's vcpu */
 
+extern const struct field_set lapic_bus_fields; /* struct lapic_bus */
+
 #endif

@@ -84,6 +84,7 @@ bool lapic_msr_write(struct irq_ctrl *ic, uint32_t msr, uint64_t val);
 /* lapic_timer.c */
 void lapic_timer_due(void *opaque);
 void lapic_timer_reset(struct lapic *l);
+void lapic_timer_loaded(struct lapic *l); /* arms it as its fields say */
 void lapic_timer_set_lvt(struct lapic *l, uint32_t val);
 void lapic_timer_set_initial(struct lapic *l, uint32_t val);
 void lapic_timer_set_divide(struct lapic *l, uint32_t val);

@@ -110,6 +110,18 @@ void lapic_timer_reset(struct lapic *l)
     l->deadline = 0;
 }
 
+void lapic_timer_loaded(struct lapic *l)
+{
+    AUTO_LOCK(&l->lock);
+    if (!l->armed) {
+        timer_disarm(l);
+    } else if (timer_mode(l) == TIMER_DEADLINE) {
+        timer_arm_deadline(l);
+    } else {
+        timer_arm_count(l);
+    }
+}
+
 /* A change between deadline and counting disarms (11.5.4.1). */
 void lapic_timer_set_lvt(struct lapic *l, uint32_t val)
 {

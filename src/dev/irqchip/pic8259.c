@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "state/field.h"
 
 struct chip {
     struct pic *pic;
@@ -287,3 +288,39 @@ void pic_reset(struct pic *pic)
     }
     pic_update(pic);
 }
+
+/* ---- State ---- */
+
+static const struct field chip_list[] = {
+    FIELD(struct chip, pic, FIELD_HOST),
+    FIELD(struct chip, slave, FIELD_CONFIG),
+    FIELD(struct chip, level, FIELD_GUEST),
+    FIELD(struct chip, irr, FIELD_GUEST),
+    FIELD(struct chip, imr, FIELD_GUEST),
+    FIELD(struct chip, isr, FIELD_GUEST),
+    FIELD(struct chip, elcr, FIELD_GUEST),
+    FIELD(struct chip, elcr_mask, FIELD_CONFIG),
+    FIELD(struct chip, base, FIELD_GUEST),
+    FIELD(struct chip, lowest, FIELD_GUEST, .max = 7),
+    FIELD(struct chip, icw, FIELD_GUEST, .max = 4),
+    FIELD(struct chip, icw4, FIELD_GUEST),
+    FIELD(struct chip, single, FIELD_GUEST),
+    FIELD(struct chip, level_mode, FIELD_GUEST),
+    FIELD(struct chip, aeoi, FIELD_GUEST),
+    FIELD(struct chip, rotate_aeoi, FIELD_GUEST),
+    FIELD(struct chip, special_mask, FIELD_GUEST),
+    FIELD(struct chip, poll, FIELD_GUEST),
+    FIELD(struct chip, read_isr, FIELD_GUEST),
+};
+
+FIELD_SET(chip_fields, "i8259", struct chip, chip_list, 1);
+
+static const struct field pic_list[] = {
+    FIELD(struct pic, lock, FIELD_HOST),
+    FIELD_ARRAY(struct pic, chip, FIELD_GUEST, .sub = &chip_fields),
+    FIELD(struct pic, out_level, FIELD_GUEST),
+    FIELD(struct pic, out, FIELD_HOST),
+    FIELD(struct pic, opaque, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(pic_fields, "pic", struct pic, pic_list, 1);

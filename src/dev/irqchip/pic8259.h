@@ -17,4 +17,6 @@ void pic_set_pin(void *pic, unsigned n, bool level); /* irq_pin_fn, n from 0 to 
 int pic_inta(void *pic);                             /* interrupt acknowledge: the vector */
 void pic_map(struct pic *pic, struct mem_map *io);   /* 20h, a0h and the ELCRs at 4d0h */
 
+extern const struct field_set pic_fields; /* struct pic */
+
 #endif

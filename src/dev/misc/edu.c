@@ -16,6 +16,7 @@
 #include "core/machine.h"
 #include "dev/misc/misc_devices.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 enum {
     BAR_SIZE = 1 << 20,
@@ -218,12 +219,30 @@ static const struct prop edu_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field edu_list[] = {
+    FIELD(struct edu, dev, FIELD_HOST),
+    FIELD(struct edu, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct edu, dma_mask, FIELD_CONFIG),
+    FIELD(struct edu, lock, FIELD_HOST),
+    FIELD(struct edu, factorial, FIELD_GUEST),
+    FIELD(struct edu, status, FIELD_GUEST),
+    FIELD(struct edu, interrupts, FIELD_GUEST),
+    FIELD(struct edu, liveness, FIELD_GUEST),
+    FIELD_ARRAY(struct edu, dma, FIELD_GUEST),
+    FIELD_ARRAY(struct edu, buf, FIELD_GUEST),
+};
+
+FIELD_SET(edu_fields, "edu", struct edu, edu_list, 1);
+
 const struct dev_type edu_type = {
     .name = "edu",
     .summary = "PCI device to learn driver writing on",
     .spec = "edu",
     .bus = "PCI",
     .size = sizeof(struct edu),
+    .state = &edu_fields,
     .props = edu_props,
     .init = edu_init,
     .reset = edu_reset,

@@ -7,11 +7,14 @@
  */
 #include "dev/misc/misc_devices.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/endian.h"
+#include "base/err.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "core/watchdog.h"
 #include "dev/pci/pci.h"
@@ -52,7 +55,7 @@ struct i6300esb {
     uint16_t config_reg;
     uint8_t lock_reg;          /* as it holds, which is not always what was written */
     unsigned opened;           /* of the two bytes, how many came */
-    unsigned stage;            /* 1 or 2 */
+    unsigned stage;            /* 1 or 2; 0: it never counted */
     bool interrupted, expired; /* expired: kept over a reset, to tell of its cause */
 };
 
@@ -219,12 +222,40 @@ static void esb_fini(struct dev *dev)
 
 static const struct prop esb_props[] = {PCI_PROPS(struct i6300esb, pci), {0}};
 
+/* ---- State ---- */
+
+static const struct field i6300esb_list[] = {
+    FIELD(struct i6300esb, dev, FIELD_HOST),
+    FIELD(struct i6300esb, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct i6300esb, lock, FIELD_HOST),
+    FIELD(struct i6300esb, timer, FIELD_GUEST, .sub = &timer_fields),
+    FIELD_ARRAY(struct i6300esb, preload, FIELD_GUEST),
+    FIELD(struct i6300esb, config_reg, FIELD_GUEST),
+    FIELD(struct i6300esb, lock_reg, FIELD_GUEST),
+    FIELD(struct i6300esb, opened, FIELD_GUEST, .max = 2),
+    FIELD(struct i6300esb, stage, FIELD_GUEST, .max = 2),
+    FIELD(struct i6300esb, interrupted, FIELD_GUEST),
+    FIELD(struct i6300esb, expired, FIELD_GUEST),
+};
+
+static int esb_loaded(void *obj, struct err *err)
+{
+    const struct i6300esb *e = obj;
+    if (!e->stage && e->timer.due != TIMER_NEVER) {
+        return err_set(err, EINVAL, "state of i6300esb: it counts, but in no stage");
+    }
+    return 0;
+}
+
+FIELD_SET(i6300esb_fields, "i6300esb", struct i6300esb, i6300esb_list, 1, .loaded = esb_loaded);
+
 const struct dev_type i6300esb_type = {
     .name = "i6300esb",
     .summary = "watchdog timer on PCI",
     .spec = "Intel 6300ESB",
     .bus = "PCI",
     .size = sizeof(struct i6300esb),
+    .state = &i6300esb_fields,
     .props = esb_props,
     .init = esb_init,
     .reset = esb_reset,

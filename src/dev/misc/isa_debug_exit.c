@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
+#include "state/field.h"
 
 struct isa_debug_exit {
     struct dev dev;
@@ -40,11 +41,22 @@ static int debug_exit_init(struct dev *dev, struct err *err)
     return isa_add_ports(dev, d->iobase, d->iosize, &debug_exit_ports, d, err);
 }
 
+/* ---- State ---- */
+
+static const struct field isa_debug_exit_list[] = {
+    FIELD(struct isa_debug_exit, dev, FIELD_HOST),
+    FIELD(struct isa_debug_exit, iobase, FIELD_CONFIG),
+    FIELD(struct isa_debug_exit, iosize, FIELD_CONFIG),
+};
+
+FIELD_SET(isa_debug_exit_fields, "isa-debug-exit", struct isa_debug_exit, isa_debug_exit_list, 1);
+
 const struct dev_type isa_debug_exit_type = {
     .name = "isa-debug-exit",
     .summary = "a write of n ends the process with status 2n+1",
     .bus = "isa",
     .size = sizeof(struct isa_debug_exit),
+    .state = &isa_debug_exit_fields,
     .props = debug_exit_props,
     .init = debug_exit_init,
 };

@@ -8,6 +8,7 @@
 #include "chardev/chardev.h"
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
+#include "state/field.h"
 
 struct isa_debugcon {
     struct dev dev;
@@ -56,11 +57,24 @@ static int debugcon_init(struct dev *dev, struct err *err)
     return isa_add_ports(dev, d->iobase, 1, &debugcon_ports, d, err);
 }
 
+/* ---- State ---- */
+
+static const struct field isa_debugcon_list[] = {
+    FIELD(struct isa_debugcon, dev, FIELD_HOST),
+    FIELD(struct isa_debugcon, chardev_id, FIELD_HOST),
+    FIELD(struct isa_debugcon, iobase, FIELD_CONFIG),
+    FIELD(struct isa_debugcon, readback, FIELD_CONFIG),
+    FIELD(struct isa_debugcon, chardev, FIELD_HOST),
+};
+
+FIELD_SET(isa_debugcon_fields, "isa-debugcon", struct isa_debugcon, isa_debugcon_list, 1);
+
 const struct dev_type isa_debugcon_type = {
     .name = "isa-debugcon",
     .summary = "bytes written to a port go to a character device",
     .bus = "isa",
     .size = sizeof(struct isa_debugcon),
+    .state = &isa_debugcon_fields,
     .props = debugcon_props,
     .init = debugcon_init,
 };

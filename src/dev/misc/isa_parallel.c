@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "chardev/chardev.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
 
@@ -158,11 +159,30 @@ static void parallel_fini(struct dev *dev)
     }
 }
 
+/* ---- State ---- */
+
+static const struct field isa_parallel_list[] = {
+    FIELD(struct isa_parallel, dev, FIELD_HOST),
+    FIELD(struct isa_parallel, chardev_id, FIELD_HOST),
+    FIELD(struct isa_parallel, index, FIELD_CONFIG),
+    FIELD(struct isa_parallel, iobase, FIELD_CONFIG),
+    FIELD(struct isa_parallel, line, FIELD_CONFIG),
+    FIELD(struct isa_parallel, chardev, FIELD_HOST),
+    FIELD(struct isa_parallel, lock, FIELD_HOST),
+    FIELD(struct isa_parallel, ready, FIELD_HOST),
+    FIELD(struct isa_parallel, data, FIELD_GUEST),
+    FIELD(struct isa_parallel, control, FIELD_GUEST),
+    FIELD(struct isa_parallel, irq, FIELD_GUEST, .sub = &irq_fields),
+};
+
+FIELD_SET(isa_parallel_fields, "isa-parallel", struct isa_parallel, isa_parallel_list, 1);
+
 const struct dev_type isa_parallel_type = {
     .name = "isa-parallel",
     .summary = "parallel port",
     .bus = "isa",
     .size = sizeof(struct isa_parallel),
+    .state = &isa_parallel_fields,
     .props = parallel_props,
     .init = parallel_init,
     .reset = parallel_reset,

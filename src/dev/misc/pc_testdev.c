@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
 #include "dev/misc/misc_devices.h"
@@ -128,11 +129,24 @@ static void testdev_fini(struct dev *dev)
     pthread_mutex_destroy(&container_of(dev, struct pc_testdev, dev)->lock);
 }
 
+/* ---- State ---- */
+
+static const struct field pc_testdev_list[] = {
+    FIELD(struct pc_testdev, dev, FIELD_HOST),
+    FIELD_ARRAY(struct pc_testdev, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct pc_testdev, lock, FIELD_HOST),
+    FIELD_ARRAY(struct pc_testdev, value, FIELD_GUEST),
+    FIELD_ARRAY(struct pc_testdev, mem, FIELD_GUEST),
+};
+
+FIELD_SET(pc_testdev_fields, "pc-testdev", struct pc_testdev, pc_testdev_list, 1);
+
 const struct dev_type pc_testdev_type = {
     .name = "pc-testdev",
     .summary = "ports and memory for tests of processors",
     .bus = "isa",
     .size = sizeof(struct pc_testdev),
+    .state = &pc_testdev_fields,
     .init = testdev_init,
     .reset = testdev_reset,
     .fini = testdev_fini,

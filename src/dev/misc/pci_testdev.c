@@ -15,6 +15,7 @@
 #include "core/machine.h"
 #include "dev/misc/misc_devices.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 enum {
     /* The header. */
@@ -152,12 +153,33 @@ static const struct prop testdev_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field test_bar_list[] = {
+    FIELD(struct test_bar, lock, FIELD_HOST),
+    FIELD(struct test_bar, io, FIELD_CONFIG),
+    FIELD(struct test_bar, test, FIELD_GUEST),
+    FIELD(struct test_bar, count, FIELD_GUEST),
+};
+
+FIELD_SET(test_bar_fields, "pci-testdev-bar", struct test_bar, test_bar_list, 1);
+
+static const struct field pci_testdev_list[] = {
+    FIELD(struct pci_testdev, dev, FIELD_HOST),
+    FIELD(struct pci_testdev, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct pci_testdev, membar, FIELD_CONFIG),
+    FIELD_ARRAY(struct pci_testdev, bar, FIELD_GUEST, .sub = &test_bar_fields),
+};
+
+FIELD_SET(pci_testdev_fields, "pci-testdev", struct pci_testdev, pci_testdev_list, 1);
+
 const struct dev_type pci_testdev_type = {
     .name = "pci-testdev",
     .summary = "counts accesses by tests of guests",
     .spec = "pci-testdev",
     .bus = "PCI",
     .size = sizeof(struct pci_testdev),
+    .state = &pci_testdev_fields,
     .props = testdev_props,
     .init = testdev_init,
     .reset = testdev_reset,

@@ -15,6 +15,7 @@
 #include "dev/isa/isa_bus.h"
 #include "dev/misc/pvpanic.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 enum {
     PVPANIC_PANICKED = 1,
@@ -27,6 +28,13 @@ struct pvpanic {
     struct machine *machine;
     uint32_t events;
 };
+
+static const struct field pvpanic_list[] = {
+    FIELD(struct pvpanic, machine, FIELD_HOST),
+    FIELD(struct pvpanic, events, FIELD_CONFIG),
+};
+
+FIELD_SET(pvpanic_fields, "pvpanic", struct pvpanic, pvpanic_list, 1);
 
 static enum mem_result pvpanic_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
 {
@@ -63,6 +71,14 @@ struct pvpanic_isa {
     uint32_t ioport;
 };
 
+static const struct field pvpanic_isa_list[] = {
+    FIELD(struct pvpanic_isa, dev, FIELD_HOST),
+    FIELD(struct pvpanic_isa, p, FIELD_GUEST, .sub = &pvpanic_fields),
+    FIELD(struct pvpanic_isa, ioport, FIELD_CONFIG),
+};
+
+FIELD_SET(pvpanic_isa_fields, "pvpanic-isa", struct pvpanic_isa, pvpanic_isa_list, 1);
+
 static const struct prop isa_props[] = {
     {"ioport", PROP_U32, offsetof(struct pvpanic_isa, ioport), "1285", "port"},
     {"events", PROP_U32, offsetof(struct pvpanic_isa, p.events), "3", "what it takes"},
@@ -81,6 +97,7 @@ const struct dev_type pvpanic_isa_type = {
     .summary = "a port on which the guest tells of a panic",
     .bus = "isa",
     .size = sizeof(struct pvpanic_isa),
+    .state = &pvpanic_isa_fields,
     .props = isa_props,
     .init = pvpanic_isa_init,
 };
@@ -92,6 +109,14 @@ struct pvpanic_pci {
     struct pvpanic p;
     struct pci_func pci;
 };
+
+static const struct field pvpanic_pci_list[] = {
+    FIELD(struct pvpanic_pci, dev, FIELD_HOST),
+    FIELD(struct pvpanic_pci, p, FIELD_GUEST, .sub = &pvpanic_fields),
+    FIELD(struct pvpanic_pci, pci, FIELD_GUEST, .sub = &pci_func_fields),
+};
+
+FIELD_SET(pvpanic_pci_fields, "pvpanic-pci", struct pvpanic_pci, pvpanic_pci_list, 1);
 
 static const struct prop pci_props[] = {
     PCI_PROPS(struct pvpanic_pci, pci),
@@ -127,6 +152,7 @@ const struct dev_type pvpanic_pci_type = {
     .summary = "a register in which the guest tells of a panic",
     .bus = "PCI",
     .size = sizeof(struct pvpanic_pci),
+    .state = &pvpanic_pci_fields,
     .props = pci_props,
     .init = pvpanic_pci_init,
     .reset = pvpanic_pci_reset,

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "core/device.h"
 #include "core/machine.h"
+#include "state/field.h"
 
 struct vmgenid {
     struct dev dev;
@@ -106,11 +107,22 @@ static const struct prop vmgenid_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field vmgenid_list[] = {
+    FIELD(struct vmgenid, dev, FIELD_HOST),
+    FIELD(struct vmgenid, guid, FIELD_HOST),
+    FIELD(struct vmgenid, bytes, FIELD_HOST),
+};
+
+FIELD_SET(vmgenid_fields, "vmgenid", struct vmgenid, vmgenid_list, 1);
+
 const struct dev_type vmgenid_type = {
     .name = "vmgenid",
     .summary = "an ID that tells the guest from its copies",
     .spec = "VM generation ID",
     .size = sizeof(struct vmgenid),
+    .state = &vmgenid_fields,
     .props = vmgenid_props,
     .init = vmgenid_init,
 };

@@ -7,11 +7,14 @@
  */
 #include "dev/nvme/nvme.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "dev/nvme/nvme_internal.h"
+#include "state/field.h"
 
 enum {
     R_CAP = 0x00,
@@ -257,3 +260,93 @@ void nvme_fini(struct nvme *n)
     }
     pthread_mutex_destroy(&n->lock);
 }
+
+/* ---- State ---- */
+
+static const struct field nvme_sq_list[] = {
+    FIELD(struct nvme_sq, on, FIELD_GUEST),
+    FIELD(struct nvme_sq, base, FIELD_GUEST),
+    FIELD(struct nvme_sq, size, FIELD_GUEST, .max = 4096),
+    FIELD(struct nvme_sq, head, FIELD_GUEST),
+    FIELD(struct nvme_sq, tail, FIELD_GUEST),
+    FIELD(struct nvme_sq, cq, FIELD_GUEST, .max = NVME_QUEUES - 1),
+    FIELD(struct nvme_sq, flying, FIELD_HOST),
+    FIELD(struct nvme_sq, deleter, FIELD_HOST),
+};
+
+FIELD_SET(nvme_sq_fields, "nvme-sq", struct nvme_sq, nvme_sq_list, 1);
+
+static const struct field nvme_cq_list[] = {
+    FIELD(struct nvme_cq, on, FIELD_GUEST),
+    FIELD(struct nvme_cq, interrupts, FIELD_GUEST),
+    FIELD(struct nvme_cq, phase, FIELD_GUEST),
+    FIELD(struct nvme_cq, base, FIELD_GUEST),
+    FIELD(struct nvme_cq, size, FIELD_GUEST, .max = 4096),
+    FIELD(struct nvme_cq, head, FIELD_GUEST),
+    FIELD(struct nvme_cq, tail, FIELD_GUEST),
+    FIELD(struct nvme_cq, vector, FIELD_GUEST),
+    FIELD(struct nvme_cq, users, FIELD_DERIVED),
+    FIELD(struct nvme_cq, waiting, FIELD_HOST),
+    FIELD(struct nvme_cq, waiting_end, FIELD_HOST),
+};
+
+FIELD_SET(nvme_cq_fields, "nvme-cq", struct nvme_cq, nvme_cq_list, 1);
+
+static const struct field nvme_list[] = {
+    FIELD(struct nvme, wires, FIELD_HOST),
+    FIELD(struct nvme, opaque, FIELD_HOST),
+    FIELD(struct nvme, serial, FIELD_HOST),
+    FIELD(struct nvme, max_queues, FIELD_CONFIG),
+    FIELD(struct nvme, disk, FIELD_HOST),
+    FIELD(struct nvme, lock, FIELD_HOST),
+    FIELD(struct nvme, intms, FIELD_GUEST),
+    FIELD(struct nvme, cc, FIELD_GUEST),
+    FIELD(struct nvme, csts, FIELD_GUEST),
+    FIELD(struct nvme, aqa, FIELD_GUEST),
+    FIELD(struct nvme, asq, FIELD_GUEST),
+    FIELD(struct nvme, acq, FIELD_GUEST),
+    FIELD(struct nvme, resetting, FIELD_HOST),
+    FIELD(struct nvme, quiet, FIELD_HOST),
+    FIELD(struct nvme, level, FIELD_GUEST),
+    FIELD(struct nvme, fetching, FIELD_HOST),
+    FIELD_ARRAY(struct nvme, sq, FIELD_GUEST, .sub = &nvme_sq_fields),
+    FIELD_ARRAY(struct nvme, cq, FIELD_GUEST, .sub = &nvme_cq_fields),
+    FIELD(struct nvme, next_sq, FIELD_GUEST, .max = NVME_QUEUES - 1),
+    FIELD_ARRAY(struct nvme, feature, FIELD_GUEST),
+    FIELD(struct nvme, interrupt_config, FIELD_GUEST),
+    FIELD_ARRAY(struct nvme, aer, FIELD_GUEST),
+    FIELD(struct nvme, aers, FIELD_GUEST, .max = NVME_AERS),
+    FIELD(struct nvme, flying, FIELD_HOST),
+    FIELD(struct nvme, requests, FIELD_HOST),
+    FIELD(struct nvme, spares, FIELD_HOST),
+    FIELD(struct nvme, read_units, FIELD_GUEST),
+    FIELD(struct nvme, written_units, FIELD_GUEST),
+    FIELD(struct nvme, reads, FIELD_GUEST),
+    FIELD(struct nvme, writes, FIELD_GUEST),
+};
+
+static bool nvme_ring_ok(bool on, uint32_t size, uint32_t head, uint32_t tail)
+{
+    return !on || (size >= 2 && head < size && tail < size);
+}
+
+static int nvme_loaded(void *obj, struct err *err)
+{
+    struct nvme *n = obj;
+    AUTO_LOCK(&n->lock);
+    for (unsigned i = 0; i < NVME_QUEUES; i++) {
+        n->cq[i].users = 0;
+    }
+    for (unsigned i = 0; i < NVME_QUEUES; i++) {
+        const struct nvme_sq *s = &n->sq[i];
+        const struct nvme_cq *c = &n->cq[i];
+        if (!nvme_ring_ok(s->on, s->size, s->head, s->tail) ||
+            !nvme_ring_ok(c->on, c->size, c->head, c->tail) || (s->on && !n->cq[s->cq].on)) {
+            return err_set(err, EINVAL, "state of nvme-controller: queue %u cannot be so", i);
+        }
+        n->cq[s->cq].users += s->on;
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(nvme_fields, "nvme-controller", struct nvme, nvme_list, 1, .loaded = nvme_loaded);

@@ -76,4 +76,6 @@ void nvme_fini(struct nvme *n); /* after disk_fini() */
 extern const struct mmio nvme_regs; /* dev: struct nvme */
 extern const struct dev_type nvme_type;
 
+extern const struct field_set nvme_fields; /* struct nvme */
+
 #endif

@@ -11,6 +11,7 @@
 #include "core/machine.h"
 #include "dev/nvme/nvme_internal.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 enum { BAR_BYTES = 0x4000, MSIX_TABLE = 0x2000, MSIX_PBA = 0x3000 };
 
@@ -154,12 +155,31 @@ static void nvme_dev_boot_name(const struct dev *dev, struct strbuf *sb)
     strbuf_add(sb, "/namespace@1,0");
 }
 
+/* ---- State ---- */
+
+static const struct field nvme_dev_list[] = {
+    FIELD(struct nvme_dev, dev, FIELD_HOST),
+    FIELD(struct nvme_dev, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct nvme_dev, nvme, FIELD_GUEST, .sub = &nvme_fields),
+    FIELD(struct nvme_dev, drive_id, FIELD_HOST),
+    FIELD(struct nvme_dev, serial, FIELD_HOST),
+    FIELD(struct nvme_dev, werror, FIELD_HOST),
+    FIELD(struct nvme_dev, rerror, FIELD_HOST),
+    FIELD(struct nvme_dev, bootindex, FIELD_HOST),
+    FIELD(struct nvme_dev, max_ioqpairs, FIELD_CONFIG),
+    FIELD(struct nvme_dev, logical_block, FIELD_CONFIG),
+    FIELD(struct nvme_dev, share, FIELD_HOST),
+};
+
+FIELD_SET(nvme_dev_fields, "nvme", struct nvme_dev, nvme_dev_list, 1);
+
 const struct dev_type nvme_type = {
     .name = "nvme",
     .summary = "NVM Express disk",
     .spec = "NVMe 1.4",
     .bus = "PCI",
     .size = sizeof(struct nvme_dev),
+    .state = &nvme_dev_fields,
     .props = nvme_props,
     .init = nvme_dev_init,
     .reset = nvme_dev_reset,

@@ -79,6 +79,7 @@ struct pci_msix {
     unsigned count, cap;
     uint8_t *table; /* 16 bytes each */
     uint8_t *pending;
+    unsigned table_len, pending_len; /* bytes */
     struct pci_func *func;
 };
 
@@ -210,5 +211,11 @@ void pci_bars_update(struct pci_func *f);
 bool pci_cap_written(struct pci_func *f, unsigned off, unsigned len); /* MSI and MSI-X */
 void pci_cap_reset(struct pci_func *f);
 void pci_cap_fini(struct pci_func *f);
+
+extern const struct field_set pci_msix_fields; /* struct pci_msix */
+
+extern const struct field_set pci_func_fields; /* struct pci_func */
+
+extern const struct field_set pci_root_fields; /* struct pci_root */
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 /* Header type 1. */
 enum {
@@ -256,12 +257,28 @@ static void bridge_fini(struct dev *dev)
     pci_func_fini(&b->pci);
 }
 
+/* ---- State ---- */
+
+static const struct field pci_bridge_list[] = {
+    FIELD(struct pci_bridge, dev, FIELD_HOST),
+    FIELD(struct pci_bridge, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct pci_bridge, behind, FIELD_HOST),
+    FIELD(struct pci_bridge, chassis, FIELD_CONFIG),
+    FIELD(struct pci_bridge, slot, FIELD_CONFIG),
+    FIELD(struct pci_bridge, port, FIELD_CONFIG),
+    FIELD(struct pci_bridge, shpc, FIELD_CONFIG),
+    FIELD(struct pci_bridge, hotplug, FIELD_CONFIG),
+};
+
+FIELD_SET(pci_bridge_fields, "pci-bridge", struct pci_bridge, pci_bridge_list, 1);
+
 #define BRIDGE(symbol, type, what, options, make)                                                  \
     const struct dev_type symbol = {.name = type,                                                  \
                                     .summary = what,                                               \
                                     .spec = "PCI-to-PCI Bridge 1.2",                               \
                                     .bus = "PCI",                                                  \
                                     .size = sizeof(struct pci_bridge),                             \
+                                    .state = &pci_bridge_fields,                                   \
                                     .props = options,                                              \
                                     .init = make,                                                  \
                                     .reset = bridge_reset,                                         \

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 /* The reset control register of Intel's bridges, CF9h, lies amid CONFIG_ADDRESS. */
 enum { CONFIG_ENABLE = 1u << 31, SECONDARY_BUS = 0x19, RESET_CONTROL = 1, RST_CPU = 4 };
@@ -216,3 +217,21 @@ static enum mem_result pci_ecam_write(void *opaque, uint64_t off, unsigned size,
 }
 
 const struct mmio pci_ecam = {pci_ecam_read, pci_ecam_write, 1, 4};
+
+/* ---- State ---- */
+
+static const struct field pci_root_list[] = {
+    FIELD(struct pci_root, lock, FIELD_HOST),
+    FIELD(struct pci_root, bus0, FIELD_HOST),
+    FIELD(struct pci_root, behind, FIELD_HOST),
+    FIELD(struct pci_root, behind_count, FIELD_CONFIG),
+    FIELD(struct pci_root, mem, FIELD_HOST),
+    FIELD(struct pci_root, io, FIELD_HOST),
+    FIELD(struct pci_root, route, FIELD_HOST),
+    FIELD(struct pci_root, opaque, FIELD_HOST),
+    FIELD(struct pci_root, msi, FIELD_HOST),
+    FIELD(struct pci_root, msi_opaque, FIELD_HOST),
+    FIELD(struct pci_root, address, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(pci_root_fields, "pci-root", struct pci_root, pci_root_list, 1);

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/endian.h"
 #include "dev/pci/pci.h"
+#include "state/field.h"
 
 enum {
     MSI_CONTROL = 2,
@@ -186,18 +187,19 @@ static const struct mmio msix_pba = {msix_pba_read, msix_pba_write, 4, 8};
 void pci_msix_add(struct pci_func *f, unsigned count, unsigned n, uint32_t off, uint32_t pba_off)
 {
     struct pci_msix *x = &f->msix;
-    unsigned pba = (count + 63) / 64 * 8;
     x->func = f;
     x->count = count;
-    x->table = alloc_zero(count * ENTRY_SIZE);
-    x->pending = alloc_zero(pba);
+    x->table_len = count * ENTRY_SIZE;
+    x->pending_len = (count + 63) / 64 * 8;
+    x->table = alloc_zero(x->table_len);
+    x->pending = alloc_zero(x->pending_len);
     x->cap = pci_cap_add(f, PCI_CAP_MSIX, MSIX_LEN);
     store_le16(f->config + x->cap + MSIX_CONTROL, (uint16_t)(count - 1));
     store_le16(f->writable + x->cap + MSIX_CONTROL, MSIX_ENABLE | MSIX_MASK_ALL);
     store_le32(f->config + x->cap + MSIX_TABLE, off | n);
     store_le32(f->config + x->cap + MSIX_PBA, pba_off | n);
-    pci_bar_put_mmio(f, n, off, count * ENTRY_SIZE, &msix_table, x);
-    pci_bar_put_mmio(f, n, pba_off, pba, &msix_pba, x);
+    pci_bar_put_mmio(f, n, off, x->table_len, &msix_table, x);
+    pci_bar_put_mmio(f, n, pba_off, x->pending_len, &msix_pba, x);
 }
 
 bool pci_msix_on(struct pci_func *f)
@@ -242,8 +244,8 @@ void pci_cap_reset(struct pci_func *f)
     }
     if (f->msix.cap) {
         f->config[f->msix.cap + MSIX_CONTROL + 1] &= ~((MSIX_ENABLE | MSIX_MASK_ALL) >> 8);
-        memset(f->msix.table, 0, f->msix.count * ENTRY_SIZE);
-        memset(f->msix.pending, 0, (f->msix.count + 63) / 64 * 8);
+        memset(f->msix.table, 0, f->msix.table_len);
+        memset(f->msix.pending, 0, f->msix.pending_len);
         for (unsigned i = 0; i < f->msix.count; i++) {
             f->msix.table[i * ENTRY_SIZE + ENTRY_CONTROL] = 1; /* masked */
         }
@@ -273,3 +275,17 @@ void pci_express_add(struct pci_func *f)
         store_le16(f->config + at + 18, 0x11);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field pci_msix_list[] = {
+    FIELD(struct pci_msix, count, FIELD_CONFIG),
+    FIELD(struct pci_msix, cap, FIELD_CONFIG),
+    FIELD_AT(struct pci_msix, table, table_len, FIELD_GUEST),
+    FIELD_AT(struct pci_msix, pending, pending_len, FIELD_GUEST),
+    FIELD(struct pci_msix, table_len, FIELD_CONFIG),
+    FIELD(struct pci_msix, pending_len, FIELD_CONFIG),
+    FIELD(struct pci_msix, func, FIELD_HOST),
+};
+
+FIELD_SET_SHARED(pci_msix_fields, "pci-msix", struct pci_msix, pci_msix_list, 1);

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/endian.h"
 #include "base/err.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "dev/pci/pci.h"
 
@@ -283,3 +284,67 @@ struct mem_map *pci_dma(struct pci_func *f)
     uint8_t command = __atomic_load_n(&f->config[PCI_COMMAND], __ATOMIC_RELAXED);
     return command & PCI_COMMAND_MASTER ? f->bus->machine->mem : NULL;
 }
+
+/* ---- State ---- */
+
+static const struct field pci_bar_list[] = {
+    FIELD(struct pci_bar, node, FIELD_HOST),
+    FIELD(struct pci_bar, size, FIELD_CONFIG),
+    FIELD(struct pci_bar, kind, FIELD_CONFIG),
+};
+
+FIELD_SET(pci_bar_fields, "pci-bar", struct pci_bar, pci_bar_list, 1);
+
+static const struct field pci_func_list[] = {
+    FIELD(struct pci_func, dev, FIELD_HOST),
+    FIELD(struct pci_func, bus, FIELD_HOST),
+    FIELD(struct pci_func, devfn, FIELD_CONFIG),
+    FIELD(struct pci_func, config_size, FIELD_CONFIG),
+    FIELD_AT(struct pci_func, config, config_size, FIELD_GUEST),
+    FIELD(struct pci_func, writable, FIELD_HOST),
+    FIELD(struct pci_func, clearable, FIELD_HOST),
+    FIELD_ARRAY(struct pci_func, bar, FIELD_GUEST, .sub = &pci_bar_fields),
+    FIELD(struct pci_func, next_cap, FIELD_CONFIG),
+    FIELD(struct pci_func, next_ext_cap, FIELD_CONFIG),
+    FIELD(struct pci_func, lock, FIELD_HOST),
+    FIELD(struct pci_func, intx, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct pci_func, level, FIELD_GUEST),
+    FIELD(struct pci_func, msi, FIELD_CONFIG),
+    FIELD(struct pci_func, msix, FIELD_GUEST, .sub = &pci_msix_fields),
+    FIELD(struct pci_func, written, FIELD_HOST),
+    FIELD(struct pci_func, addr, FIELD_HOST),
+    FIELD(struct pci_func, multifunction, FIELD_CONFIG),
+    FIELD(struct pci_func, rom, FIELD_HOST),
+};
+
+/* A guest cannot place a BAR at another address than a multiple of its size. */
+static int pci_bar_check(const struct pci_func *f, unsigned n, struct err *err)
+{
+    uint64_t at;
+    if (f->bar[n].node && pci_bar_address(f, n, &at) && at & (f->bar[n].size - 1)) {
+        return err_set(err, EINVAL, "state of pci-function: BAR %u is not aligned", n);
+    }
+    return 0;
+}
+
+/* What is writable follows from what is locked, which `written` sees to. */
+static int pci_func_loaded(void *obj, struct err *err)
+{
+    struct pci_func *f = obj;
+    int ret = 0;
+    if (!f->bus) {
+        return 0;
+    }
+    pthread_mutex_lock(&f->bus->root->lock);
+    for (unsigned i = 0; i < PCI_BAR_COUNT && !ret; i++) {
+        ret = pci_bar_check(f, i, err);
+    }
+    if (!ret) {
+        pci_func_written(f, 0, f->config_size);
+    }
+    pthread_mutex_unlock(&f->bus->root->lock);
+    return ret;
+}
+
+FIELD_SET_SHARED(pci_func_fields, "pci-function", struct pci_func, pci_func_list, 1,
+                 .loaded = pci_func_loaded);

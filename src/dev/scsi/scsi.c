@@ -14,6 +14,7 @@
 #include "base/endian.h"
 #include "dev/scsi/scsi_internal.h"
 #include "dev/storage/disk.h"
+#include "state/field.h"
 
 /* ---- Results ---- */
 
@@ -353,3 +354,35 @@ void scsi_lu_init(struct scsi_lu *lu, const struct scsi_lu_type *type, struct di
     *lu = (struct scsi_lu){.type = type, .disk = disk, .write_cache = true};
     scsi_lu_reset(lu);
 }
+
+/* ---- State ---- */
+
+static const struct field scsi_sense_list[] = {
+    FIELD(struct scsi_sense, key, FIELD_GUEST),
+    FIELD(struct scsi_sense, asc, FIELD_GUEST),
+    FIELD(struct scsi_sense, ascq, FIELD_GUEST),
+};
+
+FIELD_SET(scsi_sense_fields, "scsi-sense", struct scsi_sense, scsi_sense_list, 1);
+
+static const struct field scsi_lu_list[] = {
+    FIELD(struct scsi_lu, type, FIELD_HOST),
+    FIELD(struct scsi_lu, disk, FIELD_HOST),
+    FIELD(struct scsi_lu, vendor, FIELD_HOST),
+    FIELD(struct scsi_lu, product, FIELD_HOST),
+    FIELD(struct scsi_lu, revision, FIELD_HOST),
+    FIELD(struct scsi_lu, serial, FIELD_HOST),
+    FIELD(struct scsi_lu, wwn, FIELD_CONFIG),
+    FIELD(struct scsi_lu, rotation_rate, FIELD_CONFIG),
+    FIELD(struct scsi_lu, physical_exp, FIELD_CONFIG),
+    FIELD(struct scsi_lu, write_cache, FIELD_GUEST),
+    FIELD(struct scsi_lu, removable, FIELD_CONFIG),
+    FIELD(struct scsi_lu, attention, FIELD_GUEST, .sub = &scsi_sense_fields),
+    FIELD(struct scsi_lu, last, FIELD_GUEST, .sub = &scsi_sense_fields),
+    FIELD(struct scsi_lu, tray_open, FIELD_GUEST),
+    FIELD(struct scsi_lu, locked, FIELD_GUEST),
+    FIELD(struct scsi_lu, eject_asked, FIELD_GUEST),
+    FIELD(struct scsi_lu, media_event, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(scsi_lu_fields, "scsi-unit", struct scsi_lu, scsi_lu_list, 1);

@@ -122,4 +122,6 @@ void scsi_put_sense(uint8_t *buf, const struct scsi_sense *sense);
 /* A row of a frame of READ CD around 2048 bytes of user data; buf has room for all of it. */
 void scsi_cd_frame(const struct scsi_frame *f, uint32_t lba, const uint8_t *data, uint8_t *buf);
 
+extern const struct field_set scsi_lu_fields; /* struct scsi_lu */
+
 #endif

@@ -14,6 +14,7 @@
 #include "core/machine.h"
 #include "dev/pci/pci.h"
 #include "dev/scsi/scsi_bus.h"
+#include "state/field.h"
 
 enum { BLOCK = 512, MAX_PHYSICAL = 32768 };
 
@@ -231,12 +232,43 @@ static void scsi_dev_boot_name(const struct dev *dev, struct strbuf *sb)
     }
 }
 
+/* ---- State ---- */
+
+static const struct field scsi_dev_list[] = {
+    FIELD(struct scsi_dev, dev, FIELD_HOST),
+    FIELD(struct scsi_dev, disk, FIELD_HOST),
+    FIELD(struct scsi_dev, lu, FIELD_GUEST, .sub = &scsi_lu_fields),
+    FIELD(struct scsi_dev, at.channel, FIELD_CONFIG),
+    FIELD(struct scsi_dev, at.target, FIELD_CONFIG),
+    FIELD(struct scsi_dev, at.lun, FIELD_CONFIG),
+    FIELD(struct scsi_dev, next, FIELD_HOST),
+    FIELD(struct scsi_dev, linked, FIELD_HOST),
+    FIELD(struct scsi_dev, drive_id, FIELD_HOST),
+    FIELD(struct scsi_dev, werror, FIELD_HOST),
+    FIELD(struct scsi_dev, rerror, FIELD_HOST),
+    FIELD(struct scsi_dev, serial, FIELD_HOST),
+    FIELD(struct scsi_dev, vendor, FIELD_HOST),
+    FIELD(struct scsi_dev, product, FIELD_HOST),
+    FIELD(struct scsi_dev, version, FIELD_HOST),
+    FIELD(struct scsi_dev, wwn, FIELD_CONFIG),
+    FIELD(struct scsi_dev, bootindex, FIELD_HOST),
+    FIELD(struct scsi_dev, logical_block, FIELD_CONFIG),
+    FIELD(struct scsi_dev, physical_block, FIELD_CONFIG),
+    FIELD(struct scsi_dev, rotation_rate, FIELD_CONFIG),
+    FIELD(struct scsi_dev, share, FIELD_HOST),
+    FIELD(struct scsi_dev, removable, FIELD_CONFIG),
+    FIELD(struct scsi_dev, dpofua, FIELD_CONFIG),
+};
+
+FIELD_SET(scsi_dev_fields, "scsi-device", struct scsi_dev, scsi_dev_list, 1);
+
 const struct dev_type scsi_hd_type = {
     .name = "scsi-hd",
     .summary = "SCSI disk",
     .spec = "SBC-3",
     .bus = "SCSI",
     .size = sizeof(struct scsi_dev),
+    .state = &scsi_dev_fields,
     .props = hd_props,
     .init = scsi_hd_init,
     .quiesce = scsi_dev_quiesce,
@@ -251,6 +283,7 @@ const struct dev_type scsi_cd_dev_type = {
     .spec = "MMC-6",
     .bus = "SCSI",
     .size = sizeof(struct scsi_dev),
+    .state = &scsi_dev_fields,
     .props = cd_props,
     .init = scsi_cd_init,
     .quiesce = scsi_dev_quiesce,

@@ -10,6 +10,7 @@
 #include "core/machine.h"
 #include "dev/isa/isa_bus.h"
 #include "dev/serial/uart16550.h"
+#include "state/field.h"
 
 struct isa_serial {
     struct dev dev;
@@ -131,12 +132,27 @@ static void isa_serial_fini(struct dev *dev)
     uart_fini(&s->uart);
 }
 
+/* ---- State ---- */
+
+static const struct field isa_serial_list[] = {
+    FIELD(struct isa_serial, dev, FIELD_HOST),
+    FIELD(struct isa_serial, chardev_id, FIELD_HOST),
+    FIELD(struct isa_serial, index, FIELD_CONFIG),
+    FIELD(struct isa_serial, iobase, FIELD_CONFIG),
+    FIELD(struct isa_serial, irq, FIELD_CONFIG),
+    FIELD(struct isa_serial, chardev, FIELD_HOST),
+    FIELD(struct isa_serial, uart, FIELD_GUEST, .sub = &uart_fields),
+};
+
+FIELD_SET(isa_serial_fields, "isa-serial", struct isa_serial, isa_serial_list, 1);
+
 const struct dev_type isa_serial_type = {
     .name = "isa-serial",
     .summary = "16550A serial port",
     .spec = "PC16550D",
     .bus = "isa",
     .size = sizeof(struct isa_serial),
+    .state = &isa_serial_fields,
     .props = isa_serial_props,
     .init = isa_serial_init,
     .reset = isa_serial_reset,

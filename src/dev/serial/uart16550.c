@@ -9,10 +9,13 @@
  */
 #include "dev/serial/uart16550.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/err.h"
+#include "core/fields.h"
 #include "state/field.h"
 
 enum {
@@ -49,28 +52,6 @@ enum {
     MSR_RI = 0x40,
     MSR_DCD = 0x80,
 };
-
-static const struct field uart_field_list[] = {
-    FIELD(struct uart, rbr, FIELD_GUEST),
-    FIELD(struct uart, ier, FIELD_GUEST),
-    FIELD(struct uart, iir, FIELD_DERIVED),
-    FIELD(struct uart, fcr, FIELD_GUEST),
-    FIELD(struct uart, lcr, FIELD_GUEST),
-    FIELD(struct uart, mcr, FIELD_GUEST),
-    FIELD(struct uart, lsr, FIELD_GUEST),
-    FIELD(struct uart, msr, FIELD_GUEST),
-    FIELD(struct uart, scr, FIELD_GUEST),
-    FIELD(struct uart, divisor, FIELD_GUEST),
-    FIELD_ARRAY(struct uart, rx, FIELD_BYTES),
-    FIELD(struct uart, rx_count, FIELD_GUEST),
-    FIELD(struct uart, rx_head, FIELD_GUEST),
-    FIELD_ARRAY(struct uart, tx, FIELD_BYTES),
-    FIELD(struct uart, tx_count, FIELD_GUEST),
-    FIELD(struct uart, thre_pending, FIELD_BOOL),
-    FIELD(struct uart, timeout_pending, FIELD_BOOL),
-};
-const struct field_set uart_fields = {"uart16550", uart_field_list, ARRAY_LEN(uart_field_list),
-                                      sizeof(struct uart), 1};
 
 static bool fifo_on(const struct uart *u)
 {
@@ -374,3 +355,45 @@ void uart_reset(struct uart *u)
     uart_rx_changed(u);
     uart_update(u);
 }
+
+/* ---- State ---- */
+
+static const struct field uart_list[] = {
+    FIELD(struct uart, lock, FIELD_HOST),
+    FIELD(struct uart, wires, FIELD_HOST),
+    FIELD(struct uart, opaque, FIELD_HOST),
+    FIELD(struct uart, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct uart, clock, FIELD_HOST),
+    FIELD(struct uart, timeout, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct uart, rbr, FIELD_GUEST),
+    FIELD(struct uart, ier, FIELD_GUEST),
+    FIELD(struct uart, iir, FIELD_DERIVED),
+    FIELD(struct uart, fcr, FIELD_GUEST),
+    FIELD(struct uart, lcr, FIELD_GUEST),
+    FIELD(struct uart, mcr, FIELD_GUEST),
+    FIELD(struct uart, lsr, FIELD_GUEST),
+    FIELD(struct uart, msr, FIELD_GUEST),
+    FIELD(struct uart, scr, FIELD_GUEST),
+    FIELD(struct uart, divisor, FIELD_GUEST),
+    FIELD_ARRAY(struct uart, rx, FIELD_GUEST),
+    FIELD(struct uart, rx_count, FIELD_GUEST, .max = UART_FIFO),
+    FIELD(struct uart, rx_head, FIELD_GUEST, .max = UART_FIFO - 1),
+    FIELD_ARRAY(struct uart, tx, FIELD_GUEST),
+    FIELD(struct uart, tx_count, FIELD_GUEST, .max = UART_FIFO),
+    FIELD(struct uart, thre_pending, FIELD_GUEST),
+    FIELD(struct uart, timeout_pending, FIELD_GUEST),
+    FIELD(struct uart, rx_stopped, FIELD_HOST),
+};
+
+static int uart_loaded(void *obj, struct err *err)
+{
+    struct uart *u = obj;
+    AUTO_LOCK(&u->lock);
+    if (u->rx_count > rx_size(u)) {
+        return err_set(err, EINVAL, "state of uart16550: more was received than there is room for");
+    }
+    uart_update(u);
+    return 0;
+}
+
+FIELD_SET_SHARED(uart_fields, "uart16550", struct uart, uart_list, 1, .loaded = uart_loaded);

@@ -10,8 +10,6 @@
 #include "core/mem.h"
 #include "loop/clock.h"
 
-struct field_set;
-
 #define UART_FIFO 16
 
 /* Outputs. Called with the UART's lock held; they do not call back. */
@@ -45,7 +43,7 @@ void uart_rx(struct uart *u, const uint8_t *buf, size_t len);
 void uart_break(struct uart *u);
 void uart_tx_ready(struct uart *u); /* the backend takes bytes again */
 
-extern const struct mmio uart_mmio; /* eight one-byte registers; dev: struct uart */
-extern const struct field_set uart_fields;
+extern const struct mmio uart_mmio;        /* eight one-byte registers; dev: struct uart */
+extern const struct field_set uart_fields; /* struct uart */
 
 #endif

@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/keyval.h"
 #include "base/near.h"
+#include "core/fields.h"
 #include "loop/clock.h"
 
 enum {
@@ -59,6 +60,7 @@ enum {
 };
 
 #define UIP_NS 244000u
+#define RTC_FAR_S 1000000000000ll /* more than a year of 25755, which registers can hold */
 
 struct rtc {
     pthread_mutex_t lock;
@@ -411,3 +413,30 @@ int rtc_base_from_args(const struct keyval *args, int64_t *base_s, struct err *e
     }
     return rtc_parse_date(base, base_s, err);
 }
+
+/* ---- State ---- */
+
+static const struct field rtc_list[] = {
+    FIELD(struct rtc, lock, FIELD_HOST),
+    FIELD(struct rtc, clock, FIELD_HOST),
+    FIELD(struct rtc, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD_ARRAY(struct rtc, cmos, FIELD_GUEST),
+    FIELD(struct rtc, index, FIELD_GUEST, .max = 127),
+    FIELD(struct rtc, set_s, FIELD_GUEST),
+    FIELD(struct rtc, set_ns, FIELD_GUEST),
+    FIELD(struct rtc, second, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct rtc, periodic, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct rtc, periodic_at, FIELD_GUEST),
+};
+
+/* Far from what could not be computed with. */
+static int rtc_loaded(void *obj, struct err *err)
+{
+    const struct rtc *r = obj;
+    if (r->set_s < -RTC_FAR_S || r->set_s > RTC_FAR_S) {
+        return err_set(err, EINVAL, "state of mc146818: no such time");
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(rtc_fields, "mc146818", struct rtc, rtc_list, 1, .loaded = rtc_loaded);

@@ -23,4 +23,6 @@ void rtc_map(struct rtc *rtc, struct mem_map *io); /* 70h and 71h */
 /* CMOS bytes that firmware conventions give a meaning, 0eh and up. */
 void rtc_set_cmos(struct rtc *rtc, unsigned index, uint8_t value);
 
+extern const struct field_set rtc_fields; /* struct rtc */
+
 #endif

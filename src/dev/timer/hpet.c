@@ -9,6 +9,7 @@
  */
 #include "dev/timer/hpet.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/err.h"
+#include "core/fields.h"
 #include "loop/clock.h"
 
 enum {
@@ -148,6 +151,11 @@ static struct irq_pin *timer_pin(const struct hpet_timer *t)
     return &h->gsi[line == 2 ? 0 : line];
 }
 
+static bool timer_level(const struct hpet_timer *t)
+{
+    return t->config & TN_LEVEL && t->config & TN_ENABLE && t->hpet->status >> t->n & 1;
+}
+
 /* Brings the line up to date: where it goes, and its level. */
 static void timer_update_line(struct hpet_timer *t)
 {
@@ -156,8 +164,7 @@ static void timer_update_line(struct hpet_timer *t)
         irq_set(&t->irq, false);
         irq_connect(&t->irq, pin);
     }
-    bool level = t->config & TN_LEVEL && t->config & TN_ENABLE && t->hpet->status >> t->n & 1;
-    irq_set(&t->irq, level);
+    irq_set(&t->irq, timer_level(t));
 }
 
 static void timer_interrupt(struct hpet_timer *t)
@@ -403,3 +410,64 @@ void hpet_reset(struct hpet *h)
     hpet_write_config(h, 0);
     h->counter = 0;
 }
+
+/* ---- State ---- */
+
+static const struct field hpet_timer_list[] = {
+    FIELD(struct hpet_timer, hpet, FIELD_HOST),
+    FIELD(struct hpet_timer, n, FIELD_CONFIG),
+    FIELD(struct hpet_timer, config, FIELD_GUEST),
+    FIELD(struct hpet_timer, comparator, FIELD_GUEST),
+    FIELD(struct hpet_timer, period, FIELD_GUEST),
+    FIELD(struct hpet_timer, timer, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct hpet_timer, irq, FIELD_DERIVED),
+};
+
+FIELD_SET(hpet_timer_fields, "hpet-timer", struct hpet_timer, hpet_timer_list, 1);
+
+static const struct field hpet_gate_list[] = {
+    FIELD(struct hpet_gate, hpet, FIELD_HOST),
+    FIELD(struct hpet_gate, pin, FIELD_DERIVED),
+    FIELD(struct hpet_gate, out, FIELD_GUEST, .sub = &irq_fields),
+};
+
+FIELD_SET(hpet_gate_fields, "hpet-gate", struct hpet_gate, hpet_gate_list, 1);
+
+static const struct field hpet_list[] = {
+    FIELD(struct hpet, lock, FIELD_HOST),
+    FIELD(struct hpet, clock, FIELD_HOST),
+    FIELD(struct hpet, gsi, FIELD_HOST),
+    FIELD(struct hpet, routes, FIELD_CONFIG),
+    FIELD(struct hpet, config, FIELD_GUEST, .max = ENABLE_CNF | LEG_RT_CNF),
+    FIELD(struct hpet, status, FIELD_GUEST, .max = (1 << HPET_TIMERS) - 1),
+    FIELD(struct hpet, counter, FIELD_GUEST),
+    FIELD(struct hpet, start_ns, FIELD_GUEST),
+    FIELD_ARRAY(struct hpet, timer, FIELD_GUEST, .sub = &hpet_timer_fields),
+    FIELD_ARRAY(struct hpet, gate, FIELD_GUEST, .sub = &hpet_gate_fields),
+    FIELD(struct hpet, legacy, FIELD_GUEST),
+    FIELD(struct hpet, open, FIELD_HOST),
+    FIELD(struct hpet, open_opaque, FIELD_HOST),
+};
+
+static void timer_restore_line(struct hpet_timer *t)
+{
+    irq_set(&t->irq, false);
+    irq_connect(&t->irq, timer_pin(t));
+    t->irq.driven = timer_level(t);
+    irq_restore(&t->irq);
+}
+
+static int hpet_loaded(void *obj, struct err *err)
+{
+    struct hpet *h = obj;
+    AUTO_LOCK(&h->lock);
+    if (h->legacy != !!(h->config & LEG_RT_CNF)) {
+        return err_set(err, EINVAL, "state of hpet: legacy replacement on and off");
+    }
+    for (unsigned i = 0; i < HPET_TIMERS; i++) {
+        timer_restore_line(&h->timer[i]);
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(hpet_fields, "hpet", struct hpet, hpet_list, 1, .loaded = hpet_loaded);

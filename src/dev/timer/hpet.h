@@ -27,4 +27,6 @@ struct irq_pin *hpet_legacy_pin(struct hpet *h, unsigned which);
 /* Told, with the lock held, whether the PIT's way is open. */
 void hpet_on_legacy(struct hpet *h, void (*open)(void *opaque, bool on), void *opaque);
 
+extern const struct field_set hpet_fields; /* struct hpet */
+
 #endif

@@ -16,7 +16,9 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "core/fields.h"
 #include "loop/clock.h"
+#include "state/field.h"
 
 struct counter {
     uint8_t mode, access; /* access: 1 low, 2 high, 3 low then high */
@@ -397,3 +399,40 @@ struct irq *pit_irq(struct pit *pit)
 {
     return &pit->irq;
 }
+
+/* ---- State ---- */
+
+static const struct field counter_list[] = {
+    FIELD(struct counter, mode, FIELD_GUEST, .max = 5),
+    FIELD(struct counter, access, FIELD_GUEST, .min = 1, .max = 3),
+    FIELD(struct counter, write_high, FIELD_GUEST),
+    FIELD(struct counter, read_high, FIELD_GUEST),
+    FIELD(struct counter, write_low, FIELD_GUEST),
+    FIELD(struct counter, loaded, FIELD_GUEST),
+    FIELD(struct counter, null_count, FIELD_GUEST),
+    FIELD(struct counter, count, FIELD_GUEST, .min = 1, .max = 0x10000),
+    FIELD(struct counter, start_ns, FIELD_GUEST),
+    FIELD(struct counter, gate, FIELD_GUEST),
+    FIELD(struct counter, running, FIELD_GUEST),
+    FIELD(struct counter, bcd, FIELD_GUEST),
+    FIELD(struct counter, paused, FIELD_GUEST),
+    FIELD(struct counter, paused_for, FIELD_GUEST),
+    FIELD(struct counter, latched, FIELD_GUEST, .max = 2),
+    FIELD(struct counter, latch, FIELD_GUEST),
+    FIELD(struct counter, status_latched, FIELD_GUEST),
+    FIELD(struct counter, status, FIELD_GUEST),
+};
+
+FIELD_SET(counter_fields, "i8254-counter", struct counter, counter_list, 1);
+
+static const struct field pit_list[] = {
+    FIELD(struct pit, lock, FIELD_HOST),
+    FIELD(struct pit, clock, FIELD_HOST),
+    FIELD_ARRAY(struct pit, counter, FIELD_GUEST, .sub = &counter_fields),
+    FIELD(struct pit, timer, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct pit, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct pit, unwanted, FIELD_GUEST),
+    FIELD(struct pit, speaker, FIELD_GUEST, .max = 15),
+};
+
+FIELD_SET_SHARED(pit_fields, "i8254", struct pit, pit_list, 1);

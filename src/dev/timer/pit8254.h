@@ -22,4 +22,6 @@ void pit_map(struct pit *pit, struct mem_map *io); /* 40h to 43h and 61h */
 /* Whether anybody hears counter 0; preset: yes. */
 void pit_want_line(struct pit *pit, bool wanted);
 
+extern const struct field_set pit_fields; /* struct pit */
+
 #endif

@@ -9,6 +9,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "state/field.h"
 
 static int virtio_attach(struct bus *bus, struct dev *dev, struct err *err)
 {
@@ -169,3 +170,32 @@ void virtio_config_write(struct virtio *v, uint64_t off, unsigned size, uint64_t
         v->type->config_written(v, (uint32_t)off, size);
     }
 }
+
+/* ---- State ---- */
+
+static const struct field virtio_list[] = {
+    FIELD(struct virtio, type, FIELD_HOST),
+    FIELD(struct virtio, dev, FIELD_HOST),
+    FIELD(struct virtio, lock, FIELD_HOST),
+    FIELD(struct virtio, offered, FIELD_CONFIG),
+    FIELD(struct virtio, accepted, FIELD_GUEST),
+    FIELD(struct virtio, status, FIELD_GUEST),
+    FIELD(struct virtio, isr, FIELD_GUEST),
+    FIELD(struct virtio, config_generation, FIELD_GUEST),
+    FIELD_ARRAY(struct virtio, config, FIELD_GUEST),
+    FIELD(struct virtio, legacy, FIELD_GUEST),
+    FIELD(struct virtio, queues, FIELD_CONFIG),
+    FIELD_FIRST(struct virtio, queue, queues, FIELD_GUEST, .sub = &vq_fields),
+    FIELD(struct virtio, bus, FIELD_HOST),
+};
+
+static int virtio_loaded(void *obj, struct err *err)
+{
+    const struct virtio *v = obj;
+    if ((v->status & VIRTIO_STATUS_FEATURES_OK) && (v->accepted & ~v->offered)) {
+        return err_set(err, EINVAL, "state of virtio: the driver has features that are not there");
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(virtio_fields, "virtio", struct virtio, virtio_list, 1, .loaded = virtio_loaded);

@@ -104,4 +104,6 @@ void virtio_queue_ready(struct virtio *v, unsigned n, bool on);
 uint64_t virtio_config_read(struct virtio *v, uint64_t off, unsigned size);
 void virtio_config_write(struct virtio *v, uint64_t off, unsigned size, uint64_t val);
 
+extern const struct field_set virtio_fields; /* struct virtio */
+
 #endif

@@ -16,6 +16,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "core/fields.h"
 #include "core/machine.h"
 #include "dev/virtio/virtio.h"
 #include "dev/virtio/virtio_devices.h"
@@ -280,12 +281,32 @@ static const struct prop balloon_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field virtio_balloon_list[] = {
+    FIELD(struct virtio_balloon, dev, FIELD_HOST),
+    FIELD(struct virtio_balloon, v, FIELD_GUEST, .sub = &virtio_fields),
+    FIELD(struct virtio_balloon, deflate_on_oom, FIELD_CONFIG),
+    FIELD(struct virtio_balloon, reporting, FIELD_CONFIG),
+    FIELD(struct virtio_balloon, page_poison, FIELD_CONFIG),
+    FIELD(struct virtio_balloon, interval, FIELD_HOST),
+    FIELD_ARRAY(struct virtio_balloon, target, FIELD_GUEST),
+    FIELD(struct virtio_balloon, timer, FIELD_GUEST, .sub = &timer_fields),
+    FIELD(struct virtio_balloon, stats_held, FIELD_GUEST),
+    FIELD(struct virtio_balloon, stats_elem, FIELD_GUEST, .sub = &vq_elem_fields),
+    FIELD_ARRAY(struct virtio_balloon, stat, FIELD_GUEST),
+    FIELD(struct virtio_balloon, stats_known, FIELD_GUEST),
+};
+
+FIELD_SET(virtio_balloon_fields, "virtio-balloon", struct virtio_balloon, virtio_balloon_list, 1);
+
 const struct dev_type virtio_balloon_type = {
     .name = "virtio-balloon-device",
     .summary = "gives memory back to the host",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-bus",
     .size = sizeof(struct virtio_balloon),
+    .state = &virtio_balloon_fields,
     .props = balloon_props,
     .init = balloon_init,
     .fini = balloon_fini,

@@ -26,6 +26,7 @@
 #include "dev/virtio/virtio_devices.h"
 #include "loop/co.h"
 #include "loop/loop.h"
+#include "state/field.h"
 
 enum {
     F_SEG_MAX = 2,
@@ -562,12 +563,45 @@ static void blk_boot_name(const struct dev *dev, struct strbuf *sb)
     }
 }
 
+/* ---- State ---- */
+
+static const struct field virtio_blk_list[] = {
+    FIELD(struct virtio_blk, dev, FIELD_HOST),
+    FIELD(struct virtio_blk, v, FIELD_GUEST, .sub = &virtio_fields),
+    FIELD(struct virtio_blk, drive_id, FIELD_HOST),
+    FIELD(struct virtio_blk, serial, FIELD_HOST),
+    FIELD(struct virtio_blk, werror, FIELD_HOST),
+    FIELD(struct virtio_blk, rerror, FIELD_HOST),
+    FIELD(struct virtio_blk, queues, FIELD_CONFIG),
+    FIELD(struct virtio_blk, bootindex, FIELD_HOST),
+    FIELD(struct virtio_blk, share, FIELD_HOST),
+    FIELD(struct virtio_blk, on_read, FIELD_HOST),
+    FIELD(struct virtio_blk, on_write, FIELD_HOST),
+    FIELD(struct virtio_blk, backend, FIELD_HOST),
+    FIELD(struct virtio_blk, block, FIELD_HOST),
+    FIELD(struct virtio_blk, loop, FIELD_HOST),
+    FIELD(struct virtio_blk, flying, FIELD_HOST),
+    FIELD(struct virtio_blk, posted, FIELD_HOST),
+    FIELD(struct virtio_blk, taking, FIELD_HOST),
+    FIELD(struct virtio_blk, spares, FIELD_HOST),
+    FIELD(struct virtio_blk, kept, FIELD_HOST),
+    FIELD(struct virtio_blk, stopped, FIELD_HOST),
+    FIELD(struct virtio_blk, stop_error, FIELD_HOST),
+    FIELD(struct virtio_blk, stop_write, FIELD_HOST),
+    FIELD(struct virtio_blk, resetting, FIELD_HOST),
+    FIELD(struct virtio_blk, unsignalled, FIELD_HOST),
+    FIELD(struct virtio_blk, idle, FIELD_HOST),
+};
+
+FIELD_SET(virtio_blk_fields, "virtio-blk", struct virtio_blk, virtio_blk_list, 1);
+
 const struct dev_type virtio_blk_type = {
     .name = "virtio-blk-device",
     .summary = "disk",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-bus",
     .size = sizeof(struct virtio_blk),
+    .state = &virtio_blk_fields,
     .props = blk_props,
     .init = blk_init,
     .quiesce = blk_quiesce,

@@ -19,6 +19,7 @@
 #include "core/machine.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_gpu_internal.h"
+#include "state/field.h"
 
 enum {
     F_EDID = 1,
@@ -292,12 +293,41 @@ static const struct prop gpu_props[] = {
     {0},
 };
 
+/* Not carried yet: the driver's pictures and its pointer. What is shown is gone with them. */
+static const struct field gpu_list[] = {
+    FIELD(struct virtio_gpu, dev, FIELD_HOST),
+    FIELD(struct virtio_gpu, v, FIELD_GUEST, .sub = &virtio_fields),
+    FIELD(struct virtio_gpu, outputs, FIELD_CONFIG),
+    FIELD(struct virtio_gpu, width, FIELD_HOST),
+    FIELD(struct virtio_gpu, height, FIELD_HOST),
+    FIELD(struct virtio_gpu, max_memory, FIELD_CONFIG),
+    FIELD(struct virtio_gpu, has_edid, FIELD_CONFIG),
+    FIELD(struct virtio_gpu, events, FIELD_GUEST),
+    FIELD(struct virtio_gpu, bucket, FIELD_HOST),
+    FIELD(struct virtio_gpu, resources, FIELD_HOST),
+    FIELD(struct virtio_gpu, memory, FIELD_HOST),
+    FIELD(struct virtio_gpu, go_on, FIELD_HOST),
+    FIELD(struct virtio_gpu, work, FIELD_HOST),
+    FIELD(struct virtio_gpu, active, FIELD_HOST),
+    FIELD(struct virtio_gpu, shown, FIELD_HOST),
+    FIELD(struct virtio_gpu, part, FIELD_HOST),
+    FIELD(struct virtio_gpu, dirty, FIELD_HOST),
+    FIELD(struct virtio_gpu, cursor, FIELD_HOST),
+    FIELD(struct virtio_gpu, edid, FIELD_HOST),
+    FIELD(struct virtio_gpu, behind, FIELD_HOST),
+    FIELD(struct virtio_gpu, source, FIELD_HOST),
+    FIELD(struct virtio_gpu, line, FIELD_HOST),
+};
+
+FIELD_SET(gpu_fields, "virtio-gpu", struct virtio_gpu, gpu_list, 1);
+
 const struct dev_type virtio_gpu_type = {
     .name = "virtio-gpu-device",
     .summary = "graphics without acceleration",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-bus",
     .size = sizeof(struct virtio_gpu),
+    .state = &gpu_fields,
     .props = gpu_props,
     .init = gpu_init,
     .fini = gpu_fini,

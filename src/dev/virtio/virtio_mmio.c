@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "core/fields.h"
 
 enum {
     REG_MAGIC = 0x000,
@@ -185,3 +186,15 @@ static enum mem_result virtio_mmio_write(void *dev, uint64_t off, unsigned size,
 }
 
 const struct mmio virtio_mmio_regs = {virtio_mmio_read, virtio_mmio_write, 1, 4};
+
+/* ---- State ---- */
+
+static const struct field virtio_mmio_list[] = {
+    FIELD(struct virtio_mmio, bus, FIELD_HOST),
+    FIELD(struct virtio_mmio, irq, FIELD_GUEST, .sub = &irq_fields),
+    FIELD(struct virtio_mmio, device_features_sel, FIELD_GUEST),
+    FIELD(struct virtio_mmio, driver_features_sel, FIELD_GUEST),
+    FIELD(struct virtio_mmio, queue_sel, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(virtio_mmio_fields, "virtio-mmio", struct virtio_mmio, virtio_mmio_list, 1);

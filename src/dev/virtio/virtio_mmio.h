@@ -19,4 +19,6 @@ extern const struct mmio virtio_mmio_regs; /* dev: struct virtio_mmio */
 void virtio_mmio_init(struct virtio_mmio *t, unsigned n, struct mem_map *mem);
 void virtio_mmio_reset(struct virtio_mmio *t);
 
+extern const struct field_set virtio_mmio_fields; /* struct virtio_mmio */
+
 #endif

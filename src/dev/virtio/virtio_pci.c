@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/virtio/virtio_devices.h"
+#include "state/field.h"
 
 enum {
     COMMON = 0,
@@ -409,6 +410,26 @@ const char *const virtio_pci_on_off_auto[] = {"on", "off", "auto", NULL};
 
 static const struct prop virtio_pci_props[] = {VIRTIO_PCI_PROPS, {0}};
 
+/* ---- State ---- */
+
+static const struct field virtio_pci_list[] = {
+    FIELD(struct virtio_pci, dev, FIELD_HOST),
+    FIELD(struct virtio_pci, pci, FIELD_GUEST, .sub = &pci_func_fields),
+    FIELD(struct virtio_pci, bus, FIELD_HOST),
+    FIELD(struct virtio_pci, disable_legacy, FIELD_HOST),
+    FIELD(struct virtio_pci, disable_modern, FIELD_CONFIG),
+    FIELD(struct virtio_pci, packed, FIELD_CONFIG),
+    FIELD(struct virtio_pci, vectors, FIELD_CONFIG),
+    FIELD(struct virtio_pci, device_features_sel, FIELD_GUEST),
+    FIELD(struct virtio_pci, driver_features_sel, FIELD_GUEST),
+    FIELD(struct virtio_pci, queue_sel, FIELD_GUEST),
+    FIELD(struct virtio_pci, config_vector, FIELD_GUEST),
+    FIELD_ARRAY(struct virtio_pci, queue_vector, FIELD_GUEST),
+    FIELD(struct virtio_pci, legacy_sel, FIELD_GUEST),
+};
+
+FIELD_SET_SHARED(virtio_pci_fields, "virtio-pci", struct virtio_pci, virtio_pci_list, 1);
+
 #define VIRTIO_PCI(symbol, type, other, what, made)                                                \
     const struct dev_type symbol = {.name = type,                                                  \
                                     .alias = other,                                                \
@@ -416,6 +437,7 @@ static const struct prop virtio_pci_props[] = {VIRTIO_PCI_PROPS, {0}};
                                     .spec = "VIRTIO 1.2",                                          \
                                     .bus = "PCI",                                                  \
                                     .size = sizeof(struct virtio_pci),                             \
+                                    .state = &virtio_pci_fields,                                   \
                                     .props = virtio_pci_props,                                     \
                                     .child = made,                                                 \
                                     .init = virtio_pci_init,                                       \

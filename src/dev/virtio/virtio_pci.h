@@ -47,6 +47,8 @@ int virtio_pci_init(struct dev *dev, struct err *err);
 void virtio_pci_reset(struct dev *dev, enum dev_reset how);
 void virtio_pci_fini(struct dev *dev);
 
+extern const struct field_set virtio_pci_fields; /* struct virtio_pci */
+
 /* The legacy interface (virtio_pci_legacy.c). */
 extern const struct mmio virtio_pci_legacy_regs; /* dev: struct virtio_pci */
 #define VIRTIO_PCI_LEGACY_SIZE 64

@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "dev/virtio/virtio.h"
+#include "state/field.h"
 
 #define RNG_MAX_PER_REQUEST 4096
 
@@ -49,12 +50,22 @@ static void rng_fini(struct dev *dev)
     virtio_fini(&container_of(dev, struct virtio_rng, dev)->v);
 }
 
+/* ---- State ---- */
+
+static const struct field virtio_rng_list[] = {
+    FIELD(struct virtio_rng, dev, FIELD_HOST),
+    FIELD(struct virtio_rng, v, FIELD_GUEST, .sub = &virtio_fields),
+};
+
+FIELD_SET(virtio_rng_fields, "virtio-rng", struct virtio_rng, virtio_rng_list, 1);
+
 const struct dev_type virtio_rng_type = {
     .name = "virtio-rng-device",
     .summary = "random numbers",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-bus",
     .size = sizeof(struct virtio_rng),
+    .state = &virtio_rng_fields,
     .init = rng_init,
     .fini = rng_fini,
 };

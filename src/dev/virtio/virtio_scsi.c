@@ -23,6 +23,7 @@
 #include "core/machine.h"
 #include "dev/virtio/virtio_devices.h"
 #include "loop/loop.h"
+#include "state/field.h"
 
 enum {
     REQ_HEAD = 19, /* lun, tag, attribute, priority, crn; then the CDB */
@@ -488,12 +489,35 @@ static void vscsi_fini(struct dev *dev)
     virtio_fini(&s->v);
 }
 
+/* ---- State ---- */
+
+static const struct field vscsi_list[] = {
+    FIELD(struct vscsi, dev, FIELD_HOST),
+    FIELD(struct vscsi, v, FIELD_GUEST, .sub = &virtio_fields),
+    FIELD(struct vscsi, bus, FIELD_HOST),
+    FIELD(struct vscsi, want_queues, FIELD_CONFIG),
+    FIELD(struct vscsi, max_sectors, FIELD_CONFIG),
+    FIELD(struct vscsi, cmd_per_lun, FIELD_CONFIG),
+    FIELD(struct vscsi, sense_size, FIELD_GUEST),
+    FIELD(struct vscsi, cdb_size, FIELD_GUEST),
+    FIELD(struct vscsi, spares, FIELD_HOST),
+    FIELD(struct vscsi, flying, FIELD_HOST),
+    FIELD(struct vscsi, flying_count, FIELD_HOST),
+    FIELD(struct vscsi, quiet, FIELD_HOST),
+    FIELD(struct vscsi, posted, FIELD_HOST),
+    FIELD(struct vscsi, tmf, FIELD_HOST),
+    FIELD(struct vscsi, idle, FIELD_HOST),
+};
+
+FIELD_SET(vscsi_fields, "virtio-scsi", struct vscsi, vscsi_list, 1);
+
 const struct dev_type virtio_scsi_type = {
     .name = "virtio-scsi-device",
     .summary = "SCSI host adapter",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-bus",
     .size = sizeof(struct vscsi),
+    .state = &vscsi_fields,
     .props = vscsi_props,
     .init = vscsi_init,
     .quiesce = vscsi_quiesce,

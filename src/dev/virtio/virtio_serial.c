@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "core/machine.h"
 #include "dev/virtio/virtio_devices.h"
+#include "state/field.h"
 
 enum {
     F_MULTIPORT = 1,
@@ -301,12 +302,27 @@ static const struct prop vser_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field vser_list[] = {
+    FIELD(struct vser, dev, FIELD_HOST),
+    FIELD(struct vser, v, FIELD_GUEST, .sub = &virtio_fields),
+    FIELD(struct vser, ports, FIELD_HOST),
+    FIELD(struct vser, max_ports, FIELD_CONFIG),
+    FIELD(struct vser, emergency_write, FIELD_CONFIG),
+    FIELD(struct vser, bus_id, FIELD_HOST),
+    FIELD(struct vser, port, FIELD_HOST),
+};
+
+FIELD_SET(vser_fields, "virtio-serial", struct vser, vser_list, 1);
+
 const struct dev_type virtio_serial_type = {
     .name = "virtio-serial-device",
     .summary = "console device, with ports for virtconsole and virtserialport",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-bus",
     .size = sizeof(struct vser),
+    .state = &vser_fields,
     .props = vser_props,
     .init = vser_init,
     .fini = vser_fini,

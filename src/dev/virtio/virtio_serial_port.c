@@ -16,6 +16,7 @@
 #include "core/machine.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_serial.h"
+#include "state/field.h"
 
 /* ---- Guest to host; lock held ---- */
 
@@ -265,12 +266,53 @@ static const struct prop port_props[] = {
     {0},
 };
 
+/* ---- State ---- */
+
+static const struct field vser_port_list[] = {
+    FIELD(struct vser_port, dev, FIELD_HOST),
+    FIELD(struct vser_port, chardev_id, FIELD_HOST),
+    FIELD(struct vser_port, name, FIELD_HOST),
+    FIELD(struct vser_port, nr, FIELD_CONFIG),
+    FIELD(struct vser_port, console, FIELD_CONFIG),
+    FIELD(struct vser_port, chardev, FIELD_HOST),
+    FIELD(struct vser_port, serial, FIELD_HOST),
+    FIELD(struct vser_port, host_open, FIELD_HOST),
+    FIELD(struct vser_port, guest_open, FIELD_GUEST),
+    FIELD(struct vser_port, rx_stopped, FIELD_HOST),
+    FIELD(struct vser_port, due, FIELD_GUEST, .max = 2 * VSER_DUE_OPEN - 1),
+    FIELD(struct vser_port, rest_at, FIELD_GUEST, .max = 1024),
+    FIELD(struct vser_port, rest_len, FIELD_GUEST, .max = 1024),
+    FIELD_ARRAY(struct vser_port, rest, FIELD_GUEST),
+    FIELD(struct vser_port, held, FIELD_GUEST),
+    FIELD(struct vser_port, held_at, FIELD_DERIVED),
+    FIELD(struct vser_port, elem, FIELD_GUEST, .sub = &vq_elem_fields),
+};
+
+/* What was left to send of a buffer that was held is lost; the guest gets the buffer back. */
+static int port_loaded(void *obj, struct err *err)
+{
+    struct vser_port *p = obj;
+    if (p->rest_at + p->rest_len > sizeof(p->rest)) {
+        return err_set(err, EINVAL, "state of virtio-serial-port: it holds too much");
+    }
+    p->held_at = 0;
+    if (p->held) {
+        AUTO_LOCK(&p->serial->v.lock);
+        vser_port_tx(p);
+    }
+    return 0;
+}
+
+FIELD_SET(vser_port_fields, "virtio-serial-port", struct vser_port, vser_port_list, 1,
+          .loaded = port_loaded);
+
 const struct dev_type virtconsole_type = {
     .name = "virtconsole",
     .summary = "console port (hvc0)",
     .spec = "VIRTIO 1.2",
     .bus = "virtio-serial-bus",
     .size = sizeof(struct vser_port),
+    .state = &vser_port_fields,
     .props = port_props,
     .init = console_init,
     .fini = port_fini,
@@ -282,6 +324,7 @@ const struct dev_type virtserialport_type = {
     .spec = "VIRTIO 1.2",
     .bus = "virtio-serial-bus",
     .size = sizeof(struct vser_port),
+    .state = &vser_port_fields,
     .props = port_props,
     .init = serialport_init,
     .fini = port_fini,

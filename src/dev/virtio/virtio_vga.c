@@ -12,6 +12,7 @@
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_gpu.h"
 #include "dev/virtio/virtio_pci.h"
+#include "state/field.h"
 
 enum { VRAM_BAR = 0, VRAM_SIZE = 8 << 20, REGISTER_BAR = 2 };
 
@@ -84,12 +85,22 @@ static const struct prop virtio_vga_props[] = {
     {0},
 };
 
+static const struct field virtio_vga_list[] = {
+    FIELD(struct virtio_vga, virtio, FIELD_GUEST, .sub = &virtio_pci_fields),
+    FIELD(struct virtio_vga, vga, FIELD_GUEST, .sub = &vga_fields),
+    FIELD(struct virtio_vga, legacy, FIELD_HOST),
+    FIELD(struct virtio_vga, rom, FIELD_HOST),
+};
+
+FIELD_SET(virtio_vga_fields, "virtio-vga", struct virtio_vga, virtio_vga_list, 1);
+
 const struct dev_type virtio_vga_type = {
     .name = "virtio-vga",
     .summary = "virtio GPU that is a VGA until its driver starts",
     .spec = "VIRTIO 1.2",
     .bus = "PCI",
     .size = sizeof(struct virtio_vga),
+    .state = &virtio_vga_fields,
     .props = virtio_vga_props,
     .child = &virtio_gpu_type,
     .init = virtio_vga_init,

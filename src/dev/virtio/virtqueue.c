@@ -1,9 +1,12 @@
 /* What both forms of virtqueue share: vq_split.c and vq_packed.c have the rings. */
 #include "dev/virtio/virtqueue.h"
 
+#include <errno.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "dev/virtio/vq_ring.h"
+#include "state/field.h"
 
 bool vq_map(struct vq *vq, gpa_t gpa, uint64_t len, unsigned align, struct gmem_span *span)
 {
@@ -154,3 +157,77 @@ uint64_t iov_write(const struct iovec *iov, unsigned count, uint64_t skip, const
 {
     return iov_copy(iov, count, skip, (void *)buf, len, true);
 }
+
+/* ---- State ---- */
+
+static const struct field vq_list[] = {
+    FIELD(struct vq, mem, FIELD_HOST),
+    FIELD(struct vq, ring, FIELD_DERIVED),
+    FIELD(struct vq, max, FIELD_CONFIG),
+    FIELD(struct vq, size, FIELD_GUEST),
+    FIELD(struct vq, ready, FIELD_GUEST),
+    FIELD(struct vq, broken, FIELD_GUEST),
+    FIELD(struct vq, event_idx, FIELD_GUEST),
+    FIELD(struct vq, indirect, FIELD_GUEST),
+    FIELD(struct vq, packed, FIELD_GUEST),
+    FIELD(struct vq, desc, FIELD_GUEST),
+    FIELD(struct vq, avail, FIELD_GUEST),
+    FIELD(struct vq, used, FIELD_GUEST),
+    FIELD(struct vq, desc_span, FIELD_DERIVED),
+    FIELD(struct vq, avail_span, FIELD_DERIVED),
+    FIELD(struct vq, used_span, FIELD_DERIVED),
+    FIELD(struct vq, last_avail, FIELD_GUEST),
+    FIELD(struct vq, used_idx, FIELD_GUEST),
+    FIELD(struct vq, signalled, FIELD_GUEST),
+    FIELD(struct vq, signalled_valid, FIELD_GUEST),
+    FIELD(struct vq, avail_wrap, FIELD_GUEST),
+    FIELD(struct vq, used_wrap, FIELD_GUEST),
+};
+
+/* Maps the rings and keeps the places in them. */
+static int vq_loaded(void *obj, struct err *err)
+{
+    struct vq *vq = obj, mapped;
+    if (!vq->ready || vq->broken) {
+        return 0;
+    }
+    vq->ring = vq->packed ? &vq_packed : &vq_split;
+    mapped = *vq;
+    bool inside = !vq->packed || (vq->last_avail < vq->size && vq->used_idx < vq->size);
+    if (!vq->size || vq->size > vq->max || !inside || !vq->ring->enable(&mapped)) {
+        vq->broken = true;
+        return err_set(err, EINVAL, "state of virtqueue: no such ring is in memory");
+    }
+    vq->desc_span = mapped.desc_span;
+    vq->avail_span = mapped.avail_span;
+    vq->used_span = mapped.used_span;
+    return 0;
+}
+
+FIELD_SET_SHARED(vq_fields, "virtqueue", struct vq, vq_list, 1, .loaded = vq_loaded);
+
+static const struct field vq_elem_list[] = {
+    FIELD(struct vq_elem, head, FIELD_GUEST),
+    FIELD(struct vq_elem, slots, FIELD_GUEST, .max = VQ_MAX_SIZE),
+    FIELD(struct vq_elem, out_count, FIELD_DERIVED),
+    FIELD(struct vq_elem, in_count, FIELD_DERIVED),
+    FIELD(struct vq_elem, out_len, FIELD_DERIVED),
+    FIELD(struct vq_elem, in_len, FIELD_DERIVED),
+    FIELD(struct vq_elem, out, FIELD_DERIVED),
+    FIELD(struct vq_elem, in, FIELD_DERIVED),
+    FIELD(struct vq_elem, in_ram, FIELD_DERIVED),
+    FIELD(struct vq_elem, iov, FIELD_DERIVED),
+};
+
+/* One that a device keeps can be given back; what it points to is not known any more. */
+static int vq_elem_loaded(void *obj, struct err *err)
+{
+    struct vq_elem *e = obj;
+    e->out_count = e->in_count = 0;
+    e->out_len = e->in_len = 0;
+    e->out = e->in = e->iov;
+    return 0;
+}
+
+FIELD_SET_SHARED(vq_elem_fields, "virtqueue-element", struct vq_elem, vq_elem_list, 1,
+                 .loaded = vq_elem_loaded);

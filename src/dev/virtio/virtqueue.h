@@ -61,4 +61,8 @@ uint64_t iov_read(const struct iovec *iov, unsigned count, uint64_t skip, void *
 uint64_t iov_write(const struct iovec *iov, unsigned count, uint64_t skip, const void *buf,
                    uint64_t len);
 
+extern const struct field_set vq_fields; /* struct vq */
+
+extern const struct field_set vq_elem_fields; /* struct vq_elem */
+
 #endif
