@@ -343,12 +343,32 @@ void vnc_free(struct vnc *v)
     free(v);
 }
 
+static int check_asks(const struct vnc *v, struct err *err)
+{
+    return vnc_rfb_asks_password(v)
+               ? 0
+               : err_set(err, EINVAL, "vnc: it asks for no password; start it with password=on");
+}
+
 int vnc_set_password(struct vnc *v, const char *password, struct err *err)
 {
     if (password && strlen(password) > VNC_PASSWORD_MAX) {
         return err_set(err, EINVAL, "vnc: a password has at most %d characters", VNC_PASSWORD_MAX);
     }
-    AUTO_LOCK(&v->lock);
-    vnc_rfb_password(v, password);
-    return 0;
+    AUTO_LOCK(&v->events_lock); /* not `lock`: the thread may have it for seconds */
+    int ret = check_asks(v, err);
+    if (!ret) {
+        vnc_rfb_password(v, password);
+    }
+    return ret;
+}
+
+int vnc_expire_password(struct vnc *v, int64_t when, struct err *err)
+{
+    AUTO_LOCK(&v->events_lock);
+    int ret = check_asks(v, err);
+    if (!ret) {
+        vnc_rfb_expire(v, when);
+    }
+    return ret;
 }

@@ -54,6 +54,7 @@ struct vnc {
     unsigned event_count;
     unsigned gone; /* clients that went */
     bool events_posted;
+    /* Also of the password, which is set while the thread may have `lock`. */
     int client_fd[VNC_MAX_CLIENTS]; /* to shut down at the end; -1: none */
 };
 
@@ -69,7 +70,10 @@ bool vnc_rfb_resize(struct vnc *v, unsigned width, unsigned height);
 void vnc_rfb_copy(struct vnc *v, const struct surface *s, const struct rect *r);
 void vnc_rfb_connect(struct vnc *v, int fd); /* takes the socket */
 void vnc_rfb_work(struct vnc *v);
+bool vnc_rfb_asks_password(const struct vnc *v);
+/* The events' lock is held. */
 void vnc_rfb_password(struct vnc *v, const char *password);
+void vnc_rfb_expire(struct vnc *v, int64_t when);
 
 /* ---- vnc.c ---- */
 

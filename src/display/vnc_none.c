@@ -24,3 +24,8 @@ int vnc_set_password(struct vnc *v, const char *password, struct err *err)
 {
     return err_set(err, ENOTSUP, "vnc: this program was built without libvncserver");
 }
+
+int vnc_expire_password(struct vnc *v, int64_t when, struct err *err)
+{
+    return vnc_set_password(v, NULL, err);
+}

@@ -9,6 +9,7 @@
 #include <rfb/rfb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -83,6 +84,7 @@ struct vnc_rfb {
     char *name;
     unsigned made;                       /* clients since the start */
     char password[VNC_PASSWORD_MAX + 1]; /* empty: none set, nobody comes in */
+    int64_t expires;                     /* seconds since 1970: the password is none from then on */
     rfbProtocolExtension keys;
     int key_encodings[2];
 };
@@ -254,16 +256,28 @@ void vnc_rfb_connect(struct vnc *v, int fd)
     vnc_rfb_work(v);
 }
 
+/* The password, if there is one now; zeros behind it. */
+static bool password_now(struct vnc *v, char password[VNC_PASSWORD_MAX + 1])
+{
+    const struct vnc_rfb *r = v->rfb;
+    pthread_mutex_lock(&v->events_lock);
+    bool good = *r->password && time(NULL) < r->expires;
+    memcpy(password, r->password, VNC_PASSWORD_MAX + 1);
+    pthread_mutex_unlock(&v->events_lock);
+    return good;
+}
+
 /* VNC authentication, RFC 6143 7.2.2; the library has made the challenge. */
 static rfbBool hook_password(rfbClientPtr cl, const char *answer, int len)
 {
-    struct vnc_rfb *r = vnc_of(cl)->rfb;
+    struct vnc *v = vnc_of(cl);
+    char password[VNC_PASSWORD_MAX + 1];
     uint8_t want[CHALLENGESIZE], differ = 0;
-    if (!*r->password || len != CHALLENGESIZE) {
+    if (!password_now(v, password) || len != CHALLENGESIZE) {
         return FALSE;
     }
     memcpy(want, cl->authChallenge, sizeof(want));
-    r->f.encrypt(want, r->password);
+    v->rfb->f.encrypt(want, password);
     for (int i = 0; i < len; i++) {
         differ |= want[i] ^ (uint8_t)answer[i];
     }
@@ -274,6 +288,16 @@ void vnc_rfb_password(struct vnc *v, const char *password)
 {
     memset(v->rfb->password, 0, sizeof(v->rfb->password));
     memcpy(v->rfb->password, password ? password : "", password ? strlen(password) : 0);
+}
+
+bool vnc_rfb_asks_password(const struct vnc *v)
+{
+    return v->rfb->screen->passwordCheck == hook_password;
+}
+
+void vnc_rfb_expire(struct vnc *v, int64_t when)
+{
+    v->rfb->expires = when;
 }
 
 void vnc_rfb_work(struct vnc *v)
@@ -408,6 +432,7 @@ static int rfb_screen(struct vnc *v, const char *name, struct err *err)
 int vnc_rfb_new(struct vnc *v, const char *name, const struct keyval *options, struct err *err)
 {
     struct vnc_rfb *r = v->rfb = alloc_zero(sizeof(*r));
+    r->expires = INT64_MAX;
     int ret = rfb_load(r, err);
     ret = ret ? ret : rfb_screen(v, name, err);
     if (!ret) {

@@ -291,6 +291,9 @@ int cmd_change(struct monitor *mon, struct command_args *a, struct err *err)
 {
     struct image_job j = {.format = args_word(a, 2), .err = err};
     const char *name = args_need(a, 0, "device", err);
+    if (name && !strcmp(name, "vnc")) {
+        return cmd_change_vnc(mon, a, err);
+    }
     j.file = name ? args_need(a, 1, "filename", err) : NULL;
     struct removable r;
     if (!j.file || !removable_find(mon, name, &r, err)) {

@@ -27,6 +27,8 @@ struct monitor {
     const struct monitor_control *control;
     void *opaque;
     struct line line;
+    /* Takes the next line in place of a command; NULL: nobody asks. */
+    int (*answered)(struct monitor *mon, const char *text, struct err *err);
     struct strbuf out; /* written when what came in is done */
     unsigned cpu;      /* which one commands mean */
     unsigned buttons;  /* of the mouse */
@@ -55,6 +57,9 @@ extern const struct monitor_command monitor_infos[];
 
 bool command_is(const struct monitor_command *c, const char *name);
 void monitor_put(struct monitor *mon, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Asks for a secret. */
+void monitor_ask(struct monitor *mon, const char *question,
+                 int (*answered)(struct monitor *, const char *, struct err *));
 /* Takes "-f" out of the words; true: it was there. */
 bool args_flag(struct command_args *a, const char *flag);
 const char *args_word(const struct command_args *a, unsigned n); /* NULL: so many there are not */
@@ -73,7 +78,7 @@ typedef int command_fn(struct monitor *mon, struct command_args *a, struct err *
 command_fn cmd_help, cmd_info, cmd_stop, cmd_cont, cmd_quit, cmd_reset, cmd_powerdown, cmd_nmi,
     cmd_cpu, cmd_gdbserver, cmd_screendump, cmd_sendkey, cmd_mouse_move, cmd_mouse_button, cmd_x,
     cmd_xp, cmd_print, cmd_eject, cmd_change, cmd_block_resize, cmd_ringbuf_read, cmd_ringbuf_write,
-    cmd_balloon, cmd_watchdog_action;
+    cmd_balloon, cmd_watchdog_action, cmd_change_vnc, cmd_set_password, cmd_expire_password;
 command_fn info_status, info_version, info_name, info_uuid, info_cpus, info_registers, info_pic,
     info_lapic, info_chardev, info_block, info_pci, info_qtree, info_mtree, info_jit, info_history,
     info_balloon, info_vmgenid;

@@ -34,18 +34,26 @@ static void put_move(struct line *l, size_t n, char direction)
     }
 }
 
+static void put_typed(struct line *l, const char *bytes, size_t len)
+{
+    for (size_t i = 0; l->question && i < len; i++) {
+        put(l, "*", 1);
+    }
+    put(l, bytes, l->question ? 0 : len);
+}
+
 /* Everything from the cursor on, and back. */
 static void put_tail(struct line *l)
 {
-    put(l, l->text + l->pos, l->len - l->pos);
+    put_typed(l, l->text + l->pos, l->len - l->pos);
     put_text(l, "\033[K");
     put_move(l, l->len - l->pos, 'D');
 }
 
 static void put_again(struct line *l)
 {
-    put_text(l, l->prompt);
-    put(l, l->text, l->len);
+    put_text(l, l->question ? l->question : l->prompt);
+    put_typed(l, l->text, l->len);
     put_move(l, l->len - l->pos, 'D');
 }
 
@@ -72,7 +80,7 @@ static void insert(struct line *l, const char *bytes, size_t len)
     memmove(l->text + l->pos + len, l->text + l->pos, l->len - l->pos);
     memcpy(l->text + l->pos, bytes, len);
     l->len += len;
-    put(l, l->text + l->pos, len);
+    put_typed(l, l->text + l->pos, len);
     l->pos += len;
     if (l->pos < l->len) {
         put_tail(l);
@@ -127,7 +135,7 @@ static void history_add(struct line *l)
 
 static void history_up(struct line *l)
 {
-    if (!l->history_at) {
+    if (!l->history_at || l->question) {
         return;
     }
     if (l->history_at == l->history_count) {
@@ -189,7 +197,7 @@ static void complete(struct line *l)
     char text[LINE_MAX_LEN + 1];
     memcpy(text, l->text, l->pos);
     text[l->pos] = 0;
-    if (!l->user->complete) {
+    if (!l->user->complete || l->question) {
         return;
     }
     l->user->complete(l->opaque, text, &m);
@@ -217,7 +225,10 @@ static void enter(struct line *l)
     move_to(l, l->len);
     put_text(l, "\r\n");
     l->text[l->len] = 0;
-    history_add(l);
+    if (!l->question) {
+        history_add(l);
+    }
+    l->question = NULL;
     memcpy(text, l->text, l->len + 1);
     l->len = l->pos = 0;
     l->history_at = l->history_count;
@@ -336,6 +347,11 @@ void line_init(struct line *l, const char *prompt, const struct line_user *user,
 void line_prompt(struct line *l)
 {
     put_again(l);
+}
+
+void line_ask(struct line *l, const char *question)
+{
+    l->question = question;
 }
 
 void line_reset(struct line *l)

@@ -42,12 +42,15 @@ struct line {
     enum { LINE_PLAIN, LINE_ESC, LINE_CSI, LINE_SS3 } state;
     unsigned number; /* of the sequence */
     bool after_cr;
+    const char *question; /* in place of the prompt; what is typed shows as '*' */
 };
 
 void line_init(struct line *l, const char *prompt, const struct line_user *user, void *opaque);
 void line_free(struct line *l);
 void line_prompt(struct line *l); /* an empty line: shows the prompt */
-void line_reset(struct line *l);  /* another person: without history */
+/* The next line is a secret's: another prompt for it, no history, no completion. */
+void line_ask(struct line *l, const char *question);
+void line_reset(struct line *l); /* another person: without history */
 void line_rx(struct line *l, const char *bytes, size_t len);
 
 #endif

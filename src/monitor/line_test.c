@@ -147,12 +147,34 @@ static void bounds_lines(void **state)
     rig_free(r);
 }
 
+static void secrets_are_stars(void **state)
+{
+    struct rig *r = rig_new();
+    type(r, "stop\r");
+    strbuf_clear(&r->out);
+    line_ask(&r->line, "Password: ");
+    line_prompt(&r->line);
+    type(r, "xyw\033[D");
+    type(r, "z\t\020\r"); /* no completion, no history */
+    assert_string_equal(r->last, "xyzw");
+    assert_null(strstr(strbuf_text(&r->out), "x"));
+    assert_non_null(strstr(strbuf_text(&r->out), "Password: ***"));
+    assert_null(strstr(strbuf_text(&r->out), "stop"));
+    type(r, "\020\r"); /* what was before it */
+    assert_string_equal(r->last, "stop");
+    rig_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(echoes),    cmocka_unit_test(ends_of_line),
-        cmocka_unit_test(edits),     cmocka_unit_test(keeps_history),
-        cmocka_unit_test(completes), cmocka_unit_test(bounds_lines),
+        cmocka_unit_test(echoes),
+        cmocka_unit_test(ends_of_line),
+        cmocka_unit_test(edits),
+        cmocka_unit_test(keeps_history),
+        cmocka_unit_test(completes),
+        cmocka_unit_test(bounds_lines),
+        cmocka_unit_test(secrets_are_stars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,6 +64,13 @@ void monitor_put(struct monitor *mon, const char *fmt, ...)
     }
 }
 
+void monitor_ask(struct monitor *mon, const char *question,
+                 int (*answered)(struct monitor *, const char *, struct err *))
+{
+    mon->answered = answered;
+    line_ask(&mon->line, question);
+}
+
 /* ---- Arguments ---- */
 
 bool args_flag(struct command_args *a, const char *flag)
@@ -209,7 +216,14 @@ static void command_run(struct monitor *mon, const char *line)
 static void line_entered(void *opaque, const char *text)
 {
     struct monitor *mon = opaque;
-    command_run(mon, text);
+    int (*answered)(struct monitor *, const char *, struct err *) = mon->answered;
+    struct err err;
+    mon->answered = NULL;
+    if (!answered) {
+        command_run(mon, text);
+    } else if (answered(mon, text, &err)) {
+        monitor_put(mon, "Error: %s\n", err.text);
+    }
     line_prompt(&mon->line);
 }
 
@@ -252,6 +266,7 @@ static void line_complete(void *opaque, const char *text, struct line_matches *m
 static void monitor_greet(struct monitor *mon)
 {
     mon->greeted = true;
+    mon->answered = NULL;
     line_reset(&mon->line);
     monitor_put(mon, "%s %s monitor - type 'help' for more information\n", mon->control->product,
                 mon->control->version);

@@ -13,6 +13,7 @@ struct chardev;
 struct err;
 struct machine;
 struct monitor;
+struct vnc;
 
 /* The program's side. NULL members: not there. */
 struct monitor_control {
@@ -22,6 +23,7 @@ struct monitor_control {
     struct block_graph *(*graph)(void *opaque, struct err *err);
     /* `b` belongs to the machine from now on and is closed with it. */
     void (*keep_medium)(void *opaque, void *b);
+    struct vnc *(*vnc)(void *opaque); /* the server, or NULL */
 };
 
 /* `own`: the character device is freed with it. Says hello. */

@@ -48,6 +48,12 @@ static void link_keep_medium(void *opaque, void *b)
     drives_keep(l->machine, b);
 }
 
+static struct vnc *link_vnc(void *opaque)
+{
+    struct monitor_links *l = opaque;
+    return l->hooks.vnc(l->hooks.opaque);
+}
+
 /* ---- Making them ---- */
 
 static int link_add(struct monitor_links *l, struct chardev *c, bool own, struct err *err)
@@ -145,6 +151,7 @@ static void link_fill_control(struct monitor_links *l, const struct options *o)
         .gdbserver = link_gdbserver,
         .graph = link_graph,
         .keep_medium = link_keep_medium,
+        .vnc = link_vnc,
     };
 }
 

@@ -9,11 +9,13 @@ struct err;
 struct machine;
 struct monitor_links;
 struct options;
+struct vnc;
 
 /* What differs between programs: `gdb` changes the debugger's place ("none": ends it). */
 struct monitor_hooks {
     int (*gdbserver)(void *opaque, const char *spec, struct err *err);
     void (*quit)(void *machine); /* Ctrl-A x */
+    struct vnc *(*vnc)(void *opaque);
     void *opaque;
 };
 

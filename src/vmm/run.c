@@ -314,9 +314,15 @@ static int run_gdbserver(void *opaque, const char *spec, struct err *err)
     return r->gdb ? 0 : -EINVAL;
 }
 
+static struct vnc *run_vnc(void *opaque)
+{
+    const struct run *r = opaque;
+    return viewers_vnc(r->viewers);
+}
+
 static int run_add_monitors(struct run *r, struct err *err)
 {
-    const struct monitor_hooks hooks = {run_gdbserver, run_quit, r};
+    const struct monitor_hooks hooks = {run_gdbserver, run_quit, run_vnc, r};
     r->monitors = monitor_links_new(r->m, r->o, &hooks, err);
     return r->monitors ? 0 : -EINVAL;
 }

@@ -80,6 +80,11 @@ struct viewers *viewers_new(struct machine *m, const struct options *o, struct e
     return v;
 }
 
+struct vnc *viewers_vnc(const struct viewers *v)
+{
+    return v->vnc;
+}
+
 void viewers_free(struct viewers *v)
 {
     if (v) {

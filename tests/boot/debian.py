@@ -38,7 +38,7 @@ ADAPTERS = {("pc", "ahci"): ["-device", "ich9-ahci,id=sata"], ("q35", "ide"): ["
 # What a kernel may say at these levels that is not ours.
 QUIET = re.compile(r"Spectre|RETBleed|MDS|TAA|MMIO Stale|Speculative|tsc: |report a bug|Retbleed|SRBDS|L1TF|"
                    r"CONFIG_IMA_DISABLE_HTABLE|fail to add MMCONFIG|APIC calibration not consistent|hrtimer: interrupt took|hpet: Lost|colour frame buffer|Power-on or device reset occurred|"
-                   r"drm_plane_enable_fb_damage_clips|sda: partition table beyond EOD")
+                   r"drm_plane_enable_fb_damage_clips|vdb: partition table beyond EOD")
 # Files of random bytes, copied, compared with their checksums after all caches are dropped, several at a time.
 WORK = """work() { cd "$1" && mkdir w && cd w && for i in 1 2 3; do (
   for n in 1 2 3 4; do head -c $((n * 700001)) /dev/urandom >f$i.$n; done; cp -r . ../c$i; sha256sum f$i.* >../s$i ) &
@@ -307,10 +307,10 @@ def halves(con, width, height):
 
 
 def mode_disk(folder):
-    """MODESET as a disk, which the guest finds as /dev/sda."""
+    """MODESET as a disk, which the guest finds as /dev/vdb."""
     with open(f"{folder}/mode.pl", "w") as f:
         f.write(MODESET.ljust(8192))
-    return ["-drive", f"file={folder}/mode.pl,format=raw,if=ide,readonly=on,media=disk"]
+    return ["-drive", f"file={folder}/mode.pl,format=raw,if=virtio,readonly=on"]
 
 
 def change_mode(con, width, height):
@@ -329,7 +329,7 @@ def resolution(folder):
     with Guest(folder, [*args, *mode_disk(folder)], tcp=True) as con:
         con.login()
         before = snapshot(con, folder)
-        con.run("systemctl stop getty@tty1; dd if=/dev/sda of=/run/mode.pl status=none")
+        con.run("systemctl stop getty@tty1; dd if=/dev/vdb of=/run/mode.pl status=none")
         for width, height in (800, 600), (1600, 900), (640, 480):
             change_mode(con, width, height)
             got = snapshot(con, folder)
@@ -349,7 +349,7 @@ def gpu(folder, board, firmware, screen):
         assert con.run("wc -c </sys/class/drm/card0-Virtual-1/edid").split()[-1] == "128"
         client = login_on_screen(con)
         assert client.picture()[:2] == (1280, 800), client.picture()[:2]
-        con.run("systemctl stop getty@tty1; printf '\\033[2J\\033[H\\033[?25l' >/dev/tty1; dd if=/dev/sda of=/run/mode.pl status=none")
+        con.run("systemctl stop getty@tty1; printf '\\033[2J\\033[H\\033[?25l' >/dev/tty1; dd if=/dev/vdb of=/run/mode.pl status=none")
         con.wait_for(lambda: not client.lit(), "a black screen", 20)
         con.run("printf @@@@@@@@@@@@@@@@ >/dev/tty1")
         con.wait_for(lambda: client.lit(), "characters on it", 20)

@@ -1,6 +1,7 @@
 """A small RFB 3.8 client (RFC 6143): raw pictures, keys, pointer, VNC authentication's refusal."""
 import socket
 import struct
+import subprocess
 
 DESKTOP_SIZE = -223
 EXTENDED_KEY = -258
@@ -12,7 +13,8 @@ class Closed(Exception):
 
 
 class Client:
-    def __init__(self, address, encodings=(0, DESKTOP_SIZE), timeout=20):
+    def __init__(self, address, encodings=(0, DESKTOP_SIZE), timeout=20, password=None):
+        self.password = password
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
@@ -38,10 +40,12 @@ class Client:
         kinds = self.take(self.take(1)[0])
         assert kinds, "refused"
         self.kinds = kinds
+        self.sock.sendall(b"\x01" if 1 in kinds else b"\x02")
         if 1 not in kinds:
-            return self._refused()
-        self.sock.sendall(b"\x01")
-        assert struct.unpack(">I", self.take(4))[0] == 0
+            self._authenticate()
+        if self.take(4) != bytes(4):
+            raise PermissionError()
+        assert 1 in kinds or self.password is not None, "let in without a password"
         self.sock.sendall(b"\x01")
         self.width, self.height = struct.unpack(">HH", self.take(4))
         self.format = self.take(16)
@@ -50,13 +54,14 @@ class Client:
         assert (bpp, big, bool(true)) == (32, 0, True) and rest[3:] == [16, 8, 0], self.format
         self.pixels = bytearray(self.width * self.height * 4)
 
-    def _refused(self):
-        self.sock.sendall(b"\x02")
-        self.take(16)
-        self.sock.sendall(bytes(16))
-        if struct.unpack(">I", self.take(4))[0]:
-            raise PermissionError()
-        raise AssertionError("let in with a wrong password")
+    def _authenticate(self):
+        """VNC authentication, RFC 6143 7.2.2: DES with the bits of the key's bytes the other way round."""
+        challenge = self.take(16)
+        key = (self.password or "").encode()[:8].ljust(8, b"\0")
+        key = bytes(int(f"{b:08b}"[::-1], 2) for b in key)
+        answer = subprocess.run(["openssl", "enc", "-des-ecb", "-nopad", "-K", key.hex(), "-provider", "legacy",
+                                 "-provider", "default"], input=challenge, capture_output=True).stdout
+        self.sock.sendall(answer.ljust(16, b"\0"))
 
     def ask(self, incremental=True):
         self.sock.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))

@@ -195,17 +195,61 @@ def case_encodings(lodge):
             assert struct.unpack(">i", head[12:])[0] == encoding, (encoding, head)
 
 
+def may_enter(path, password):
+    try:
+        rfb.Client(path, password=password).picture()
+        return True
+    except PermissionError:
+        return False
+
+
+def command(sock, *lines):
+    """What the monitor answers to the last of these; its prompt ends with a blank."""
+    for line in lines:
+        sock.sendall(line.encode() + b"\n")
+        got = b""
+        while not got.endswith((b"(lodge) ", b"Password: ")):
+            got += sock.recv(65536)
+    return got.decode()
+
+
 def case_password(lodge):
+    """Nobody comes in before the monitor has set a password, with a wrong one, or with one that has expired."""
     with tempfile.TemporaryDirectory() as d:
-        path = os.path.join(d, "vnc")
-        with Machine(lodge, vnc="unix:%s,password=on" % path) as m:
-            while not os.path.exists(path) and m.process.poll() is None:
+        path, mon = os.path.join(d, "vnc"), os.path.join(d, "mon")
+        with Machine(lodge, vnc="unix:%s,password=on" % path, more=["-monitor", f"unix:{mon},server=on,wait=off"]) as m:
+            while not (os.path.exists(path) and os.path.exists(mon)) and m.process.poll() is None:
                 time.sleep(0.05)
-            try:
-                rfb.Client(path)
-                raise AssertionError("let in")
-            except PermissionError:
-                pass
+            assert not may_enter(path, None) and not may_enter(path, "")
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(20)
+                s.connect(mon)
+                command(s, "", "set_password vnc open")
+                assert may_enter(path, "open") and not may_enter(path, "opem") and not may_enter(path, None)
+                said = command(s, "change vnc password", "Sesame")
+                assert "Sesame" not in said and "******" in said, said
+                assert may_enter(path, "Sesame") and not may_enter(path, "open")
+                assert "Sesame" not in command(s, "info history")
+                command(s, "expire_password vnc now")
+                assert not may_enter(path, "Sesame")
+                command(s, "expire_password vnc +600")
+                assert may_enter(path, "Sesame")
+                command(s, "expire_password vnc 1335196800")
+                assert not may_enter(path, "Sesame")
+                command(s, "expire_password vnc never", "change vnc password again")
+                assert may_enter(path, "again")
+                for bad, why in (("set_password vnc 123456789", "8 characters"), ("set_password spice x", "SPICE"),
+                                 ("set_password vnc x disconnect", "keep"), ("set_password vnc", "password"),
+                                 ("expire_password vnc soon", "none of"), ("expire_password vnc +99999999999999999999", "none of"),
+                                 ("expire_password vnc -5", "none of"), ("change vnc :3", "'password' is expected")):
+                    said = command(s, bad)
+                    assert why in said, said
+                assert may_enter(path, "again")
+        with Machine(lodge, more=["-monitor", f"unix:{mon},server=on,wait=off"]) as m, socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(20)
+            s.connect(mon)
+            assert "password=on" in command(s, "", "set_password vnc x")
+            assert may_enter(m.path, None)
 
 
 def case_ports(lodge):
