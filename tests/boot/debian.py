@@ -382,7 +382,41 @@ def gpu_uefi(folder):
     gpu(folder, "pc", "uefi", ["-vga", "none", "-device", "virtio-gpu-pci,packed=on"])
 
 
-CASES = {"disks": disks, "media": media, "resolution": resolution, "virtio-vga": gpu_vga, "virtio-gpu": gpu_uefi}
+# Feeds the dog for longer than its patience, then no more.
+FEED = ("perl -e 'open(W, \">\", \"/dev/watchdog\") or die $!; my $t = pack(\"i\", 4); ioctl(W, 0xC0045706, $t) or die $!; "
+        "for (1 .. 8) { syswrite(W, \"x\"); sleep 1 } print \"F\", \"ED\\n\"; sleep 600' & true")
+
+
+def watchdog(folder, board, module, name, args):
+    """Linux's driver feeds it; it bites when it is not fed: a pause, an NMI, a reset, the end."""
+    _, more = machine(folder, board, "bios", "virtio")
+    with Guest(folder, [*more, *args]) as con:
+        for action in "pause", "inject-nmi", "reset", "poweroff":
+            con.login()
+            con.run(f"modprobe {module}; for i in $(seq 20); do [ -e /dev/watchdog0 ] && break; sleep 1; done")
+            assert name in con.run("cat /sys/class/watchdog/watchdog0/identity")
+            con.monitor(f"watchdog_action {action}")
+            con.type(FEED)
+            con.wait("FED", 120)
+            if action == "pause":
+                con.wait_for(lambda: "paused (watchdog)" in con.monitor("info status"), "a pause", 60)
+                con.monitor("system_reset")
+                con.monitor("cont")
+            elif action == "inject-nmi":
+                con.wait_for(lambda: "NMI" in con.run("dmesg"), "an NMI in the kernel's log", 60)
+                con.monitor("system_reset")
+        assert con.end(60) == 0
+
+
+def i6300esb(folder):
+    watchdog(folder, "pc", "i6300esb", "i6300ESB", ["-device", "i6300esb"])
+
+
+def itco(folder):
+    watchdog(folder, "q35", "iTCO_wdt", "iTCO", ["-global", "ICH9-LPC.noreboot=on"])
+
+
+CASES = {"i6300esb": i6300esb, "itco": itco, "disks": disks, "media": media, "resolution": resolution, "virtio-vga": gpu_vga, "virtio-gpu": gpu_uefi}
 
 
 def main():

@@ -210,37 +210,6 @@ def balloon():
     m.ends(0)
 
 
-def bites(*args, board="q35", name=""):
-    script = (f"[ -e /sys/class/watchdog/watchdog0/identity ] || {{ {SKIP}; }}; echo DOG $(cat /sys/class/watchdog/watchdog0/identity); "
-              "watchdog -T 4 -t 1 -F /dev/watchdog & sleep 6; echo FED; kill -9 $!; sleep 60; exit 4")
-    m = Machine(script, "-no-reboot", *args, board=board)
-    out = m.ends(0)
-    assert "FED" in out and name in re.search("DOG (.*)", out)[1], out
-    m = Machine(script, "-watchdog-action", "pause", *args, board=board)
-    m.wait("FED")
-    end = time.monotonic() + 30 * PATIENCE
-    while "paused (watchdog)" not in m.command("info status"):
-        assert time.monotonic() < end, m.fail("not paused")
-        time.sleep(0.5)
-    m.mon.sendall(b"quit\n")
-    m.ends(0)
-    m = Machine(script, "-action", "watchdog=poweroff", *args, board=board)
-    assert "FED" in m.ends(0)
-    m = Machine(script, *args, board=board)
-    m.command("watchdog_action inject-nmi")
-    m.wait(r"NMI", 60)
-    m.mon.sendall(b"quit\n")
-    m.ends(0)
-
-
-def i6300esb():
-    bites("-device", "i6300esb", board="pc", name="i6300ESB")
-
-
-def itco():
-    bites(name="iTCO")
-
-
 GUID = "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"
 
 
@@ -268,7 +237,7 @@ def edu():
         assert "ID 0x010000ED" in out and "INV 0xEDCBA987" in out and "FACT 0x00375F00" in out, out
 
 
-CASES = {"packed": packed, "ports": ports, "balloon": balloon, "i6300esb": i6300esb, "itco": itco, "vmgenid": vmgenid, "edu": edu}
+CASES = {"packed": packed, "ports": ports, "balloon": balloon, "vmgenid": vmgenid, "edu": edu}
 
 try:
     CASES[CASE]()
