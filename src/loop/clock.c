@@ -338,7 +338,8 @@ void clock_run(struct clock *c)
     struct timer *t;
     ssize_t got = read(c->fd, &n, sizeof(n));
     (void)got;
-    while ((t = clock_take_due(c, clock_ns(c)))) {
+    uint64_t now = clock_ns(c); /* what falls due meanwhile waits until the loop has been round */
+    while ((t = clock_take_due(c, now))) {
         t->fn(t->opaque);
     }
     AUTO_LOCK(&c->lock);

@@ -53,7 +53,8 @@ void clock_forbid_smooth(struct clock *clock); /* for good: another vcpu is abou
 
 /* For the loop that runs a host clock: a timerfd that is readable when timers are due. */
 int clock_fd(const struct clock *clock);
-void clock_run(struct clock *clock); /* runs what is due */
+/* Runs what is due as it is called; it ends, whatever the timers set anew. */
+void clock_run(struct clock *clock);
 
 struct timer {
     struct clock *clock;

@@ -161,15 +161,32 @@ static void one_shot_and_periodic_count(void **state)
     assert_int_equal(rig_read(r, 0, LAPIC_BASE + 0x390), 0);
     rig_write(r, 0, LAPIC_BASE + 0xb0, 0);
     rig_write(r, 0, LAPIC_BASE + 0x320, 0x20031);
-    rig_write(r, 0, LAPIC_BASE + 0x380, 500);
+    rig_write(r, 0, LAPIC_BASE + 0x380, 50000);
     for (int i = 0; i < 3; i++) {
-        clock_advance(r->clock, 500);
+        clock_advance(r->clock, 50000);
         assert_int_equal(irq_ctrl_ack(r->ic[0]), 0x31);
         rig_write(r, 0, LAPIC_BASE + 0xb0, 0);
     }
     rig_write(r, 0, LAPIC_BASE + 0x380, 0);
-    clock_advance(r->clock, 5000);
+    clock_advance(r->clock, 500000);
     assert_false(irq_ctrl_pending(r->ic[0]));
+}
+
+/* A period of one tick must not keep the host busy. */
+static void shortest_period_is_bounded(void **state)
+{
+    struct rig *r = *state;
+    unsigned n = 0;
+    rig_write(r, 0, LAPIC_BASE + 0x3e0, 0xb);
+    rig_write(r, 0, LAPIC_BASE + 0x320, 0x20041);
+    rig_write(r, 0, LAPIC_BASE + 0x380, 1);
+    for (unsigned i = 0; i < 100; i++) { /* 1 ms */
+        clock_advance(r->clock, 10000);
+        n += irq_ctrl_ack(r->ic[0]) == 0x41;
+        rig_write(r, 0, LAPIC_BASE + 0xb0, 0);
+    }
+    assert_in_range(n, 40, 52);
+    rig_write(r, 0, LAPIC_BASE + 0x380, 0);
 }
 
 static void tsc_deadline_follows_the_offset(void **state)
@@ -245,6 +262,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(init_and_sipi_reach_the_other, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(logical_flat_and_cluster, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(one_shot_and_periodic_count, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(shortest_period_is_bounded, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(tsc_deadline_follows_the_offset, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(x2apic_by_msr, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(ioapic_level_pin_waits_for_eoi, rig_up, rig_down),

@@ -8,6 +8,9 @@
 #include "base/log.h"
 #include "dev/irqchip/lapic_internal.h"
 
+/* Periods below this keep the host busy and give the guest nothing. */
+enum { SHORTEST_NS = 20000 };
+
 static enum lapic_timer_mode timer_mode(const struct lapic *l)
 {
     return (l->lvt[LVT_TIMER] >> 17) & 3;
@@ -83,7 +86,8 @@ static void timer_periodic_due(struct lapic *l)
     }
     uint64_t late = now > l->start_ns ? (now - l->start_ns) / period : 0;
     l->start_ns += period * (late ? late : 1);
-    timer_set(&l->timer, l->start_ns + period);
+    uint64_t next = l->start_ns + period;
+    timer_set(&l->timer, next < now + SHORTEST_NS ? now + SHORTEST_NS : next);
     timer_interrupt(l);
 }
 

@@ -74,6 +74,9 @@ static uint16_t counter_shows(const struct counter *c, uint64_t left)
 
 /* ---- Counting ---- */
 
+/* Faster than this the line does not change again and again; larger counts never do. */
+enum { SHORTEST_NS = 20000, SHORTEST_COUNT = 48 };
+
 static uint16_t counter_value(const struct pit *pit, const struct counter *c)
 {
     if (!c->running) {
@@ -115,6 +118,15 @@ static uint64_t counter_next(const struct pit *pit, const struct counter *c)
     }
 }
 
+/* At a tick after the start of counting. */
+static void pit_arm(struct pit *pit, const struct counter *c, uint64_t tick)
+{
+    uint64_t at = c->start_ns + muldiv64(tick, NS_PER_SEC, PIT_HZ) + 1;
+    uint64_t least = clock_ns(pit->clock) + SHORTEST_NS;
+    bool again = (c->mode == 2 || c->mode == 3) && c->count < SHORTEST_COUNT;
+    timer_set(&pit->timer, again && at < least ? least : at);
+}
+
 /* Brings the line up to date and arms the timer for its next change. */
 static void pit_update(struct pit *pit)
 {
@@ -125,7 +137,7 @@ static void pit_update(struct pit *pit)
         timer_unset(&pit->timer);
         return;
     }
-    timer_set(&pit->timer, c->start_ns + muldiv64(next, NS_PER_SEC, PIT_HZ) + 1);
+    pit_arm(pit, c, next);
 }
 
 /* A rate generator's pulse is shorter than the host's timers: give its edge at once. */
@@ -142,7 +154,7 @@ static void pit_due(void *opaque)
         irq_set(&pit->irq, true);
         uint64_t t = counter_ticks(pit, c);
         uint64_t next = t - t % c->count + c->count;
-        timer_set(&pit->timer, c->start_ns + muldiv64(next, NS_PER_SEC, PIT_HZ) + 1);
+        pit_arm(pit, c, next);
         return;
     }
     if (c->mode == 3 && c->running && counter_out(pit, c)) {

@@ -73,6 +73,24 @@ static void rate_generator_ticks(void **state)
     pit_free(pit);
 }
 
+/* The shortest counts of both periodic modes must not keep the host busy. */
+static void shortest_period_is_bounded(void **state)
+{
+    struct rig *r = *state;
+    struct pit *pit = pit_new(r->clock);
+    irq_connect(pit_irq(pit), &r->pin);
+    pit_map(pit, r->io);
+    for (unsigned mode = 2; mode < 4; mode++) {
+        out8(r, 0x43, 0x30 | mode << 1);
+        out8(r, 0x40, 2);
+        out8(r, 0x40, 0);
+        r->edges = 0;
+        clock_advance(r->clock, 10000000);
+        assert_in_range(r->edges, 100, 502);
+    }
+    pit_free(pit);
+}
+
 /* As kernels calibrate: counter 2 in mode 0, gated by port 61h, until its output rises. */
 static void gated_counter_measures_time(void **state)
 {
@@ -237,6 +255,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(rate_generator_ticks, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(shortest_period_is_bounded, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(gated_counter_measures_time, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(gate_holds_the_count, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(refresh_toggles, rig_up, rig_down),

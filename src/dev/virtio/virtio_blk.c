@@ -51,7 +51,8 @@ enum {
     MAX_RANGES = 16,
     SEG_MAX = VQ_MAX_SEGS - 2,
     MAX_RANGE_SECTORS = 1 << 22,
-    MAX_FLYING = 64, /* requests at a time */
+    MAX_FLYING = 64,                /* requests at a time */
+    TAKE_AT_ONCE = VQ_MAX_SIZE / 2, /* then others: a guest may give as fast as we take */
     MAX_QUEUES = 16,
     SIGNAL_EVERY = 8,
 };
@@ -320,12 +321,13 @@ static struct blk_req *blk_take_req(struct virtio_blk *d, struct vq *vq)
 }
 
 /* Lock held, released while a request runs until it first waits. */
-static void blk_take(struct virtio_blk *d, struct vq *vq)
+static void blk_take(struct virtio_blk *d, struct vq *vq, unsigned *budget)
 {
     struct blk_req *r;
     vq_want_kick(vq, false);
-    while (d->flying < MAX_FLYING && virtio_running(&d->v) && !d->stopped &&
-           (r = blk_take_req(d, vq))) {
+    for (; *budget && d->flying < MAX_FLYING && virtio_running(&d->v) && !d->stopped &&
+           (r = blk_take_req(d, vq));
+         --*budget) {
         pthread_mutex_unlock(&d->v.lock);
         co_start(d->loop, blk_req_start, r);
         pthread_mutex_lock(&d->v.lock);
@@ -358,16 +360,21 @@ static void blk_run(void *opaque)
 {
     struct virtio_blk *d = opaque;
     AUTO_LOCK(&d->v.lock);
+    unsigned budget = TAKE_AT_ONCE;
     d->posted = false;
     d->taking = true;
     blk_try_again(d);
     for (unsigned i = 0; i < d->v.queues; i++) {
         struct vq *vq = &d->v.queue[i];
-        while (d->flying < MAX_FLYING && virtio_running(&d->v) && !d->stopped && !vq_empty(vq)) {
-            blk_take(d, vq); /* once more if there came some while kicks were not wanted */
+        while (budget && d->flying < MAX_FLYING && virtio_running(&d->v) && !d->stopped &&
+               !vq_empty(vq)) {
+            blk_take(d, vq, &budget); /* again if there came some while kicks were not wanted */
         }
     }
     d->taking = false;
+    if (!budget) {
+        blk_post(d); /* other work of the loop first */
+    }
     if (!d->flying) {
         pthread_cond_broadcast(&d->idle);
     }

@@ -151,6 +151,7 @@ static int rig_up(void **state)
 static int rig_down(void **state)
 {
     struct rig *r = *state;
+    isa_x86.cpu_fini(&r->vcpu);
     loop_free(r->machine.loop);
     clock_free(r->machine.clock);
     pthread_mutex_destroy(&r->machine.lock);
