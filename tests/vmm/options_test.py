@@ -46,6 +46,7 @@ def screens():
                         (('-device', 'virtio-gpu-pci,max_outputs=2'), 'max_outputs=2 is not supported'),
                         (('-device', 'virtio-vga,xres=5000'), 'from 64 to 4095'),
                         (('-device', 'virtio-vga,disable-legacy=off'), 'no legacy interface'),
+                        (('-device', 'VGA,vgamem_mb=513'), 'to 512 MiB'), (('-device', 'VGA,vgamem_mb=0'), 'from 1 MiB'),
                         (('-device', 'ramfb', '-device', 'ramfb'), 'one already'),
                         (('-k', 'no/such'), 'no name of a keyboard layout'), (('-k', ''), '-k')):
         out = run('-M', 'pc', '-display', 'none', '-vga', 'none', *args, status=1)
