@@ -281,6 +281,15 @@ my $m = syscall(9, 0, $size, 3, 1, fileno(D), $at); die if $m == -1;
 my $all = $line x $h; open(P, ">", "/run/picture"); print P $all; close P; open(P, "<", "/run/picture");
 for (my $n = 0; $n < length($all);) { my $r = syscall(0, fileno(P), $m + $n, length($all) - $n); die $! if $r <= 0; $n += $r }
 my $clip = pack("S4", 0, 0, $w, $h); ioctl(D, 0xC01864B1, my $d = pack("L4P", $id, 0, 0, 1, $clip)); # where it is wanted
+if ($ARGV[2]) { # a cursor: a green square, then moved
+  my (undef, undef, undef, undef, $h2, undef, $size2) = unpack("L6Q", io(0xC02064B2, pack("L6Q", 64, 64, 32, 0, 0, 0, 0)));
+  my (undef, undef, $at2) = unpack("LLQ", io(0xC01064B3, pack("LLQ", $h2, 0, 0)));
+  my $m2 = syscall(9, 0, $size2, 3, 1, fileno(D), $at2); die if $m2 == -1;
+  open(P, ">", "/run/picture"); print P "\0\xff\0\xff" x 4096; close P; open(P, "<", "/run/picture");
+  die $! if syscall(0, fileno(P), $m2, 16384) != 16384;
+  io(0xC01C64A3, pack("L7", 3, unpack("L", $crtc), 300, 20, 64, 64, $h2));
+  io(0xC01C64A3, pack("L7", 2, unpack("L", $crtc), 100, 50, 0, 0, 0));
+}
 $| = 1; print "MODE-SET\n"; sleep 1 until -e "/run/over";
 """
 
@@ -313,9 +322,9 @@ def mode_disk(folder):
     return ["-drive", f"file={folder}/mode.pl,format=raw,if=virtio,readonly=on"]
 
 
-def change_mode(con, width, height):
+def change_mode(con, width, height, cursor=""):
     """Until /run/over is there."""
-    con.run(f"rm -f /run/over; perl /run/mode.pl {width} {height} >/run/said 2>&1 & "
+    con.run(f"rm -f /run/over; perl /run/mode.pl {width} {height} {cursor} >/run/said 2>&1 & "
             "for i in $(seq 30); do grep -q MODE-SET /run/said && break; sleep 1; done; cat /run/said; grep -q MODE-SET /run/said")
     con.wait_for(lambda: halves(con, width, height), f"a picture of {width} by {height}", 30)
 
@@ -339,6 +348,14 @@ def resolution(folder):
         power_off(con)
 
 
+def green(picture):
+    """Left, top, right, bottom of what is pure green."""
+    width, _, pixels = picture
+    at = [m.start() // 4 for m in re.finditer(b"\0\xff\0\0", pixels) if m.start() % 4 == 0]
+    columns, rows = [i % width for i in at], [i // width for i in at]
+    return (min(columns), rows[0], max(columns), rows[-1]) if at else None
+
+
 def gpu(folder, board, firmware, screen):
     """Linux's driver of the virtio GPU: its console, modes, a size the viewer wants, another boot."""
     _, args = machine(folder, board, firmware, "virtio")
@@ -357,7 +374,8 @@ def gpu(folder, board, firmware, screen):
         con.run("printf '\\n@@@@@@@@@@@@@@@@' >/dev/tty1")
         con.wait_for(lambda: client.lit() == 2 * one, "twice as many characters", 20)
         for width, height in (800, 600), (1920, 1080), (640, 480):
-            change_mode(con, width, height)
+            change_mode(con, width, height, "cursor")
+            con.wait_for(lambda: green(client.picture()) == (100, 50, 163, 113), "the cursor where it was moved to", 20)
             con.run("touch /run/over; wait")
         con.wait_for(lambda: client.picture()[:2] == (1280, 800) and client.lit() == 2 * one, "the console again", 30)
         wanting = rfb.Client(con.vnc, encodings=(0, rfb.EXTENDED_DESKTOP_SIZE))

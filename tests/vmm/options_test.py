@@ -41,6 +41,20 @@ HALT = b'\xfa\xf4\xeb\xfd'
 EXIT = bytes.fromhex('b003 e6f4 faf4'.replace(' ', ''))  # out 0xf4, 3: status 7
 
 
+def screens():
+    for args, words in ((('-vga', 'cirrus'), "'cirrus' is not supported"), (('-vga', 'virtoi'), "nearest is 'virtio'"),
+                        (('-device', 'virtio-gpu-pci,max_outputs=2'), 'max_outputs=2 is not supported'),
+                        (('-device', 'virtio-vga,xres=5000'), 'from 64 to 4095'),
+                        (('-device', 'virtio-vga,disable-legacy=off'), 'no legacy interface'),
+                        (('-device', 'VGA,vgamem_mb=513'), 'to 512 MiB'), (('-device', 'VGA,vgamem_mb=0'), 'from 1 MiB'),
+                        (('-device', 'ramfb', '-device', 'ramfb'), 'one already'),
+                        (('-k', 'no/such'), 'no name of a keyboard layout'), (('-k', ''), '-k')):
+        out = run('-M', 'pc', '-display', 'none', '-vga', 'none', *args, status=1)
+        assert words in out and out.count('\n') == 1, (args, out)
+    assert 'needs firmware' in run('-device', 'ramfb', status=1)
+    assert 'virtio' in run('-vga', 'help')
+
+
 def helps():
     wanted = {'-cpu': ('qemu64', 'max', 'x86-64-v3'), '-M': ('microvm',), '-machine': ('microvm',),
               '-device': ('virtio-blk-device', 'isa-debug-exit'), '-accel': ('jit', 'tcg'), '-d': ('in_asm', 'int'),
@@ -134,6 +148,7 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         helps()
         manual()
+        screens()
         k = kernel(d, EXIT)
         refusals(k)
         exit_status(k, d)

@@ -30,7 +30,7 @@ enum {
 };
 
 #define MEMORY_MIN (1ull << 20)
-#define MEMORY_MAX (256ull << 20)
+#define MEMORY_MAX (512ull << 20)
 
 struct vga_pci {
     struct dev dev;
@@ -43,7 +43,7 @@ struct vga_pci {
     uint32_t megs, width, height;
     uint64_t bytes; /* of bochs-display, in place of `megs` */
     char *rom;
-    bool has_edid;
+    bool has_edid, has_mmio;
 };
 
 /* ---- BAR 2 ---- */
@@ -82,18 +82,22 @@ static void vga_pci_written(struct pci_func *f, unsigned off, unsigned len)
 
 /* ---- Life ---- */
 
+/* What was asked for, rounded up to a power of 2, as a BAR has it. */
 static uint64_t memory_size(const struct vga_pci *p)
 {
-    return p->megs ? (uint64_t)p->megs << 20 : p->bytes;
+    uint64_t want = p->megs ? (uint64_t)p->megs << 20 : p->bytes, size = MEMORY_MIN;
+    while (size < want && size <= MEMORY_MAX) {
+        size *= 2;
+    }
+    return want < MEMORY_MIN ? 0 : size;
 }
 
 static int check_options(const struct vga_pci *p, struct err *err)
 {
     const char *name = p->dev.type->name;
     uint64_t size = memory_size(p);
-    if (size < MEMORY_MIN || size > MEMORY_MAX || size & (size - 1)) {
-        return err_set(err, EINVAL, "%s: its memory must be a power of 2 from 1 MiB to 256 MiB",
-                       name);
+    if (size < MEMORY_MIN || size > MEMORY_MAX) {
+        return err_set(err, EINVAL, "%s: its memory goes from 1 MiB to 512 MiB", name);
     }
     if (p->width < MONITOR_MIN || p->width > MONITOR_MAX || p->height < MONITOR_MIN ||
         p->height > MONITOR_MAX) {
@@ -126,7 +130,9 @@ static int vga_pci_init(struct dev *dev, struct err *err)
     struct vga_pci *p = container_of(dev, struct vga_pci, dev);
     int ret = vga_pci_start(p, CLASS_VGA, err);
     if (!ret) {
-        vga_pci_add_mmio(p, true);
+        if (p->has_mmio) {
+            vga_pci_add_mmio(p, true);
+        }
         vga_legacy_add(&p->legacy, &p->func, &p->vga);
         p->func.written = vga_pci_written;
         ret = vga_rom_add(&p->func, p->rom, err);
@@ -183,6 +189,7 @@ static void vga_pci_fini(struct dev *dev)
 static const struct prop vga_props[] = {
     MONITOR_PROPS,
     {"vgamem_mb", PROP_U32, offsetof(struct vga_pci, megs), "16", "memory in MiB"},
+    {"mmio", PROP_BOOL, offsetof(struct vga_pci, has_mmio), "on", "registers in a BAR as well"},
     {"romfile", PROP_TEXT, offsetof(struct vga_pci, rom), "vgabios-stdvga.bin", "its firmware"},
     {0},
 };

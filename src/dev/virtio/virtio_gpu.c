@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bits.h"
 #include "base/cleanup.h"
@@ -51,6 +52,19 @@ enum {
     MONITOR_MIN = 64,
     MONITOR_MAX = 4095,
 };
+
+bool gpu_lock(struct virtio_gpu *g, unsigned ms)
+{
+    struct timespec end;
+    if (!pthread_mutex_trylock(&g->v.lock)) {
+        return true;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    uint64_t ns = (uint64_t)end.tv_nsec + (uint64_t)ms * 1000000;
+    end.tv_sec += (time_t)(ns / NS_PER_SEC);
+    end.tv_nsec = (long)(ns % NS_PER_SEC);
+    return ms && !pthread_mutex_clocklock(&g->v.lock, CLOCK_MONOTONIC, &end);
+}
 
 /* ---- What the display is like ---- */
 
@@ -94,17 +108,19 @@ static void config_fill(struct virtio_gpu *g)
 void gpu_want_size(void *opaque, unsigned width, unsigned height)
 {
     struct virtio_gpu *g = opaque;
-    AUTO_LOCK(&g->v.lock);
     if (width < MONITOR_MIN || width > MONITOR_MAX || height < MONITOR_MIN ||
-        height > MONITOR_MAX || (width == g->width && height == g->height)) {
+        height > MONITOR_MAX || !gpu_lock(g, GPU_PATIENCE_MS)) {
         return;
     }
-    g->width = width;
-    g->height = height;
-    edid_make(g->edid, width, height);
-    g->events |= EVENT_DISPLAY;
-    config_fill(g);
-    virtio_config_changed(&g->v);
+    if (width != g->width || height != g->height) {
+        g->width = width;
+        g->height = height;
+        edid_make(g->edid, width, height);
+        g->events |= EVENT_DISPLAY;
+        config_fill(g);
+        virtio_config_changed(&g->v);
+    }
+    pthread_mutex_unlock(&g->v.lock);
 }
 
 /* The driver clears events by writing their bits; the rest is not its own. */
@@ -181,8 +197,12 @@ static void gpu_control(struct virtio_gpu *g)
 static void gpu_go_on(void *opaque)
 {
     struct virtio_gpu *g = opaque;
-    AUTO_LOCK(&g->v.lock);
+    if (!gpu_lock(g, 0)) { /* a vcpu is at it */
+        timer_set(&g->go_on, clock_ns(g->dev.machine->clock) + GO_ON_NS);
+        return;
+    }
     gpu_control(g);
+    pthread_mutex_unlock(&g->v.lock);
 }
 
 /* ---- The cursor queue; lock held ---- */

@@ -124,6 +124,10 @@ extern const struct display_source_type gpu_source;
 
 /* ---- virtio_gpu.c ---- */
 
+/* For the loop's thread, which a driver that never rests must not hold up: false if the lock is not
+ * to be had within so many milliseconds. */
+bool gpu_lock(struct virtio_gpu *g, unsigned ms);
+enum { GPU_PATIENCE_MS = 500 };
 /* A viewer has another size; the driver is told. Takes the lock. */
 void gpu_want_size(void *opaque, unsigned width, unsigned height);
 

@@ -220,7 +220,9 @@ static void gpu_draw(struct virtio_gpu *g)
 static void gpu_update(void *opaque, bool all)
 {
     struct virtio_gpu *g = opaque;
-    pthread_mutex_lock(&g->v.lock);
+    if (!gpu_lock(g, all ? GPU_PATIENCE_MS : 0)) {
+        return; /* the next time */
+    }
     bool ours = g->active || !g->behind.draw;
     if (ours) {
         gpu_draw(g);

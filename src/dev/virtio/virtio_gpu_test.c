@@ -450,6 +450,22 @@ static void work_is_spread(void **state)
     vrig_reg(r, 0x50, 0);
 }
 
+/* A vcpu has the lock, as with a driver that never rests. */
+static void a_busy_device_does_not_hold_up_the_loop(void **state)
+{
+    struct vrig *r = *state;
+    pthread_mutex_t *lock = &r->t->bus.vdev->lock;
+    store_le32(r->ram + PICTURE, 0x112233);
+    show_one(r, BGRX);
+    assert_int_equal(pixel(r, 0, 0), 0);
+    assert_int_equal(transfer(r, 0, 0, 64, 32), OK);
+    assert_int_equal(ASK(r, FLUSH, 0, 0, 64, 32, 1, 0), OK);
+    pthread_mutex_lock(lock);
+    assert_int_equal(pixel(r, 0, 0), 0);
+    pthread_mutex_unlock(lock);
+    assert_int_equal(pixel(r, 0, 0), 0x112233);
+}
+
 static void bad_options(void **state)
 {
     struct err err;
@@ -477,6 +493,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bad_backings, rig_up, rig_down),
         cmocka_unit_test_setup_teardown(memory_is_bounded, rig_up_small, rig_down),
         cmocka_unit_test_setup_teardown(work_is_spread, rig_up, rig_down),
+        cmocka_unit_test_setup_teardown(a_busy_device_does_not_hold_up_the_loop, rig_up, rig_down),
         cmocka_unit_test(bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
