@@ -143,8 +143,8 @@ const struct field *field_compare(const struct field_set *set, const void *a, co
 void field_save(const struct field_set *set, const void *obj, struct strbuf *out);
 /*
  * Reads one set, which must be all of the bytes. They may be anything: a sentence, with a
- * negative error number, says what is wrong; `obj` is then in part loaded and good for a reset
- * only. What a newer version of us has added keeps its value. Memory is never allocated.
+ * negative error number, says what is wrong; `obj` is then in part loaded and of no
+ * use. What a newer version of us has added keeps its value. Memory is never allocated.
  */
 int field_load(const struct field_set *set, void *obj, const void *bytes, size_t len,
                struct err *err);
