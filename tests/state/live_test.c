@@ -39,6 +39,9 @@ enum {
     ACCESSES = 3000, /* before the copy */
     STEPS = 40,      /* after it, each with as many accesses */
     STEP_ACCESSES = 60,
+    HOSTILE_ROUNDS = 300,
+    HOSTILE_ACCESSES = 300,
+    SELDOM = 3,
     FIRST_PORTS = 0xc000,
     FIRST_MEM = 0xd0000000u,
     MEM_STEP = 16 << 20,
@@ -571,10 +574,60 @@ static void a_loaded_machine_goes_on_as_the_first(void **state)
     }
 }
 
+/* Some values of a struct become others that a field may have. */
+static void scribble(const struct field_set *set, void *obj, uint64_t *seed)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        const struct field *f = &set->fields[i];
+        for (uint32_t k = 0; !(f->flags & FIELD_NOT_SAVED) && k < field_count(f, obj); k++) {
+            if (f->sub) {
+                scribble(f->sub, field_at(f, obj, k), seed);
+            } else if ((f->flags & FIELD_GUEST) && !(shape_random(seed) >> 7 & SELDOM)) {
+                field_put(f, obj, k, shape_value(f, seed));
+            }
+        }
+    }
+}
+
+/* What state a sender may make up: it is refused, or the machine runs with it. */
+static bool hostile_round(const struct kind *k, uint64_t seed)
+{
+    struct live l;
+    struct err err = {""};
+    live_init(&l, k);
+    irq_ctrl_enter(l.m->ic[0]);
+    if (l.m->board->pci) {
+        live_place_bars(&l);
+    }
+    unsigned n = shape_random(&seed) % (l.devs + 1);
+    const struct field_set *set = n < l.devs ? l.dev[n]->type->state : l.m->board->state;
+    void *obj = n < l.devs ? (void *)l.dev[n] : l.m->board_data;
+    scribble(set, obj, &seed);
+    bool taken = !field_loaded(set, obj, &err);
+    if (taken) {
+        live_drive(&l, HOSTILE_ACCESSES, &seed);
+        live_look(&l);
+    } else if (!err.text[0]) {
+        fail_msg("%s: refused without a sentence", set->name);
+    }
+    live_fini(&l);
+    return taken;
+}
+
+static void made_up_state_is_refused_or_runs(void **state)
+{
+    unsigned taken = 0;
+    for (uint64_t n = 1; n <= HOSTILE_ROUNDS; n++) {
+        taken += hostile_round(&kinds[n % ARRAY_LEN(kinds)], n * 0x9e3779b97f4a7c15ull);
+    }
+    assert_in_range(taken, HOSTILE_ROUNDS / 4, HOSTILE_ROUNDS - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_loaded_machine_goes_on_as_the_first),
+        cmocka_unit_test(made_up_state_is_refused_or_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
