@@ -51,11 +51,12 @@ struct field_set {
     size_t size; /* of the struct */
     uint32_t version;
     /*
-     * All state of the whole machine has been loaded, and that of the parts of this struct had its
-     * turn: checks what fields must be to each other, computes what is DERIVED, sets timers and
-     * lines again (core/fields.h). The board's struct comes first, then the devices as they were
-     * made. Machine not running; takes the locks it needs. May fail with a sentence: the machine
-     * cannot be used then. NULL: nothing to do.
+     * The machine's clock stands where it stood when it was saved, memory and all state of the
+     * whole machine have been loaded, and the parts of this struct had their turn: checks what
+     * fields must be to each other, computes what is DERIVED, sets timers and lines again
+     * (core/fields.h). The board's struct comes first, then the devices as they were made. Machine
+     * not running; takes the locks it needs. May fail with a sentence: the machine cannot be used
+     * then. NULL: nothing to do.
      */
     int (*loaded)(void *obj, struct err *err);
 };
@@ -143,8 +144,8 @@ const struct field *field_compare(const struct field_set *set, const void *a, co
 void field_save(const struct field_set *set, const void *obj, struct strbuf *out);
 /*
  * Reads one set, which must be all of the bytes. They may be anything: a sentence, with a
- * negative error number, says what is wrong; `obj` is then in part loaded and good for a reset
- * only. What a newer version of us has added keeps its value. Memory is never allocated.
+ * negative error number, says what is wrong; `obj` is then in part loaded and of no
+ * use. What a newer version of us has added keeps its value. Memory is never allocated.
  */
 int field_load(const struct field_set *set, void *obj, const void *bytes, size_t len,
                struct err *err);

@@ -9,7 +9,10 @@
  */
 #include "dev/chipset/ich9_tco.h"
 
+#include <errno.h>
+
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "core/fields.h"
 #include "core/machine.h"
 #include "core/watchdog.h"
@@ -226,4 +229,14 @@ static const struct field ich9_tco_list[] = {
     FIELD(struct ich9_tco, gcs, FIELD_GUEST),
 };
 
-FIELD_SET_SHARED(ich9_tco_fields, "ich9-tco", struct ich9_tco, ich9_tco_list, 1);
+static int tco_loaded(void *obj, struct err *err)
+{
+    const struct ich9_tco *t = obj;
+    if (t->start > clock_ns(t->machine->clock)) {
+        return err_set(err, EINVAL, "state of ich9-tco: it begins in the future");
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(ich9_tco_fields, "ich9-tco", struct ich9_tco, ich9_tco_list, 1,
+                 .loaded = tco_loaded);

@@ -433,7 +433,8 @@ static const struct field rtc_list[] = {
 static int rtc_loaded(void *obj, struct err *err)
 {
     const struct rtc *r = obj;
-    if (r->set_s < -RTC_FAR_S || r->set_s > RTC_FAR_S) {
+    uint64_t now = clock_ns(r->clock);
+    if (r->set_ns > now || r->set_s < -RTC_FAR_S || r->set_s > RTC_FAR_S) {
         return err_set(err, EINVAL, "state of mc146818: no such time");
     }
     return 0;

@@ -461,6 +461,9 @@ static int hpet_loaded(void *obj, struct err *err)
 {
     struct hpet *h = obj;
     AUTO_LOCK(&h->lock);
+    if (h->start_ns > clock_ns(h->clock)) {
+        return err_set(err, EINVAL, "state of hpet: it begins in the future");
+    }
     if (h->legacy != !!(h->config & LEG_RT_CNF)) {
         return err_set(err, EINVAL, "state of hpet: legacy replacement on and off");
     }

@@ -10,12 +10,14 @@
  */
 #include "dev/timer/pit8254.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "core/fields.h"
 #include "loop/clock.h"
 #include "state/field.h"
@@ -447,4 +449,24 @@ static const struct field pit_list[] = {
     FIELD(struct pit, speaker, FIELD_GUEST, .max = 15),
 };
 
-FIELD_SET_SHARED(pit_fields, "i8254", struct pit, pit_list, 1);
+/* Nothing has begun in the future; what has no gate is not held by it. */
+static bool counter_possible(const struct pit *pit, const struct counter *c)
+{
+    uint64_t now = clock_ns(pit->clock);
+    bool gated = c == &pit->counter[2], periodic = c->mode == 2 || c->mode == 3;
+    return c->start_ns <= now && c->paused_for <= muldiv64(now, PIT_HZ, NS_PER_SEC) &&
+           (gated || (c->gate && !c->paused)) && (!periodic || !c->loaded || c->count >= 2);
+}
+
+static int pit_loaded(void *obj, struct err *err)
+{
+    const struct pit *pit = obj;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!counter_possible(pit, &pit->counter[i])) {
+            return err_set(err, EINVAL, "state of i8254: counter %u cannot be so", i);
+        }
+    }
+    return 0;
+}
+
+FIELD_SET_SHARED(pit_fields, "i8254", struct pit, pit_list, 1, .loaded = pit_loaded);
