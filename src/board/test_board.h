@@ -16,6 +16,7 @@
 #include "core/machine.h"
 #include "core/vcpu.h"
 #include "dev/pci/pci.h"
+#include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
 
@@ -120,7 +121,9 @@ static inline void test_board_free(struct machine *m)
     struct clock *clock = m->clock;
     struct keyval args = m->config.board_args;
     irq_ctrl_enter(NULL);
+    struct display *display = m->display;
     machine_free(m);
+    display_free(display);
     keyval_free(&args);
     loop_free(loop);
     clock_free(clock);
