@@ -16,6 +16,7 @@
 #include "core/machine.h"
 #include "core/vcpu.h"
 #include "dev/pci/pci.h"
+#include "display/display.h"
 #include "loop/clock.h"
 #include "loop/loop.h"
 
@@ -118,9 +119,11 @@ static inline void test_board_free(struct machine *m)
 {
     struct loop *loop = m->loop;
     struct clock *clock = m->clock;
+    struct display *display = m->display;
     struct keyval args = m->config.board_args;
     irq_ctrl_enter(NULL);
     machine_free(m);
+    display_free(display); /* has a timer */
     keyval_free(&args);
     loop_free(loop);
     clock_free(clock);

@@ -117,7 +117,6 @@ static void rig_up(struct rig *r, struct flash *f, bool q35, bool smm)
 static void rig_down(struct rig *r)
 {
     test_board_free(r->m);
-    display_free(r->display);
 }
 
 /* ---- Steps ---- */
