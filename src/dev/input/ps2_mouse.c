@@ -32,6 +32,7 @@ enum {
     ALWAYS = 0x08, /* in the first byte of a packet */
     PACKETS = 16,  /* that may wait; more motion is added up */
     MOST = 16384,  /* motion that is added up */
+    WHEEL_MOST = 127,
 };
 
 static void mouse_say(struct ps2_mouse *m, uint8_t byte)
@@ -81,7 +82,7 @@ static void mouse_buttons(void *opaque, unsigned held)
     struct ps2_mouse *m = opaque;
     AUTO_LOCK(m->port.lock);
     m->dz += (held & INPUT_WHEEL_DOWN ? 1 : 0) - (held & INPUT_WHEEL_UP ? 1 : 0);
-    m->dz = bounded(m->dz, MOST);
+    m->dz = bounded(m->dz, WHEEL_MOST);
     bool changed = (held & 7) != m->held;
     m->held = held & 7;
     if (m->enabled && !m->remote && changed && m->queue.count < PACKETS * 4) {
@@ -217,7 +218,7 @@ static int ps2_mouse_loaded(void *obj, struct err *err)
 {
     const struct ps2_mouse *m = obj;
     if (bounded(m->dx, MOST) != m->dx || bounded(m->dy, MOST) != m->dy ||
-        bounded(m->dz, MOST) != m->dz) {
+        bounded(m->dz, WHEEL_MOST) != m->dz) {
         return err_set(err, EINVAL, "state of ps2-mouse: it has moved too far");
     }
     return 0;
