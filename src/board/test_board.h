@@ -119,11 +119,11 @@ static inline void test_board_free(struct machine *m)
 {
     struct loop *loop = m->loop;
     struct clock *clock = m->clock;
+    struct display *display = m->display;
     struct keyval args = m->config.board_args;
     irq_ctrl_enter(NULL);
-    struct display *display = m->display;
     machine_free(m);
-    display_free(display);
+    display_free(display); /* has a timer */
     keyval_free(&args);
     loop_free(loop);
     clock_free(clock);

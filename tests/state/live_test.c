@@ -98,6 +98,8 @@ static const struct kind kinds[] = {
       {"pcie-root-port", "id=port,chassis=1"},
       {"bochs-display", ""},
       {"secondary-vga", ""},
+      {"virtio-gpu-pci", ""},
+      {"ramfb", ""},
       {"virtio-rng-pci", "bus=port"},
       {"virtio-serial-pci", "max_ports=1"},
       {"virtconsole", ""},

@@ -220,6 +220,7 @@ static const struct field vga_pci_list[] = {
     FIELD(struct vga_pci, bytes, FIELD_CONFIG),
     FIELD(struct vga_pci, rom, FIELD_HOST),
     FIELD(struct vga_pci, has_edid, FIELD_CONFIG),
+    FIELD(struct vga_pci, has_mmio, FIELD_CONFIG),
 };
 
 FIELD_SET(vga_pci_fields, "vga-pci", struct vga_pci, vga_pci_list, 1);

@@ -31,8 +31,8 @@ enum {
     CMD_RESET = 0xff,
     ALWAYS = 0x08, /* in the first byte of a packet */
     PACKETS = 16,  /* that may wait; more motion is added up */
+    MOST = 16384,  /* motion that is added up */
     WHEEL_MOST = 127,
-    MOST = 16384, /* motion that is added up */
 };
 
 static void mouse_say(struct ps2_mouse *m, uint8_t byte)
