@@ -220,6 +220,11 @@ static void microvm_print_irqs(struct machine *m, struct strbuf *out)
     x86_board_print_irqs(&((struct microvm *)m->board_data)->x86, out);
 }
 
+static void microvm_print_risen(struct machine *m, struct strbuf *out)
+{
+    x86_board_print_risen(&((struct microvm *)m->board_data)->x86, out);
+}
+
 const struct board_type board_microvm = {
     .name = "microvm",
     .summary = "small PC without PCI, for direct kernel boot",
@@ -233,4 +238,5 @@ const struct board_type board_microvm = {
     .load = microvm_load,
     .fini = microvm_fini,
     .print_irqs = microvm_print_irqs,
+    .print_risen = microvm_print_risen,
 };

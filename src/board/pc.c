@@ -149,6 +149,11 @@ static void pc_print_irqs(struct machine *m, struct strbuf *out)
     x86_board_print_irqs(&((struct pc *)m->board_data)->base.x86, out);
 }
 
+static void pc_print_risen(struct machine *m, struct strbuf *out)
+{
+    x86_board_print_risen(&((struct pc *)m->board_data)->base.x86, out);
+}
+
 const struct board_type board_pc = {
     .name = "pc",
     .summary = "PC with i440FX and PIIX",
@@ -166,4 +171,5 @@ const struct board_type board_pc = {
     .fini = pc_fini_board,
     .power_button = pc_power_button,
     .print_irqs = pc_print_irqs,
+    .print_risen = pc_print_risen,
 };

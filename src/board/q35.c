@@ -188,6 +188,11 @@ static void q35_print_irqs(struct machine *m, struct strbuf *out)
     x86_board_print_irqs(&((struct q35 *)m->board_data)->base.x86, out);
 }
 
+static void q35_print_risen(struct machine *m, struct strbuf *out)
+{
+    x86_board_print_risen(&((struct q35 *)m->board_data)->base.x86, out);
+}
+
 const struct board_type board_q35 = {
     .name = "q35",
     .summary = "PC with Q35 and ICH9, PCI Express",
@@ -205,4 +210,5 @@ const struct board_type board_q35 = {
     .fini = q35_fini,
     .power_button = q35_power_button,
     .print_irqs = q35_print_irqs,
+    .print_risen = q35_print_risen,
 };

@@ -188,6 +188,14 @@ void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
     ioapic_print(v->ioapic, out);
 }
 
+void x86_board_print_risen(struct x86_board *v, struct strbuf *out)
+{
+    ioapic_print_risen(v->ioapic, out);
+    if (v->pic) {
+        pic_print_risen(v->pic, out);
+    }
+}
+
 void x86_board_reset(struct x86_board *v)
 {
     machine_set_a20(v->machine, true);

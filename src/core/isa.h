@@ -75,6 +75,9 @@ struct isa {
     unsigned (*gdb_read)(struct vcpu *, unsigned n, uint8_t buf[64]);
     unsigned (*gdb_write)(struct vcpu *, unsigned n, const uint8_t *buf, size_t len);
     void (*dump)(const struct vcpu *, struct strbuf *); /* registers, for logs and reports */
+    /* What the page tables in use map: a line for each page, or for each range of pages with the
+     * same rights. False: paging is off. The vcpu is parked. */
+    bool (*print_maps)(const struct vcpu *, bool ranges, struct strbuf *);
 };
 
 #endif

@@ -143,6 +143,43 @@ int info_pic(struct monitor *mon, struct command_args *a, struct err *err)
     return 0;
 }
 
+int info_irq(struct monitor *mon, struct command_args *a, struct err *err)
+{
+    struct machine *m = mon->machine;
+    struct strbuf sb = {0};
+    if (!m->board->print_risen) {
+        return err_set(err, ENOTSUP, "machine '%s' counts none", m->board->name);
+    }
+    m->board->print_risen(m, &sb);
+    monitor_put(mon, "%s", strbuf_text(&sb));
+    strbuf_free(&sb);
+    return 0;
+}
+
+static int show_maps(struct monitor *mon, bool ranges, struct err *err)
+{
+    struct strbuf sb = {0};
+    monitor_hold(mon);
+    struct vcpu *v = monitor_vcpu(mon, err);
+    bool on = v && v->isa->print_maps && v->isa->print_maps(v, ranges, &sb);
+    monitor_release(mon);
+    if (v) {
+        monitor_put(mon, "%s", on ? strbuf_text(&sb) : "PG disabled\n");
+    }
+    strbuf_free(&sb);
+    return v ? 0 : -ENOENT;
+}
+
+int info_mem(struct monitor *mon, struct command_args *a, struct err *err)
+{
+    return show_maps(mon, true, err);
+}
+
+int info_tlb(struct monitor *mon, struct command_args *a, struct err *err)
+{
+    return show_maps(mon, false, err);
+}
+
 int info_lapic(struct monitor *mon, struct command_args *a, struct err *err)
 {
     const struct machine *m = mon->machine;

@@ -81,7 +81,7 @@ command_fn cmd_help, cmd_info, cmd_stop, cmd_cont, cmd_quit, cmd_reset, cmd_powe
     cmd_balloon, cmd_watchdog_action, cmd_change_vnc, cmd_set_password, cmd_expire_password;
 command_fn info_status, info_version, info_name, info_uuid, info_cpus, info_registers, info_pic,
     info_lapic, info_chardev, info_block, info_pci, info_qtree, info_mtree, info_jit, info_history,
-    info_balloon, info_vmgenid;
+    info_balloon, info_vmgenid, info_irq, info_mem, info_tlb;
 
 void input_init(struct monitor *mon);
 void input_fini(struct monitor *mon);

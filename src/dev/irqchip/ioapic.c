@@ -29,7 +29,8 @@ struct ioapic {
     pthread_mutex_t lock; /* all below; held while sending, which takes no lock */
     uint32_t id, select;
     uint64_t rte[IOAPIC_PINS];
-    uint32_t level; /* one bit per pin */
+    uint32_t level;              /* one bit per pin */
+    uint64_t risen[IOAPIC_PINS]; /* how often, since the process began */
     bool (*send)(void *, const struct apic_msg *);
     void *opaque;
 };
@@ -62,6 +63,7 @@ void ioapic_set_pin(void *opaque, unsigned n, bool level)
     struct ioapic *io = opaque;
     AUTO_LOCK(&io->lock);
     bool rise = level && !(io->level >> n & 1);
+    io->risen[n] += rise;
     io->level = (io->level & ~(1u << n)) | (uint32_t)level << n;
     if (io->rte[n] & RTE_LEVEL) {
         ioapic_try_level(io, n);
@@ -184,6 +186,17 @@ void ioapic_print(struct ioapic *io, struct strbuf *out)
     }
 }
 
+void ioapic_print_risen(struct ioapic *io, struct strbuf *out)
+{
+    AUTO_LOCK(&io->lock);
+    strbuf_add(out, "IRQ statistics for ioapic:\n");
+    for (unsigned n = 0; n < IOAPIC_PINS; n++) {
+        if (io->risen[n]) {
+            strbuf_add(out, "%2u: %llu\n", n, (unsigned long long)io->risen[n]);
+        }
+    }
+}
+
 /* ---- State ---- */
 
 static const struct field ioapic_list[] = {
@@ -192,6 +205,7 @@ static const struct field ioapic_list[] = {
     FIELD(struct ioapic, select, FIELD_GUEST, .max = 255),
     FIELD_ARRAY(struct ioapic, rte, FIELD_GUEST),
     FIELD(struct ioapic, level, FIELD_GUEST),
+    FIELD(struct ioapic, risen, FIELD_HOST),
     FIELD(struct ioapic, send, FIELD_HOST),
     FIELD(struct ioapic, opaque, FIELD_HOST),
 };

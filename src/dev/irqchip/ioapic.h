@@ -21,6 +21,7 @@ void ioapic_reset(struct ioapic *io);
 void ioapic_set_pin(void *io, unsigned n, bool level); /* irq_pin_fn; any thread */
 void ioapic_eoi(void *io, uint8_t vector);             /* any thread */
 void ioapic_print(struct ioapic *io, struct strbuf *out);
+void ioapic_print_risen(struct ioapic *io, struct strbuf *out); /* interrupts by pin */
 
 extern const struct mmio ioapic_mmio;
 

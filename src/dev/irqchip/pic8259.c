@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bits.h"
 #include "base/cleanup.h"
+#include "base/strbuf.h"
 #include "state/field.h"
 
 struct chip {
@@ -29,6 +31,8 @@ struct pic {
     pthread_mutex_t lock;
     struct chip chip[2]; /* master, slave */
     bool out_level;
+    uint16_t inputs;    /* levels, one bit each */
+    uint64_t risen[16]; /* how often, since the process began */
     void (*out)(void *, unsigned, bool);
     void *opaque;
 };
@@ -82,8 +86,21 @@ void pic_set_pin(void *opaque, unsigned n, bool level)
 {
     struct pic *pic = opaque;
     AUTO_LOCK(&pic->lock);
+    pic->risen[n] += level && !(pic->inputs >> n & 1);
+    pic->inputs = (uint16_t)((pic->inputs & ~(1u << n)) | (unsigned)level << n);
     chip_set(&pic->chip[n / 8], n % 8, level);
     pic_update(pic);
+}
+
+void pic_print_risen(struct pic *pic, struct strbuf *out)
+{
+    AUTO_LOCK(&pic->lock);
+    strbuf_add(out, "IRQ statistics for isa-i8259:\n");
+    for (unsigned n = 0; n < ARRAY_LEN(pic->risen); n++) {
+        if (pic->risen[n]) {
+            strbuf_add(out, "%2u: %llu\n", n, (unsigned long long)pic->risen[n]);
+        }
+    }
 }
 
 /* Acknowledge of one chip: its input number; 7 if nothing asks any more (spurious). */
@@ -318,6 +335,8 @@ FIELD_SET(chip_fields, "i8259", struct chip, chip_list, 1);
 static const struct field pic_list[] = {
     FIELD(struct pic, lock, FIELD_HOST),
     FIELD_ARRAY(struct pic, chip, FIELD_GUEST, .sub = &chip_fields),
+    FIELD(struct pic, inputs, FIELD_HOST),
+    FIELD(struct pic, risen, FIELD_HOST),
     FIELD(struct pic, out_level, FIELD_GUEST),
     FIELD(struct pic, out, FIELD_HOST),
     FIELD(struct pic, opaque, FIELD_HOST),

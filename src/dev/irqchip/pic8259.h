@@ -8,10 +8,12 @@
 #include "core/mem.h"
 
 struct pic;
+struct strbuf;
 
 /* `out` is the pair's INTR; called with the pair's lock held. */
 struct pic *pic_new(void (*out)(void *, unsigned, bool), void *opaque);
 void pic_free(struct pic *pic);
+void pic_print_risen(struct pic *pic, struct strbuf *out); /* interrupts by input */
 void pic_reset(struct pic *pic);
 void pic_set_pin(void *pic, unsigned n, bool level); /* irq_pin_fn, n from 0 to 15; any thread */
 int pic_inta(void *pic);                             /* interrupt acknowledge: the vector */

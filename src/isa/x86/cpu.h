@@ -269,6 +269,7 @@ unsigned x86_gdb_write(struct vcpu *, unsigned n, const uint8_t *buf, size_t len
 enum tr_end x86_translate(struct ir_block *, const struct tr_ctx *);
 
 /* mmu.c */
+bool x86_print_maps(const struct vcpu *, bool ranges, struct strbuf *); /* maps.c */
 bool x86_walk(struct vcpu *, gva_t, unsigned access, unsigned mmu_idx, struct walk_result *);
 bool x86_load_pdptes(struct x86_cpu *, uint64_t cr3);
 

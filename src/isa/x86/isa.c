@@ -295,6 +295,7 @@ const struct isa isa_x86 = {
     .events = x86_events,
     .disas = disas,
     .dump = dump,
+    .print_maps = x86_print_maps,
     .model_help = x86_model_help,
     .mode_step = MODE_STEP,
     .debug_before = x86_debug_before,

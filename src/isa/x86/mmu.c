@@ -8,11 +8,9 @@
 #include <stdatomic.h>
 
 #include "core/machine.h"
+#include "isa/x86/pte.h"
 #include "isa/x86/sys.h"
 
-enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
-#define PTE_NX (1ull << 63)
-#define PTE_ADDR (mask_low(52) & ~0xfffull)
 #define MAX_RESTARTS 1000 /* of a walk whose entries change under it */
 
 struct walk {
@@ -188,8 +186,7 @@ static bool walk_32(struct walk *w, struct walk_result *res)
         if (w->pte & BIT(21)) { /* the only one above 40 bits of address (Table 4-4) */
             return page_fault(w, PF_P | PF_RSVD);
         }
-        uint64_t frame = (w->pte & 0xffc00000u) | bits_get(w->pte, 20, 13) << 32;
-        return finish(w, res, 22, frame);
+        return finish(w, res, 22, pte_frame_4m(w->pte));
     }
     if (!set_bits(w, PTE_A) ||
         !read_entry(w, (w->pte & 0xfffff000u) + (w->va >> 12 & 1023) * 4, 4)) {
