@@ -14,6 +14,11 @@
 
 /* ---- A node that could be opened neither way ---- */
 
+static int lost_open(struct block *b, const struct keyval *opts, struct err *err)
+{
+    return err_set(err, EIO, "'%s' could not be opened again", b->filename);
+}
+
 static int lost_preadv(struct block *b, uint64_t off, const struct iovs *q)
 {
     return -EIO;
@@ -27,6 +32,7 @@ static int lost_extent(struct block *b, uint64_t off, uint64_t len, struct block
 static const struct block_type lost_type = {
     .name = "lost",
     .summary = "an image that could not be opened again",
+    .open = lost_open,
     .preadv = lost_preadv,
     .extent = lost_extent,
 };
