@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 #include "block/core.h"
 
@@ -45,61 +46,149 @@ static unsigned reopen_flags(unsigned flags, bool write)
     return write ? flags | more : flags & ~more;
 }
 
-static int node_start(struct block *b, unsigned flags, struct err *err)
+static int node_reopen(struct block *b, bool write, struct err *err);
+
+/* What a driver's open() makes of a node. */
+struct opened {
+    void *state;
+    char *backing_name, *backing_format;
+    uint64_t size;
+    uint32_t align, granule;
+    unsigned zero_flags, write_flags, flags;
+};
+
+static struct opened node_get(const struct block *b)
 {
-    memset(b->state, 0, b->type->size);
-    free(b->backing_name);
-    free(b->backing_format);
-    b->backing_name = b->backing_format = NULL;
-    b->flags = flags;
-    b->align = 1;
-    b->granule = b->zero_flags = b->write_flags = 0;
-    int ret = b->type->open(b, &b->opts, err);
-    if (!ret && b->type->claim) {
-        ret = b->type->claim(b, err);
-        if (ret && b->type->close) {
-            b->type->close(b);
-        }
-    }
-    if (ret) {
-        block_close(b->data);
-        b->data = NULL;
-    }
-    return ret;
+    return (struct opened){b->state,   b->backing_name, b->backing_format, b->size, b->align,
+                           b->granule, b->zero_flags,   b->write_flags,    b->flags};
 }
 
-static int node_stop(struct block *b)
+static void node_put(struct block *b, const struct opened *o)
 {
-    int ret = b->type->close ? b->type->close(b) : 0;
+    b->state = o->state;
+    b->backing_name = o->backing_name;
+    b->backing_format = o->backing_format;
+    b->size = o->size;
+    b->align = o->align;
+    b->granule = o->granule;
+    b->zero_flags = o->zero_flags;
+    b->write_flags = o->write_flags;
+    b->flags = o->flags;
+}
+
+static void opened_free(const struct opened *o)
+{
+    free(o->state);
+    free(o->backing_name);
+    free(o->backing_format);
+}
+
+static void node_close_data(struct block *b)
+{
     block_close(b->data);
     b->data = NULL;
+}
+
+/* As if there had been nothing. What there was is the caller's to free. */
+static int node_open(struct block *b, unsigned flags, struct err *err)
+{
+    const struct opened none = {
+        .state = alloc_zero(b->type->size ? b->type->size : 1), .align = 1, .flags = flags};
+    node_put(b, &none);
+    int ret = b->type->open(b, &b->opts, err);
+    if (ret) {
+        node_close_data(b);
+    }
     return ret;
 }
 
-/* With its files, which come first when it is to be written, and last when it is not. */
+static int node_close(struct block *b)
+{
+    int ret = b->type->close ? b->type->close(b) : 0;
+    node_close_data(b);
+    return ret;
+}
+
+static int node_claim(struct block *b, struct err *err)
+{
+    int ret = b->type->claim ? b->type->claim(b, err) : 0;
+    if (ret) {
+        node_close(b);
+    }
+    return ret;
+}
+
+/* After a failure: for reading, or not at all. */
+static void node_recover(struct block *b, unsigned flags)
+{
+    struct err ignored;
+    const struct opened failed = node_get(b);
+    int ret = node_open(b, reopen_flags(flags, false), &ignored);
+    opened_free(&failed);
+    if (ret || node_claim(b, &ignored)) {
+        b->type = &lost_type;
+    }
+}
+
+/* The old one is closed only when the new one is open: a file that has gone stays what it was. */
+static int node_replace(struct block *b, bool write, struct err *err)
+{
+    const struct opened old = node_get(b);
+    int ret = node_open(b, reopen_flags(old.flags, write), err);
+    const struct opened new = node_get(b);
+    node_put(b, &old);
+    if (ret) {
+        opened_free(&new);
+        return ret;
+    }
+    int closed = b->type->close ? b->type->close(b) : 0;
+    node_put(b, &new);
+    opened_free(&old);
+    ret = node_claim(b, err);
+    if (ret) {
+        node_recover(b, old.flags);
+    }
+    return ret || !closed ? ret : err_set(err, -closed, "closing '%s'", b->filename);
+}
+
+/* The old one is closed first: it has something to write, or a file of its own that is locked. */
+static int node_renew(struct block *b, bool write, struct err *err)
+{
+    const struct opened old = node_get(b);
+    int closed = node_close(b);
+    struct block *file = b->file && block_readonly(b->file) == write ? b->file : NULL;
+    int ret = file ? node_reopen(file, write, err) : 0;
+    ret = ret ? ret : node_open(b, reopen_flags(old.flags, write), err);
+    if (b->state != old.state) {
+        opened_free(&old);
+    }
+    ret = ret ? ret : node_claim(b, err);
+    if (ret) {
+        struct err ignored;
+        node_recover(b, old.flags);
+        if (file && write) {
+            node_reopen(file, false, &ignored);
+        }
+    }
+    return ret || !closed ? ret : err_set(err, -closed, "closing '%s'", b->filename);
+}
+
 static int node_reopen(struct block *b, bool write, struct err *err)
 {
-    unsigned old = b->flags;
-    bool file = b->file && block_readonly(b->file) == write;
-    int ret = file && write ? node_reopen(b->file, true, err) : 0;
+    if (b->data || (!write && !b->type->protocol)) {
+        return node_renew(b, write, err);
+    }
+    bool file = b->file && block_readonly(b->file);
+    int ret = file ? node_reopen(b->file, true, err) : 0;
     if (ret) {
         return ret;
     }
-    int closed = node_stop(b);
-    if (file && !write) {
-        ret = node_reopen(b->file, false, err);
-    }
-    ret = ret ? ret : node_start(b, reopen_flags(old, write), err);
+    ret = node_replace(b, write, err);
     struct err ignored;
-    if (ret && file && write) {
+    if (ret && file) {
         node_reopen(b->file, false, &ignored);
     }
-    if (ret && node_start(b, reopen_flags(old, false), &ignored)) {
-        b->type = &lost_type;
-    }
-    return ret || !closed
-               ? ret
-               : err_set(err, -closed, "closing '%s': %s", b->filename, strerror(-closed));
+    return ret;
 }
 
 int block_reopen(struct block *b, bool write, struct err *err)
