@@ -18,6 +18,7 @@
 
 struct block;
 struct block_graph;
+struct copy_watch;
 struct err;
 struct json_t;
 struct keyval;
@@ -182,6 +183,23 @@ struct block *block_temporary_overlay(struct block *base, struct err *err);
 void block_swap_backing(struct block *b, struct block *backing);
 /* Drops all its data at once, as after a commit; -ENOTSUP. */
 int block_make_empty(struct block *b, struct err *err);
+
+/* ---- Commit: what an image holds goes into one below. In a coroutine. ---- */
+
+struct block_commit {
+    const struct copy_watch *watch; /* block/copy.h, or NULL */
+    void *opaque;
+    uint64_t rate; /* bytes a second; 0: no limit */
+    bool keep;     /* the image is not emptied afterwards */
+};
+/* `base` is below `top` and can be written; it grows to the size of `top` if it is smaller. */
+int block_commit(struct block *top, struct block *base, const struct block_commit *how,
+                 struct err *err);
+/* The image of a disk in use: into its backing file, which is opened for writing meanwhile. Filters
+ * above the image are looked through. No request may be in flight or come. -ENOTSUP: it has no
+ * backing file; -EBUSY: another node has the same one. */
+int block_commit_live(struct block *b, struct err *err);
+struct block *block_overlay(struct block *b); /* the image that filters show; NULL for NULL */
 
 /* ---- Check ---- */
 

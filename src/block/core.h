@@ -63,6 +63,12 @@ int block_protocol_create(struct block_graph *g, const char *name, const struct 
 int block_check_uses(const struct block *b, const struct block *parent, const char *as,
                      struct err *err);
 
+/* ---- reopen.c ---- */
+/* For writing and resizing, or for reading, in place. In a coroutine, with no request in flight to
+ * `b` or what it alone uses. If it fails the node is as it was, or only fails from now on when not
+ * even that can be opened again. */
+int block_reopen(struct block *b, bool write, struct err *err);
+
 #define BLOCK_MAX_DEPTH 100 /* of a backing chain */
 
 /* ---- locks.c: other processes with the same file, as QEMU tells them ---- */

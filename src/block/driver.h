@@ -31,6 +31,7 @@ struct block {
     bool probed;                         /* the format was guessed */
     bool encrypted;
     struct block_requests *requests; /* in flight, for align and serialising; internal */
+    struct keyval opts;              /* what open() got, to do it again; internal */
     struct block *next;              /* in the graph; internal */
 };
 

@@ -337,6 +337,7 @@ static void node_free(struct block *b)
     block_close(b->backing);
     block_close(b->data);
     block_close(b->file);
+    keyval_free(&b->opts);
     free(b->node_name);
     free(b->filename);
     free(b->backing_name);
@@ -357,10 +358,9 @@ static int node_open_driver(struct open_ctx *c, struct block *b)
         keyval_add(&own, key, c->opts.pairs[i].value);
     }
     AUTO_FREE char *what = alloc_printf("the '%s' driver", b->type->name);
+    b->opts = own;
     int ret = opts_check(&own, b->type->open_opts, common_opts, what, c->err);
-    ret = ret ? ret : b->type->open(b, &own, c->err);
-    keyval_free(&own);
-    return ret;
+    return ret ? ret : b->type->open(b, &b->opts, c->err);
 }
 
 static struct block *node_make(struct open_ctx *c, const struct block_type *type,

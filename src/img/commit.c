@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "img/copy.h"
+#include "block/copy.h"
 #include "img/img.h"
 
 #define CHAIN_MAX 200
@@ -66,45 +66,11 @@ static int commit_open(struct commit *c, struct err *err)
     return c->top ? 0 : -EINVAL;
 }
 
-static int commit_copy(struct commit *c, struct err *err)
+static int commit_data(struct commit *c, struct err *err)
 {
-    uint64_t size = block_size(c->top);
-    struct copy_source source = {.b = c->top, .len = size};
-    struct copy copy = {
-        .img = c->img,
-        .sources = &source,
-        .source_count = 1,
-        .target = c->base,
-        .total = size,
-        .rate = c->rate,
-        .min_zero = 4096,
-        .workers = 4,
-        .skip = true,
-        .base = c->base,
-        .skip_end = size,
-    };
-    int ret = 0;
-    if (block_size(c->base) < size) {
-        ret = block_truncate(c->base, size, PREALLOC_OFF, err);
-    }
-    ret = ret ? ret : copy_run(&copy, err);
-    if (!ret) {
-        int flushed = block_flush(c->base);
-        ret = flushed ? err_set(err, -flushed, "cannot write '%s': %s", block_filename(c->base),
-                                strerror(-flushed))
-                      : 0;
-    }
-    return ret;
-}
-
-/* Only after the data is safe below. */
-static int commit_empty(struct commit *c, struct err *err)
-{
-    if (c->drop) {
-        return 0;
-    }
-    int ret = block_make_empty(c->top, err);
-    return ret ? err_prefix(err, ret, "Could not empty %s", block_filename(c->top)) : 0;
+    const struct block_commit how = {
+        .watch = &img_copy_watch, .opaque = c->img, .rate = c->rate, .keep = c->drop};
+    return block_commit(c->top, c->base, &how, err);
 }
 
 static int commit_all(struct commit *c, struct err *err)
@@ -116,8 +82,7 @@ static int commit_all(struct commit *c, struct err *err)
         return ret;
     }
     progress_start(p, args_has(&c->img->args, "progress") && !c->img->quiet, 1.0);
-    ret = commit_copy(c, err);
-    ret = ret ? ret : commit_empty(c, err);
+    ret = commit_data(c, err);
     progress_end(p, !ret);
     struct block *base = block_ref(c->base);
     ret = img_close(c->top, ret, err);

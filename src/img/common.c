@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/near.h"
 #include "base/strbuf.h"
+#include "block/copy.h"
 #include "img/img.h"
 
 #define NAMES_MAX 64
@@ -28,6 +29,28 @@ void img_warn(const struct img *img, const char *fmt, ...)
     fputc('\n', stderr);
     va_end(ap);
 }
+
+static void watch_progress(void *opaque, uint64_t done, uint64_t all)
+{
+    struct img *img = opaque;
+    progress_set(&img->progress, done, all);
+}
+
+static int watch_stopped(void *opaque, struct err *err)
+{
+    return img_stopped() ? img_stop_error(err) : 0;
+}
+
+static void watch_lost(void *opaque, uint64_t off, int error)
+{
+    const struct img *img = opaque;
+    if (!img->quiet) {
+        img_warn(img, "error while reading offset %llu: %s", (unsigned long long)off,
+                 strerror(-error));
+    }
+}
+
+const struct copy_watch img_copy_watch = {watch_progress, watch_stopped, watch_lost};
 
 void img_error(const struct img *img, const struct err *err)
 {

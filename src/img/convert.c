@@ -10,7 +10,7 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "block/block.h"
-#include "img/copy.h"
+#include "block/copy.h"
 #include "img/img.h"
 
 #define SPARSE_MAX (16u << 20)
@@ -305,7 +305,8 @@ static int convert_no_packing(struct convert *v, bool encrypted, struct err *err
 static int convert_copy(struct convert *v, struct err *err)
 {
     struct copy *c = &v->copy;
-    c->img = v->img;
+    c->watch = &img_copy_watch;
+    c->opaque = v->img;
     c->sources = v->sources;
     c->source_count = v->count;
     struct block_info info;

@@ -5,7 +5,7 @@
 
 #include "base/bits.h"
 #include "base/near.h"
-#include "img/copy.h"
+#include "block/copy.h"
 #include "img/img.h"
 
 struct dd {
@@ -69,7 +69,8 @@ static int dd_copy(struct dd *d, struct block *in, uint64_t from, uint64_t len, 
         .name = d->out, .format = d->format, .quiet = true, .size = round_up(len, BLOCK_SECTOR)};
     struct keyval opts = {NULL};
     struct copy_source source = {.b = in, .from = from, .len = len};
-    struct copy copy = {.img = d->img,
+    struct copy copy = {.watch = &img_copy_watch,
+                        .opaque = d->img,
                         .sources = &source,
                         .source_count = 1,
                         .total = len,

@@ -15,6 +15,7 @@
 #include "img/args.h"
 #include "img/progress.h"
 
+struct copy_watch;
 struct loop;
 struct strbuf;
 
@@ -93,6 +94,8 @@ extern const struct img_command cmd_amend, cmd_bench, cmd_bitmap, cmd_check, cmd
 
 /* ---- Saying ---- */
 
+/* For copies whose opaque is a struct img. */
+extern const struct copy_watch img_copy_watch;
 void img_warn(const struct img *img, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void img_error(const struct img *img, const struct err *err);
 int img_usage(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -48,7 +48,7 @@ static void errand_start(void *opaque)
     co_start(e->loop, errand_work, e);
 }
 
-static void errand_run(struct block_graph *g, co_fn *fn, void *arg)
+void errand_run(struct block_graph *g, co_fn *fn, void *arg)
 {
     struct errand e = {.loop = block_graph_loop(g), .fn = fn, .arg = arg};
     pthread_mutex_init(&e.lock, NULL);
@@ -184,6 +184,33 @@ static bool removable_find(struct monitor *mon, const char *name, struct removab
     return false;
 }
 
+static struct block *medium_of(const struct removable *r)
+{
+    return r->cd ? r->cd->drive.disk.block : r->floppy->fdd.disk.block;
+}
+
+static struct block *media_find_node(struct monitor *mon, const char *name, struct err *err)
+{
+    struct block_graph *g = mon->control->graph ? mon->control->graph(mon->opaque, err) : NULL;
+    struct block *b = g ? block_find(g, name) : NULL;
+    if (!b) {
+        err_set(err, ENODEV, "Device '%s' not found", name);
+    }
+    return b;
+}
+
+struct block *media_find(struct monitor *mon, const char *name, struct err *err)
+{
+    const struct backend *b = drive_find(mon->machine, name);
+    const struct removable r = {ide_find(mon->machine, name), floppy_find(mon->machine, name)};
+    bool drive = r.cd || r.floppy;
+    struct block *found = drive ? medium_of(&r) : b ? b->obj : NULL;
+    if (!found && (drive || b)) {
+        err_set(err, ENOMEDIUM, "Device '%s' has no medium", name);
+    }
+    return found || drive || b ? found : media_find_node(mon, name, err);
+}
+
 void media_complete(struct monitor *mon, const char *word, struct line_matches *m)
 {
     for (const struct backend *b = mon->machine->backends; b; b = b->next) {
@@ -223,11 +250,6 @@ static int medium_close(struct machine *m, struct block *block, struct err *err)
         errand_run(block_graph_of(block), job_close, &j);
     }
     return j.ret;
-}
-
-static struct block *medium_of(const struct removable *r)
-{
-    return r->cd ? r->cd->drive.disk.block : r->floppy->fdd.disk.block;
 }
 
 static int medium_release(const struct removable *r, bool force)

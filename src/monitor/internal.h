@@ -5,10 +5,12 @@
 #include "base/strbuf.h"
 #include "base/types.h"
 #include "loop/clock.h"
+#include "loop/co.h"
 #include "monitor/line.h"
 #include "monitor/monitor.h"
 #include "monitor/parse.h"
 
+struct block;
 struct ide_dev;
 struct vcpu;
 
@@ -77,8 +79,9 @@ struct vcpu *monitor_vcpu(struct monitor *mon, struct err *err);
 typedef int command_fn(struct monitor *mon, struct command_args *a, struct err *err);
 command_fn cmd_help, cmd_info, cmd_stop, cmd_cont, cmd_quit, cmd_reset, cmd_powerdown, cmd_nmi,
     cmd_cpu, cmd_gdbserver, cmd_screendump, cmd_sendkey, cmd_mouse_move, cmd_mouse_button, cmd_x,
-    cmd_xp, cmd_print, cmd_eject, cmd_change, cmd_block_resize, cmd_ringbuf_read, cmd_ringbuf_write,
-    cmd_balloon, cmd_watchdog_action, cmd_change_vnc, cmd_set_password, cmd_expire_password;
+    cmd_xp, cmd_print, cmd_eject, cmd_change, cmd_commit, cmd_block_resize, cmd_ringbuf_read,
+    cmd_ringbuf_write, cmd_balloon, cmd_watchdog_action, cmd_change_vnc, cmd_set_password,
+    cmd_expire_password;
 command_fn info_status, info_version, info_name, info_uuid, info_cpus, info_registers, info_pic,
     info_lapic, info_chardev, info_block, info_pci, info_qtree, info_mtree, info_jit, info_history,
     info_balloon, info_vmgenid, info_irq, info_mem, info_tlb;
@@ -86,6 +89,10 @@ command_fn info_status, info_version, info_name, info_uuid, info_cpus, info_regi
 void input_init(struct monitor *mon);
 void input_fini(struct monitor *mon);
 void input_complete(const char *word, struct line_matches *m);
+/* Runs fn(arg) in a coroutine on the images' thread, and waits. */
+void errand_run(struct block_graph *g, co_fn *fn, void *arg);
+/* The image of the drive with that name; NULL with a sentence: no such, or without a medium. */
+struct block *media_find(struct monitor *mon, const char *name, struct err *err);
 void media_complete(struct monitor *mon, const char *word, struct line_matches *m);
 
 #endif

@@ -13,6 +13,8 @@ const struct monitor_command monitor_commands[] = {
     {"block_resize", "device size", "resize a block image", 2, cmd_block_resize},
     {"change", "device filename [format]", "change a removable medium, or 'vnc password'", 3,
      cmd_change},
+    {"commit", "device|all",
+     "commit changes to the disk images (if -snapshot is used) or backing files", 1, cmd_commit},
     {"cont|c", "", "resume emulation", 0, cmd_cont},
     {"cpu", "index", "set the default CPU", 1, cmd_cpu},
     {"eject", "[-f] device", "eject a removable medium (use -f to force it)", 2, cmd_eject},

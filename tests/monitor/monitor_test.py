@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The monitor, by clients of its own.  usage: monitor_test.py LODGE CASE
+"""The monitor, by clients of its own.  usage: monitor_test.py LODGE CASE LODGE-IMG
 
 Machines: board pc with firmware only, or a boot sector that prints scan codes or reads a CD.
 Status 77: no firmware."""
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-LODGE, CASE = os.path.abspath(sys.argv[1]), sys.argv[2]
+LODGE, CASE, LODGE_IMG = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 PATIENCE = float(os.environ.get("LODGE_PATIENCE", 1))
 BIOS = "/usr/share/seabios/bios-256k.bin"
 # cli; print 'R'; for ever: wait for a byte of the keyboard, print it in hexadecimal and a blank
@@ -227,6 +227,77 @@ def media():
         reads(path, "B$")
 
 
+# Writes 1 to 800h, one after the other, to sectors 1 to 16 of the first disk by INT 13h, number n to sector
+# (n mod 16) + 1, where it first looks for n - 16; then prints 'E', or '?' if that was not there, '!' for an error.
+NUMBERS = bytes.fromhex(
+    "fa31c08ed88ec08ed0bc007cfcbf0080b90001f3abb052e84c00ff060080bb0082b80102e82900a1008083e81076083b060082b03f7513bb0080"
+    "b80103e81000813e0080000872d2b045e81900f4ebfd8a0e008080e10f80c102b500ba8000cd13b02172e5c3baf803eec3")
+
+
+def image(*args):
+    subprocess.run([LODGE_IMG, *args], check=True, stdout=subprocess.DEVNULL)
+
+
+def holds(path, sector, value):
+    with open(path, "rb") as f:
+        f.seek(sector * 512)
+        got = f.read(512)
+    assert got == value.to_bytes(2, "little") + bytes(510), f"{path}, sector {sector}: {got[:8]!r}, not {value}"
+
+
+def commit():
+    """An overlay of a running guest, over and over: no write may be lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, top, small, middle, third = (f"{folder}/{name}" for name in ("base", "top", "small", "middle", "third"))
+        with open(base, "wb") as f:
+            f.write(sector(NUMBERS))
+        image("create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, top)
+        image("create", "-q", "-f", "qcow2", small, "1M")
+        image("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", small, middle, "2M")
+        image("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", middle, third)
+        image("bench", "-q", "-w", "-c", "1", "-s", "4096", "-o", "1M", "--pattern", "7", "-f", "qcow2", third)
+        with Machine(*PC, "-serial", "file:{dir}/serial", "-drive", f"file={top},format=qcow2",
+                     "-blockdev", f"qcow2,node-name=third,file.driver=file,file.filename={third}",
+                     "-drive", "file={dir}/disk,format=raw,if=none,id=plain",
+                     "-device", "virtio-blk-pci,drive=third") as m:
+            serial = m.dir.name + "/serial"
+            reads(serial, "R")
+            count, end = 0, time.monotonic() + 100 * PATIENCE
+            while "E" not in open(serial).read():
+                answer = m.ask("commit all")
+                assert answer == "", answer
+                count += 1
+                time.sleep(0.005)
+                assert m.ask("info status") == "VM status: running"
+                said = open(serial).read()
+                assert said in ("R", "RE") and time.monotonic() < end, f"after {count} commits the guest says {said}"
+            assert m.ask("commit ide0-hd0") == ""
+            for n in range(16):
+                holds(base, n + 1, 0x800 - (16 - n) % 16)
+            assert count > 1, f"only {count} commits while the guest wrote"
+            want(m.ask("info block ide0-hd0"), "Backing file:     " + base)
+            want(m.ask("commit plain"), "^Error: Device 'plain' has no backing file")
+            want(m.ask("commit nothing"), "^Error: Device 'nothing' not found")
+            want(m.ask("commit ide1-cd0"), "^Error: Device 'ide1-cd0' has no medium")
+            want(m.ask("commit"), "device")
+            # Another process relies on the base: the image stays as it is, and goes on.
+            m.ask("stop")
+            with Machine(*PC, "-S", "-serial", "none", "-drive", f"file={base},format=raw,snapshot=on") as other:
+                want(m.ask("commit ide0-hd0"), "^Error: Device 'ide0-hd0': .*lock")
+            answer = m.ask("commit ide0-hd0")
+            assert answer == "", answer
+            assert m.ask("info status") == "VM status: paused"
+        with Machine(*PC, "-snapshot", "-serial", "file:{dir}/serial", "-drive", "file={dir}/disk,format=raw",
+                     code=NUMBERS) as m:
+            reads(m.dir.name + "/serial", "^RE$")
+            holds(m.dir.name + "/disk", 1, 0)
+            answer = m.ask("commit all")
+            assert answer == "", answer
+            holds(m.dir.name + "/disk", 1, 0x800)
+        image("check", "-q", "-f", "qcow2", middle)
+        image("compare", "-q", "-f", "qcow2", "-F", "qcow2", third, middle)
+
+
 def screen():
     with Machine(*PC, "-S", "-vga", "std", "-serial", "none") as m:
         for form, head in (("ppm", b"P6"), ("png", b"\x89PNG")):
@@ -306,7 +377,7 @@ def telnet():
         read_until(s.fileno(), [b"VM status: paused"])
 
 
-CASES = {f.__name__: f for f in (paused, published, running, media, screen, ports, mux, shared, telnet)}
+CASES = {f.__name__: f for f in (paused, published, running, media, commit, screen, ports, mux, shared, telnet)}
 
 if __name__ == "__main__":
     if not os.path.exists(BIOS):

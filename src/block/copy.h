@@ -1,10 +1,10 @@
 /*
- * Copying the data of images into another: the heart of convert. Several coroutines take one piece
- * of the source after the other; ranges known to be zero are never read, and not written where the
- * target is zero already.
+ * Copying the data of images into another: the heart of convert and commit. Several coroutines take
+ * one piece of the source after the other; ranges known to be zero are never read, and not written
+ * where the target is zero already.
  */
-#ifndef IMG_COPY_H
-#define IMG_COPY_H
+#ifndef BLOCK_COPY_H
+#define BLOCK_COPY_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@
 #include "block/block.h"
 #include "loop/co.h"
 
-struct img;
+struct err;
 
 #define COPY_BUFFER (1u << 20)
 /* The largest cluster that is written whole. */
@@ -28,10 +28,18 @@ struct copy_source {
     uint64_t at, len; /* where in the target; a multiple of a sector */
 };
 
+/* What whoever asked for the copy wants to know; NULL members: nothing. */
+struct copy_watch {
+    void (*progress)(void *opaque, uint64_t done, uint64_t all);
+    int (*stopped)(void *opaque, struct err *err);       /* not 0: the copy ends with that */
+    void (*lost)(void *opaque, uint64_t off, int error); /* salvage: a sector taken for zeros */
+};
+
 enum copy_kind { COPY_DATA, COPY_ZERO, COPY_SKIP };
 
 struct copy {
-    struct img *img;
+    const struct copy_watch *watch; /* or NULL */
+    void *opaque;
     const struct copy_source *sources;
     size_t source_count;
     struct block *target;
@@ -62,6 +70,7 @@ struct copy {
     struct err *err;
 };
 
+/* In a coroutine. 0 or -errno with a sentence; the target may then hold part of it. */
 int copy_run(struct copy *c, struct err *err);
 
 #endif

@@ -6,7 +6,7 @@
  *
  * Pieces begin and end at clusters of the target, so that no two workers write to one cluster.
  */
-#include "img/copy.h"
+#include "block/copy.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 #include <time.h>
 
 #include "base/bits.h"
+#include "base/err.h"
 #include "block/block.h"
-#include "img/img.h"
 
 struct piece {
     uint64_t off, len, sequence;
@@ -35,6 +35,22 @@ static int copy_fail(struct copy *c, int ret, const char *what, uint64_t off)
     if (!c->ret) {
         c->ret = err_set(c->err, -ret, "error while %s at byte %llu: %s", what,
                          (unsigned long long)off, strerror(-ret));
+    }
+    return c->ret;
+}
+
+static void copy_tell(const struct copy *c)
+{
+    if (c->watch && c->watch->progress) {
+        c->watch->progress(c->opaque, c->done, c->total);
+    }
+}
+
+/* Has it failed, or is it not wanted any more? */
+static bool copy_stopped(struct copy *c)
+{
+    if (!c->ret && c->watch && c->watch->stopped) {
+        c->ret = c->watch->stopped(c->opaque, c->err);
     }
     return c->ret;
 }
@@ -149,9 +165,8 @@ static int copy_read_source(struct copy *c, const struct copy_source *s, uint64_
     }
     if (len <= BLOCK_SECTOR) {
         memset(buf, 0, len);
-        if (!c->img->quiet) {
-            img_warn(c->img, "error while reading offset %llu: %s",
-                     (unsigned long long)(s->at + local - s->from), strerror(-ret));
+        if (c->watch && c->watch->lost) {
+            c->watch->lost(c->opaque, s->at + local - s->from, ret);
         }
         return 0;
     }
@@ -282,7 +297,7 @@ static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
 {
     int ret = copy_on_host(c, p) ? 0 : copy_piece_here(c, p, buf);
     c->done += p->len;
-    progress_set(&c->img->progress, c->done, c->total);
+    copy_tell(c);
     return ret;
 }
 
@@ -291,14 +306,14 @@ static int copy_piece(struct copy *c, const struct piece *p, uint8_t **buf)
 static void copy_limit_rate(struct copy *c)
 {
     const long long slice = 100000000; /* signals want an answer meanwhile */
-    while (c->rate && !c->ret && !img_stopped()) {
+    while (c->rate && !copy_stopped(c)) {
         double due = (double)c->pos / (double)c->rate * 1e9;
         long long wait = c->start_ns + (long long)due - copy_now();
         if (wait <= 0) {
             break;
         }
         co_sleep_ns(wait < slice ? wait : slice);
-        progress_set(&c->img->progress, c->done, c->total);
+        copy_tell(c);
     }
 }
 
@@ -309,11 +324,8 @@ static void copy_worker(void *opaque)
     struct piece p = {0};
     while (!c->ret) {
         copy_limit_rate(c);
-        if (img_stopped() && !c->ret) {
-            c->ret = img_stop_error(c->err);
-        }
         co_lock(&c->map_lock);
-        int ret = c->ret ? 0 : copy_take(c, &p);
+        int ret = copy_stopped(c) ? 0 : copy_take(c, &p);
         co_unlock(&c->map_lock);
         if (ret <= 0 || copy_piece(c, &p, &buf)) {
             break;
@@ -347,7 +359,7 @@ int copy_run(struct copy *c, struct err *err)
     }
     c->running = c->workers + 1;
     for (unsigned i = 0; i < c->workers; i++) {
-        co_start(c->img->loop, copy_worker, c);
+        co_start(block_graph_loop(block_graph_of(c->target)), copy_worker, c);
     }
     c->running--;
     while (c->running) {
