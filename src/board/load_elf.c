@@ -1,7 +1,7 @@
 /*
- * ELF kernels with a PVH entry: Xen docs/misc/pvh "x86/HVM direct boot ABI", the note
- * XEN_ELFNOTE_PHYS32_ENTRY of xen/include/public/elfnote.h, start_info of
- * xen/include/public/arch-x86/hvm/start_info.h; ELF: gABI 4.1.
+ * ELF kernels, by their PVH entry or by their own (for Multiboot): Xen docs/misc/pvh "x86/HVM
+ * direct boot ABI", the note XEN_ELFNOTE_PHYS32_ENTRY of xen/include/public/elfnote.h, start_info
+ * of xen/include/public/arch-x86/hvm/start_info.h; ELF: gABI 4.1.
  *
  * Does not do: relocation (segments go to their physical addresses), section headers.
  */
@@ -22,13 +22,13 @@
 /* What both ELF classes say, in one form. */
 struct elf_head {
     bool is64;
-    uint64_t phoff;
+    uint64_t phoff, entry;
     unsigned phentsize, phnum;
 };
 
 struct elf_seg {
     uint32_t type;
-    uint64_t off, paddr, filesz, memsz, align;
+    uint64_t off, vaddr, paddr, filesz, memsz, align;
 };
 
 bool x86_is_elf(const uint8_t *head, size_t n)
@@ -66,6 +66,7 @@ static int elf_read_head(const struct load_file *f, struct elf_head *h, struct e
         return elf_wrong_machine(f, err);
     }
     h->phoff = h->is64 ? u.e64.e_phoff : u.e32.e_phoff;
+    h->entry = h->is64 ? u.e64.e_entry : u.e32.e_entry;
     h->phentsize = h->is64 ? u.e64.e_phentsize : u.e32.e_phentsize;
     h->phnum = h->is64 ? u.e64.e_phnum : u.e32.e_phnum;
     if (h->phentsize != (h->is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)) || !h->phnum ||
@@ -91,10 +92,10 @@ static int elf_read_seg(const struct load_file *f, const struct elf_head *h, uns
         return ret;
     }
     if (h->is64) {
-        *s = (struct elf_seg){u.p64.p_type,   u.p64.p_offset, u.p64.p_paddr,
+        *s = (struct elf_seg){u.p64.p_type,   u.p64.p_offset, u.p64.p_vaddr, u.p64.p_paddr,
                               u.p64.p_filesz, u.p64.p_memsz,  u.p64.p_align};
     } else {
-        *s = (struct elf_seg){u.p32.p_type,   u.p32.p_offset, u.p32.p_paddr,
+        *s = (struct elf_seg){u.p32.p_type,   u.p32.p_offset, u.p32.p_vaddr, u.p32.p_paddr,
                               u.p32.p_filesz, u.p32.p_memsz,  u.p32.p_align};
     }
     return 0;
@@ -160,6 +161,42 @@ static int elf_scan_note(const struct load_file *f, const struct elf_seg *s, uin
     return ret;
 }
 
+/* The entry is where the kernel links itself to; its segments may lie elsewhere. */
+static void elf_move_entry(const struct elf_seg *s, uint64_t linked, uint64_t *entry)
+{
+    if (linked >= s->vaddr && linked - s->vaddr < s->memsz) {
+        *entry = s->paddr + (linked - s->vaddr);
+    }
+}
+
+int x86_load_elf32(struct x86_load *l, const struct load_file *f, uint64_t start, uint64_t limit,
+                   uint64_t *entry, struct err *err)
+{
+    struct elf_head h = {0};
+    struct elf_seg s;
+    int ret = elf_read_head(f, &h, err);
+    l->kernel_start = UINT64_MAX;
+    l->kernel_end = 0;
+    *entry = h.entry;
+    for (unsigned i = 0; !ret && i < h.phnum; i++) {
+        ret = elf_read_seg(f, &h, i, &s, err);
+        if (ret || s.type != PT_LOAD || !s.memsz) {
+            continue;
+        }
+        if (s.paddr < start || s.paddr > limit || s.memsz > limit - s.paddr) {
+            return err_set(err, ENOMEM,
+                           "the kernel '%s' does not fit: it wants addresses %llx to %llx of guest "
+                           "memory, %llx to %llx can be had (see -m)",
+                           f->path, (unsigned long long)s.paddr,
+                           (unsigned long long)(s.paddr + s.memsz), (unsigned long long)start,
+                           (unsigned long long)limit);
+        }
+        ret = elf_load_seg(l, f, &s, err);
+        elf_move_entry(&s, h.entry, entry);
+    }
+    return ret;
+}
+
 int x86_load_elf_segments(struct x86_load *l, const struct load_file *f, uint64_t *entry,
                           struct err *err)
 {
@@ -211,8 +248,9 @@ static int pvh_put_start_info(struct x86_load *l, struct err *err)
     return x86_load_put(l, X86_LOAD_START_INFO, buf, sizeof(buf), err);
 }
 
-/* Null, code, data, TSS: the ABI needs no table, but one that matches costs nothing. */
-static int pvh_put_gdt(struct x86_load *l, struct err *err)
+/* Null, code, data, TSS: neither PVH nor Multiboot needs a table, but one that matches costs
+ * nothing. */
+int x86_load_flat_gdt(struct x86_load *l, struct err *err)
 {
     static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00008b0000000067};
     l->boot->gdt_base = X86_LOAD_GDT;
@@ -230,7 +268,7 @@ int x86_load_elf(struct x86_load *l, const struct load_file *f, struct err *err)
     ret = ret ? ret : x86_load_cmdline(l, X86_LOAD_CMDLINE_MAX, err);
     ret = ret ? ret : x86_load_initrd(l, l->low_ram_end, err);
     ret = ret ? ret : pvh_put_start_info(l, err);
-    ret = ret ? ret : pvh_put_gdt(l, err);
+    ret = ret ? ret : x86_load_flat_gdt(l, err);
     if (ret) {
         return ret;
     }

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "board/load_multiboot.h"
 
 int x86_load_put(struct x86_load *l, gpa_t gpa, const void *buf, uint64_t len, struct err *err)
 {
@@ -62,13 +63,19 @@ static int x86_load_any(struct x86_load *l, const struct load_file *f, struct er
     if (ret) {
         return ret;
     }
-    if (x86_is_elf(head, n)) {
-        return x86_load_elf(l, f, err);
-    }
     if (x86_is_bzimage(head, n)) {
         return x86_load_bzimage(l, f, err);
     }
-    return err_set(err, ENOEXEC, "the kernel '%s' is neither an ELF image nor a bzImage for x86",
+    ret = x86_is_multiboot(f, err);
+    if (ret) {
+        return ret < 0 ? ret : x86_boot_multiboot(l, f, err);
+    }
+    if (x86_is_elf(head, n)) {
+        return x86_load_elf(l, f, err);
+    }
+    return err_set(err, ENOEXEC,
+                   "the kernel '%s' is neither an ELF image, a bzImage nor a Multiboot kernel for "
+                   "x86",
                    f->path);
 }
 

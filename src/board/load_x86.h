@@ -1,6 +1,6 @@
 /*
- * Direct boot of x86 kernels: ELF with a PVH note, and Linux bzImage by its 64-bit entry.
- * Fills guest memory and says in which state the boot processor starts.
+ * Direct boot of x86 kernels: ELF with a PVH note, Multiboot, and Linux bzImage by its 64-bit
+ * entry. Fills guest memory and says in which state the boot processor starts.
  */
 #ifndef BOARD_LOAD_X86_H
 #define BOARD_LOAD_X86_H
@@ -46,6 +46,12 @@ bool x86_is_bzimage(const uint8_t *head, size_t n);
 /* An ELF image's segments, zeros behind them, and its PVH entry. */
 int x86_load_elf_segments(struct x86_load *l, const struct load_file *f, uint64_t *entry,
                           struct err *err);
+/* An ELF image's segments, wholly between `start` and `limit`; `entry` is its own, as a guest
+ * physical address, not checked. */
+int x86_load_elf32(struct x86_load *l, const struct load_file *f, uint64_t start, uint64_t limit,
+                   uint64_t *entry, struct err *err);
+/* For 32-bit entries: at X86_LOAD_GDT, and selectors in it for the boot processor. */
+int x86_load_flat_gdt(struct x86_load *l, struct err *err);
 int x86_load_elf(struct x86_load *l, const struct load_file *f, struct err *err);
 int x86_load_bzimage(struct x86_load *l, const struct load_file *f, struct err *err);
 int x86_load_cmdline(struct x86_load *l, uint64_t max, struct err *err);

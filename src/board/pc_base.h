@@ -14,6 +14,7 @@ struct load_file;
 #define PC_FLASHES 2
 #define PC_KERNEL_ROM "genroms/linuxboot_dma.bin"
 #define PC_PVH_ROM "genroms/pvh.bin"
+#define PC_MULTIBOOT_ROM "genroms/multiboot.bin"
 
 struct pc_base {
     /* Options. */
@@ -67,6 +68,7 @@ int pc_configure(struct pc_base *b, struct err *err);
 /* -kernel, -initrd and -append, for an option ROM that starts them after firmware. */
 int pc_add_kernel(struct pc_base *b, struct err *err);
 int pc_add_pvh(struct pc_base *b, const struct load_file *kernel, struct err *err);
+int pc_add_multiboot(struct pc_base *b, const struct load_file *kernel, struct err *err);
 
 extern const struct field_set pc_base_fields; /* struct pc_base */
 

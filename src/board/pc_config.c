@@ -121,7 +121,7 @@ static int pc_add_boot_order(struct pc_base *b, struct err *err)
     const struct machine_config *c = &b->x86.machine->config;
     struct strbuf sb = {0};
     if (c->kernel) {
-        strbuf_add(&sb, "/rom@" PC_KERNEL_ROM "\n/rom@" PC_PVH_ROM "\n");
+        strbuf_add(&sb, "/rom@" PC_KERNEL_ROM "\n/rom@" PC_PVH_ROM "\n/rom@" PC_MULTIBOOT_ROM "\n");
     }
     if (c->boot_order_devices) {
         strbuf_add(&sb, "%s", c->boot_order_devices);

@@ -11,6 +11,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "board/load_file.h"
+#include "board/load_multiboot.h"
 #include "board/load_x86.h"
 #include "board/pc_base.h"
 #include "dev/firmware/firmware.h"
@@ -70,8 +71,8 @@ static int kernel_check(const struct pc_base *b, struct pc_kernel *k, struct err
     if (!linux_image || load_le16(k->image + VERSION) < 0x202 ||
         !(k->image[LOADFLAGS] & LOADED_HIGH)) {
         return err_set(err, ENOEXEC,
-                       "kernel '%s' is neither a bzImage with boot protocol 2.02 or later nor an "
-                       "ELF image with a PVH note",
+                       "kernel '%s' is neither a bzImage with boot protocol 2.02 or later, an ELF "
+                       "image with a PVH note, nor a Multiboot kernel",
                        name);
     }
     unsigned sects = k->image[SETUP_SECTS] ? k->image[SETUP_SECTS] : 4;
@@ -156,19 +157,22 @@ static int kernel_load(struct pc_base *b, struct pc_kernel *k, struct err *err)
     return ret;
 }
 
-/* 1: it is one, and loaded. */
-static int kernel_try_elf(struct pc_base *b, struct err *err)
+/* 1: it is an ELF image or has a Multiboot header, and is loaded. */
+static int kernel_try_direct(struct pc_base *b, struct err *err)
 {
     struct load_file f;
-    uint8_t head[16] = {0};
+    uint8_t head[0x400] = {0};
     int ret = load_file_open(&f, "kernel", b->x86.machine->config.kernel, err);
     if (ret) {
         return ret;
     }
-    ret = f.size < sizeof(head) ? 0 : load_file_read(&f, 0, head, sizeof(head), err);
-    if (!ret && x86_is_elf(head, sizeof(head))) {
-        ret = pc_add_pvh(b, &f, err);
-        ret = ret ? ret : 1;
+    ret = load_file_read(&f, 0, head, f.size < sizeof(head) ? f.size : sizeof(head), err);
+    if (!ret && !x86_is_bzimage(head, sizeof(head))) {
+        int multiboot = x86_is_multiboot(&f, err);
+        bool elf = x86_is_elf(head, sizeof(head));
+        ret = multiboot > 0 ? pc_add_multiboot(b, &f, err) : multiboot;
+        ret = ret || multiboot || !elf ? ret : pc_add_pvh(b, &f, err);
+        ret = ret ? ret : multiboot || elf;
     }
     load_file_close(&f);
     return ret;
@@ -180,7 +184,7 @@ int pc_add_kernel(struct pc_base *b, struct err *err)
     if (!b->x86.machine->config.kernel) {
         return 0;
     }
-    int ret = kernel_try_elf(b, err);
+    int ret = kernel_try_direct(b, err);
     if (!ret && !b->kernel_loaded) { /* a reset starts the same bytes again */
         ret = kernel_load(b, &k, err);
         free(k.image);

@@ -23,7 +23,8 @@ enum x86_boot_mode {
 struct x86_boot_state {
     enum x86_boot_mode mode;
     uint64_t rip, rsp;
-    uint64_t rbx; /* PVH: address of hvm_start_info */
+    uint64_t rax; /* Multiboot, which starts as PVH does: its magic number */
+    uint64_t rbx; /* PVH: address of hvm_start_info; Multiboot: of its information */
     uint64_t rsi; /* LONG64: address of boot_params */
     uint64_t cr3; /* LONG64 */
     uint64_t gdt_base, idt_base;

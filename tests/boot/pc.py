@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -307,6 +308,77 @@ def elf(folder):
             p.wait()
 
 
+# cli; mov [100800h],eax; mov [100804h],ebx; the bytes from 100800h to ebx+1400h go to COM1; then mov al,70h; out 70h,al;
+# in al,71h; inc al; out 71h,al; for 1: lidt [100900h]; int3 (a reset); else mov al,4; out 0f4h,al: status 9
+MULTIBOOT_CODE = bytes.fromhex(
+    "faa300081000891d04081000be000810008d8b0014000029f1baf803000080c205eca82074fb80ea05aceee2f180c205eca84074fbb0"
+    "70e670e471fec0e6713c017404b004e6f40f011d00091000cc")
+
+
+def multiboot_kernel(path, elf):
+    """One page at 1 MiB: a 32-bit ELF image that is linked to c0100000h, or an image with address fields."""
+    base, virtual = 0x100000, 0xC0100000
+    flags = 7 if elf else 0x10003
+    head = struct.pack("<III", 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF)
+    if elf:
+        start = b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, virtual + 0x80, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+        start += struct.pack("<8I", 1, 0, virtual, base, 0x80 + len(MULTIBOOT_CODE), 0x1000, 7, 0x1000)
+        body = start.ljust(0x60, b"\0") + head
+    else:
+        body = head + struct.pack("<IIIII", base, base, 0, base + 0x1000, base + 0x80)
+    with open(path, "wb") as f:
+        f.write(body.ljust(0x80, b"\0") + MULTIBOOT_CODE)
+
+
+def multiboot_check(board, dump, kernel, modules):
+    """What the kernel found: registers, then memory from 100808h on."""
+    def at(address, size):
+        return dump[address - 0x100800:][:size]
+
+    def words(address, count):
+        return struct.unpack(f"<{count}I", at(address, count * 4))
+
+    def text(address):
+        return at(address, 4096).split(b"\0")[0].decode()
+    magic, info = words(0x100800, 2)
+    assert magic == 0x2BADB002, hex(magic)
+    flags, lower, upper, _, cmdline, mods_count, mods = words(info, 7)
+    map_size, map_at = words(info + 44, 2)
+    assert flags == 0x24D and 600 <= lower <= 640 and 250 << 10 <= upper <= 255 << 10, (hex(flags), lower, upper)
+    assert text(cmdline) == f"{kernel} one=1 two" and text(words(info + 64, 1)[0]) == "lodge", text(cmdline)
+    assert mods_count == len(modules), mods_count
+    for i, (line, content) in enumerate(modules):
+        start, end, string, _ = words(mods + i * 16, 4)
+        assert start % 4096 == 0 and at(start, end - start) == content and text(string) == line, (i, start, end, text(string))
+    ram, reserved = {}, 0
+    for i in range(map_at, map_at + map_size, 24):
+        size, start, length, kind = struct.unpack("<IQQI", at(i, 24))
+        assert size == 20 and length, (size, length)
+        reserved += kind == 2
+        ram.update({start: length} if kind == 1 else {})
+    assert ram[0] == 0x9FC00 and 250 << 20 <= ram[0x100000] <= 255 << 20 and reserved >= (1 if board == "microvm" else 2), ram
+
+
+def multiboot(folder):
+    """Kernels with a Multiboot header and two modules; after a reset they are there again, as new."""
+    kernel, serial = f"{folder}/kernel", f"{folder}/serial"
+    modules = []
+    for name, line, content in (("a", "{} x=1,2 y", b"first"), ("b", "{}", bytes(range(256)) * 17)):
+        with open(f"{folder}/{name}", "wb") as f:
+            f.write(content)
+        modules.append((line.format(f"{folder}/{name}"), content))
+    initrd = ",".join(line.replace(",", ",,") for line, _ in modules)
+    for board, elf in (("pc", True), ("pc", False), ("q35", True), ("q35", False), ("microvm", True), ("microvm", False)):
+        multiboot_kernel(kernel, elf)
+        run(["-M", board, "-kernel", kernel, "-initrd", initrd, "-append", "one=1 two", "-serial", f"file:{serial}",
+             "-monitor", "none", "-device", "isa-debug-exit,iobase=0xf4"], 30, status=9)
+        with open(serial, "rb") as f:
+            both = f.read()
+        assert len(both) > 8192 and len(both) % 2 == 0, len(both)
+        for d in both[:len(both) // 2], both[len(both) // 2:]:
+            multiboot_check(board, d, kernel, modules)
+
+
 def hpet(folder):
     """Linux finds the HPET, has nothing to say against it, and stays with the TSC; hpet=off takes it away."""
     for f in ("vmlinuz", "initrd.gz"):
@@ -365,7 +437,7 @@ def resets(folder):
         run(["-M", board, "-smp", "2", *args], 30 + count, status=9)
 
 
-CASES = {"elf": elf, "resets": resets, "floppies": floppies, "floppy-grub": floppy_grub, "floppy-change": floppy_change, "hpet": hpet, "reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
+CASES = {"elf": elf, "multiboot": multiboot, "resets": resets, "floppies": floppies, "floppy-grub": floppy_grub, "floppy-change": floppy_change, "hpet": hpet, "reset-ports": reset_ports, "no-firmware": no_firmware, "boot-order": boot_order, "boot-index": boot_index}
 
 
 def main():

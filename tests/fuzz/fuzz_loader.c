@@ -22,13 +22,14 @@ static int make_file(const uint8_t *data, size_t size, char path[32])
     return fd;
 }
 
-/* The first byte: whether there is a ramdisk (a piece of the kernel) and an RSDP. */
+/* The first byte: whether there is a ramdisk (a piece of the kernel; 8: as a Multiboot
+ * kernel's two modules) and an RSDP. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct ram_set set = {0};
     struct x86_boot_state boot = {0};
     struct err err;
-    char path[32], initrd_path[32];
+    char path[32], initrd_path[32], modules[80];
     if (size < 2) {
         return 0;
     }
@@ -38,10 +39,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     mem_map_add_ram(mem, 0, ram, 0, RAM_SIZE);
     int fd = make_file(data + 1, size - 1, path);
     int initrd = how & 1 ? make_file(data + 1, (size - 1) / 2 + 1, initrd_path) : -1;
+    if (how & 1 && how & 8) {
+        snprintf(modules, sizeof(modules), "%s a=1,,2,%s", initrd_path, initrd_path);
+    } else {
+        snprintf(modules, sizeof(modules), "%s", how & 1 ? initrd_path : "");
+    }
     struct x86_load l = {
         .mem = mem,
         .kernel = path,
-        .initrd = how & 1 ? initrd_path : NULL,
+        .initrd = how & 1 ? modules : NULL,
         .cmdline = how & 4 ? "console=ttyS0 quiet" : "",
         .low_ram_end = RAM_SIZE,
         .rsdp = how & 2 ? 0xe0000 : 0,

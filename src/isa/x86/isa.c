@@ -210,6 +210,7 @@ static void boot_state(struct vcpu *v, const struct x86_boot_state *b)
     c->ldtr = (struct x86_segment){0};
     memset(c->rt.reg, 0, sizeof(c->rt.reg));
     c->rt.reg[RSP] = b->rsp;
+    c->rt.reg[RAX] = b->rax;
     c->rt.reg[RBX] = b->rbx;
     c->rt.reg[RSI] = b->rsi;
     c->rt.pc = b->rip;
