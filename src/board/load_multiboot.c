@@ -154,7 +154,7 @@ static int load_kernel(struct x86_load *l, const struct load_file *f, uint64_t l
 /* Strings follow one another from MULTIBOOT_STRINGS on. */
 struct writer {
     uint8_t *bytes;
-    uint32_t info; /* guest address of `bytes` */
+    uint32_t info; /* guest address of `bytes` when the kernel starts */
     uint64_t len;  /* in use */
 };
 
@@ -211,18 +211,23 @@ static int put_info(struct x86_load *l, struct multiboot *mb, uint64_t at, uint6
 {
     static const char name[] = "lodge";
     uint64_t size = info_size(mb, cmdline, name);
-    if (at > limit || size > limit - at) {
+    if (size > MULTIBOOT_INFO_MAX) {
+        return err_set(err, E2BIG,
+                       "-append, -initrd: the texts for a Multiboot kernel are too long");
+    }
+    if (mb->staged && (at > limit || size > limit - at)) {
         return err_set(err, ENOMEM, "too little guest memory to start a Multiboot kernel (see -m)");
     }
-    struct writer w = {alloc_zero(size), (uint32_t)at, MULTIBOOT_STRINGS};
+    struct writer w = {alloc_zero(size), MULTIBOOT_INFO, MULTIBOOT_STRINGS};
+    mb->stage = mb->staged ? (uint32_t)at : MULTIBOOT_INFO;
+    mb->size = (uint32_t)size;
     store_le32(w.bytes, INFO_MEMORY | INFO_CMDLINE | INFO_MODS | INFO_MMAP | INFO_LOADER_NAME);
     store_le32(w.bytes + INFO_CMDLINE_ADDR, put_text(&w, cmdline));
     store_le32(w.bytes + INFO_LOADER_NAME_ADDR, put_text(&w, name));
     put_modules(&w, mb);
     put_map(&w, l);
-    int ret = x86_load_put(l, at, w.bytes, size, err);
+    int ret = x86_load_put(l, mb->stage, w.bytes, size, err);
     free(w.bytes);
-    mb->info = (uint32_t)at;
     return ret;
 }
 
@@ -254,7 +259,7 @@ int x86_boot_multiboot(struct x86_load *l, const struct load_file *f, struct err
         l->boot->mode = X86_BOOT_PVH32; /* the same state but for two registers */
         l->boot->rip = mb.entry;
         l->boot->rax = MULTIBOOT_LOADED_MAGIC;
-        l->boot->rbx = mb.info;
+        l->boot->rbx = MULTIBOOT_INFO;
         l->boot->rsp =
             X86_LOAD_GDT; /* §3.2 promises none; some kernels push before they have one */
     }

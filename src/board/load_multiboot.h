@@ -8,6 +8,8 @@
 
 /* Bytes from the start of the information: what a board with firmware fills in. */
 enum {
+    MULTIBOOT_INFO = 0x10000, /* where it is when the kernel starts, and at most that large */
+    MULTIBOOT_INFO_MAX = 0x70000,
     MULTIBOOT_INFO_MMAP_LENGTH = 44,
     MULTIBOOT_BOARD = 0x80, /* for the board's own use */
     MULTIBOOT_BOARD_SIZE = 0x80,
@@ -24,7 +26,8 @@ struct multiboot_module {
 };
 
 struct multiboot {
-    uint32_t entry, info; /* results: guest addresses below 4 GiB */
+    bool staged; /* the board moves the information to MULTIBOOT_INFO when the kernel starts */
+    uint32_t entry, stage, size; /* results, guest addresses: the information as it is loaded */
     struct multiboot_module module[MULTIBOOT_MAX_MODULES];
     unsigned modules;
 };
@@ -37,8 +40,9 @@ struct multiboot {
 int x86_is_multiboot(const struct load_file *f, struct err *err);
 
 /*
- * Loads the kernel, behind it the modules of `l->initrd`, then the information; all of it from
- * 1 MiB to `limit` (exclusive, at most 4 GiB). `mb` is zero before; the caller frees it in any
+ * Loads the kernel, behind it the modules of `l->initrd`, behind these the information if it is
+ * staged; all of it from 1 MiB to `limit` (exclusive, at most 4 GiB). `mb` is zero before, but for
+ * `staged`; the caller frees it in any
  * case.
  */
 int x86_load_multiboot(struct x86_load *l, const struct load_file *f, uint64_t limit,

@@ -149,7 +149,7 @@ static void elf_by_its_program_headers(void **state)
     assert_int_equal(guest32(r, 0x20003c), 0x90909090);
     assert_int_equal(guest32(r, 0x201000), 0); /* what the file does not have is zero */
     uint64_t info = r->boot.rbx;
-    assert_int_equal(info, 0x202000);
+    assert_int_equal(info, MULTIBOOT_INFO);
     assert_int_equal(guest32(r, info), 0x24d);
     assert_int_equal(guest32(r, info + 4), 639);
     assert_int_equal(guest32(r, info + 8), 15 << 10);
@@ -177,7 +177,6 @@ static void modules_and_their_arguments(void **state)
     assert_int_equal(guest32(r, mods), 0x202000);
     assert_int_equal(guest32(r, mods + 4), 0x202006);
     assert_int_equal(guest32(r, mods + 16), 0x203000);
-    assert_true(info >= 0x204000);
     snprintf(line, sizeof(line), "%s a=1,2 b", r->module);
     assert_text(r, guest32(r, mods + 8), line);
     assert_text(r, guest32(r, mods + 24), r->module);
@@ -201,9 +200,7 @@ static void bad_modules_are_refused(void **state)
     r->l.initrd = r->module;
     assert_int_equal(truncate(r->module, 14 * MIB), 0);
     assert_true(refused(r, &m, sizeof(m), "does not fit"));
-    assert_int_equal(truncate(r->module, 14 * MIB - 0x2000), 0); /* no room for the information */
-    assert_true(refused(r, &m, sizeof(m), "-m"));
-    assert_int_equal(truncate(r->module, 14 * MIB - 0x4000), 0);
+    assert_int_equal(truncate(r->module, 14 * MIB - 0x2000), 0);
     assert_int_equal(load_bytes(r, &m, sizeof(m)), 0);
 }
 
@@ -232,7 +229,7 @@ static void image_by_its_addresses(void **state)
     assert_int_equal(r->boot.rip, 2 * MIB + 48);
     assert_int_equal(guest32(r, 2 * MIB + 16), 0x1badb002);
     assert_int_equal(guest32(r, 2 * MIB + 48), 0x90909090);
-    assert_int_equal(r->boot.rbx, 2 * MIB + 0x1000);
+    assert_int_equal(guest32(r, r->boot.rbx), 0x24d);
     m.mb.load_addr += 16; /* without what is before the header */
     m.mb.load_end = m.mb.load_addr + 36;
     m.mb.bss_end = 0;

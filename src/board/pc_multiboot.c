@@ -2,7 +2,8 @@
  * -kernel on boards with firmware, Multiboot images: kernel, modules and information are in guest
  * memory, which firmware leaves alone there, at each reset anew. An option ROM made here starts
  * them when firmware is done: it asks for the memory map, which only firmware knows, enters
- * protected mode and jumps. Plug and Play BIOS Specification 1.0A §3.2 (expansion header, boot
+ * protected mode, moves the information below 1 MiB, where kernels do not expect their own free
+ * memory, and jumps. Plug and Play BIOS Specification 1.0A §3.2 (expansion header, boot
  * entry vector); ACPI 6.4 §15.1 (INT 15h, E820h).
  *
  * Does not do: kernels below 1 MiB, where firmware works.
@@ -31,8 +32,9 @@ enum {
     START_TARGET = 0x5a,
     BOARD_GDT = MULTIBOOT_BOARD,
     BOARD_CODE = MULTIBOOT_BOARD + 0x20,
-    CODE_INFO = 0x10,
-    CODE_ENTRY = 0x26,
+    CODE_STAGE = 19,
+    CODE_SIZE = 31,
+    CODE_ENTRY = 56,
 };
 
 /* Real mode. The map gathers at 8000h, each entry as Multiboot wants it. */
@@ -74,11 +76,17 @@ static const uint8_t start32[] = {
     0x8e, 0xe0,                         /* mov fs, eax */
     0x8e, 0xe8,                         /* mov gs, eax */
     0x8e, 0xd0,                         /* mov ss, eax */
-    0xbb, 0x00, 0x00, 0x00, 0x00,       /* mov ebx, CODE_INFO */
-    0x89, 0x4b, 0x2c,                   /* mov [ebx+44], ecx: mmap_length */
+    0x89, 0xca,                         /* mov edx, ecx */
+    0xfc,                               /* cld */
+    0xbe, 0x00, 0x00, 0x00, 0x00,       /* mov esi, CODE_STAGE */
+    0xbb, 0x00, 0x00, 0x01, 0x00,       /* mov ebx, MULTIBOOT_INFO */
+    0x89, 0xdf,                         /* mov edi, ebx */
+    0xb9, 0x00, 0x00, 0x00, 0x00,       /* mov ecx, CODE_SIZE */
+    0xf3, 0xa4,                         /* rep movsb */
+    0x89, 0x53, 0x2c,                   /* mov [ebx+44], edx: mmap_length */
+    0x89, 0xd1,                         /* mov ecx, edx */
     0xbe, 0x00, 0x80, 0x00, 0x00,       /* mov esi, 8000h */
     0x8d, 0xbb, 0x00, 0x01, 0x00, 0x00, /* lea edi, [ebx+100h]: MULTIBOOT_MMAP */
-    0xfc,                               /* cld */
     0xf3, 0xa4,                         /* rep movsb */
     0xb9, 0x00, 0x00, 0x00, 0x00,       /* mov ecx, CODE_ENTRY */
     0xb8, 0x02, 0xb0, 0xad, 0x2b,       /* mov eax, 2badb002h */
@@ -90,10 +98,11 @@ static int put_start32(struct x86_load *l, const struct multiboot *mb, struct er
     static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
     uint8_t code[sizeof(start32)];
     memcpy(code, start32, sizeof(code));
-    store_le32(code + CODE_INFO, mb->info);
+    store_le32(code + CODE_STAGE, mb->stage);
+    store_le32(code + CODE_SIZE, mb->size);
     store_le32(code + CODE_ENTRY, mb->entry);
-    int ret = x86_load_put(l, mb->info + BOARD_GDT, gdt, sizeof(gdt), err);
-    return ret ? ret : x86_load_put(l, mb->info + BOARD_CODE, code, sizeof(code), err);
+    int ret = x86_load_put(l, mb->stage + BOARD_GDT, gdt, sizeof(gdt), err);
+    return ret ? ret : x86_load_put(l, mb->stage + BOARD_CODE, code, sizeof(code), err);
 }
 
 static uint8_t sum_to_zero(const uint8_t *bytes, size_t n)
@@ -125,10 +134,10 @@ static int add_rom(struct pc_base *b, const struct multiboot *mb, struct err *er
     memcpy(rom + ROM_NAME, "Multiboot", 10);
     memcpy(rom + ROM_INIT, (uint8_t[]){0xb8, 0x20, 0, 0xcb}, 4); /* mov ax, 20h: it starts; retf */
     store_le16(rom + ROM_GDTR, 23);
-    store_le32(rom + ROM_GDTR + 2, mb->info + BOARD_GDT);
+    store_le32(rom + ROM_GDTR + 2, mb->stage + BOARD_GDT);
     memcpy(rom + ROM_START, start16, sizeof(start16));
     store_le16(rom + ROM_START + START_GDTR, ROM_GDTR);
-    store_le32(rom + ROM_START + START_TARGET, mb->info + BOARD_CODE);
+    store_le32(rom + ROM_START + START_TARGET, mb->stage + BOARD_CODE);
     rom[ROM_SIZE - 1] = sum_to_zero(rom, ROM_SIZE - 1);
     return fw_cfg_add_file(b->fw_cfg, PC_MULTIBOOT_ROM, rom, sizeof(rom), err);
 }
@@ -137,7 +146,7 @@ int pc_add_multiboot(struct pc_base *b, const struct load_file *kernel, struct e
 {
     const struct machine_config *c = &b->x86.machine->config;
     uint64_t low = b->x86.low_ram;
-    struct multiboot mb = {0};
+    struct multiboot mb = {.staged = true};
     struct x86_load l = {.mem = b->x86.machine->mem,
                          .kernel = c->kernel,
                          .initrd = c->initrd,

@@ -308,11 +308,12 @@ def elf(folder):
             p.wait()
 
 
-# cli; mov [100800h],eax; mov [100804h],ebx; the bytes from 100800h to ebx+1400h go to COM1; then mov al,70h; out 70h,al;
-# in al,71h; inc al; out 71h,al; for 1: lidt [100900h]; int3 (a reset); else mov al,4; out 0f4h,al: status 9
+# cli; mov [100800h],eax; mov [100804h],ebx; 1400h bytes from ebx to 105000h; from 100800h 5c00h bytes to COM1; then
+# mov al,70h; out 70h,al; in al,71h; inc al; out 71h,al; for 1: lidt [100900h]; int3 (a reset); else mov al,4;
+# out 0f4h,al: status 9
 MULTIBOOT_CODE = bytes.fromhex(
-    "faa300081000891d04081000be000810008d8b0014000029f1baf803000080c205eca82074fb80ea05aceee2f180c205eca84074fbb0"
-    "70e670e471fec0e6713c017404b004e6f40f011d00091000cc")
+    "fabf00501000a300081000891d0408100089deb900140000fcf3a4be00081000b9005c0000baf803000080c205eca82074fb80ea05ac"
+    "eee2f180c205eca84074fbb070e670e471fec0e6713c017404b004e6f40f011d00091000cc")
 
 
 def multiboot_kernel(path, elf):
@@ -331,16 +332,17 @@ def multiboot_kernel(path, elf):
 
 
 def multiboot_check(board, dump, kernel, modules):
-    """What the kernel found: registers, then memory from 100808h on."""
+    """What the kernel found: registers, memory from 100808h on, from 105000h on a copy of the information."""
     def at(address, size):
-        return dump[address - 0x100800:][:size]
+        return dump[address - 0x100800 if address >= 0x100000 else 0x4800 + address - low:][:size]
 
     def words(address, count):
         return struct.unpack(f"<{count}I", at(address, count * 4))
 
     def text(address):
         return at(address, 4096).split(b"\0")[0].decode()
-    magic, info = words(0x100800, 2)
+    magic, low = struct.unpack_from("<II", dump)
+    info = low  # all of it is below 1 MiB
     assert magic == 0x2BADB002, hex(magic)
     flags, lower, upper, _, cmdline, mods_count, mods = words(info, 7)
     map_size, map_at = words(info + 44, 2)
