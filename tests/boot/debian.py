@@ -230,7 +230,9 @@ def iso(folder, name):
     return f"{folder}/{name}.iso"
 
 
-EJECT = "perl -e 'sysopen(F, \"/dev/sr0\", 2048) or die; ioctl(F, 0x5329, 0); ioctl(F, %s, 0) or die $!'"  # CDROM_LOCKDOOR first
+# CDROM_LOCKDOOR first. The kernel refuses while anybody else, udev, has the drive open.
+EJECT = ("n=0; until perl -e 'sysopen(F, \"/dev/sr0\", 2048) or die; ioctl(F, 0x5329, 0); ioctl(F, %s, 0) or die $!'; "
+         "do n=$((n + 1)); [ $n -lt 9 ] || break; sleep 1; done; [ $n -lt 9 ]")
 
 
 def media(folder):
