@@ -59,6 +59,18 @@ static uint8_t *find(uint8_t *code, unsigned len, const uint8_t *bytes, unsigned
     return NULL;
 }
 
+/* VEX.W of VPINSRD and VPEXTRD outside of 64-bit code: ignored by Intel (Vol. 2B, notes of PINSRD
+ * and PEXTRD), #UD on AMD, which knows VPINSRQ and VPEXTRQ there. */
+static void without_vex_w(const struct x86_insn *in, uint8_t *code)
+{
+    for (unsigned i = 0; i + 3 < in->len; i++) {
+        if (code[i] == 0xc4 && (code[i + 1] & 0x1f) == 3 && code[i + 3] == in->opcode) {
+            code[i + 2] &= 0x7f;
+            return;
+        }
+    }
+}
+
 void diff_vendor_code(const struct diff_vendor *v, const struct x86_insn *in, uint8_t *code)
 {
     static const uint8_t serialize[] = {0x0f, 0x01, 0xe8}, nop[] = {0x0f, 0x1f, 0x00};
@@ -72,6 +84,9 @@ void diff_vendor_code(const struct diff_vendor *v, const struct x86_insn *in, ui
     if (v->amd && in->op == X86_NOP && in->map == 1 && in->opcode == 0x0d &&
         (p = find(code, in->len, prefetch, sizeof(prefetch)))) {
         p[1] = 0x1f;
+    }
+    if (v->amd && in->mode != 8 && (in->op == X86_PINSRD || in->op == X86_PEXTRD)) {
+        without_vex_w(in, code);
     }
     /* Changes no register; older processors do not have it. */
     if (!v->serialize && in->op == X86_SERIALIZE &&
