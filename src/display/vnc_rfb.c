@@ -25,7 +25,7 @@
 enum {
     FIRST_WIDTH = 640,
     FIRST_HEIGHT = 480,
-    CLIENT_WAIT_MS = 5000, /* for one that neither reads nor finishes its message */
+    CLIENT_WAIT_MS = 10000, /* for one that neither reads nor finishes its message */
     EXTENDED_KEY = -258,
     MSG_EXTENSION = 255,
     MSG_EXTENSION_KEY = 0,
