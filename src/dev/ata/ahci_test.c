@@ -480,29 +480,15 @@ static void tables_that_change_while_they_run(void **state)
     assert_int_equal(pr(r, 0, IS), 1);
 }
 
-struct ejector {
-    struct rig *r;
-    _Atomic bool done;
-};
-
-static void *eject_now(void *opaque)
+static void eject_now(void *opaque)
 {
-    struct ejector *e = opaque;
-    ahci_eject(&e->r->h, &e->r->cd, true);
-    e->done = true;
-    return NULL;
+    struct rig *r = opaque;
+    ahci_eject(&r->h, &r->cd, true);
 }
 
-/* As the monitor does, on another thread than the image's. */
 static void eject(struct rig *r)
 {
-    struct ejector e = {.r = r};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, eject_now, &e), 0);
-    while (!e.done) {
-        loop_step(r->base.loop, false);
-    }
-    pthread_join(thread, NULL);
+    rig_beside(&r->base, eject_now, r);
     ahci_insert(&r->h, &r->cd, r->base.cd.block);
 }
 

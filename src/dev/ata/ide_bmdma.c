@@ -7,7 +7,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/endian.h"
-#include "dev/ata/ide_channel.h"
+#include "dev/ata/ide_internal.h"
 
 enum {
     BMICX = 0, /* command */

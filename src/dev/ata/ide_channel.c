@@ -20,22 +20,10 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "core/fields.h"
+#include "dev/ata/ide_internal.h"
 #include "state/field.h"
 
-enum {
-    R_DATA,
-    R_ERROR, /* written: features */
-    R_COUNT,
-    R_LBA_LOW,
-    R_LBA_MID,
-    R_LBA_HIGH,
-    R_DEVICE,
-    R_STATUS, /* written: command */
-    CTL_NIEN = 2,
-    CTL_SRST = 4,
-    CTL_HOB = 0x80, /* reads give the previous contents */
-    CDB_BYTES = 12,
-};
+enum { CDB_BYTES = 12 };
 
 /* ---- Interrupts and ends ---- */
 
@@ -44,7 +32,7 @@ static void ide_update_irq(struct ide_channel *ch)
     irq_set(&ch->irq, ch->interrupt && !(ch->control & CTL_NIEN));
 }
 
-static void ide_interrupt(struct ide_channel *ch)
+void ide_interrupt(struct ide_channel *ch)
 {
     ch->interrupt = true;
     if (!(ch->control & CTL_NIEN)) {
@@ -53,7 +41,7 @@ static void ide_interrupt(struct ide_channel *ch)
     ide_update_irq(ch);
 }
 
-static void ide_no_interrupt(struct ide_channel *ch)
+void ide_no_interrupt(struct ide_channel *ch)
 {
     ch->interrupt = false;
     ide_update_irq(ch);
@@ -64,7 +52,7 @@ static struct ide_unit *ide_active_unit(struct ide_channel *ch)
     return &ch->unit[ch->unit[1].drive && ch->req.drive == ch->unit[1].drive];
 }
 
-static void ide_idle(struct ide_channel *ch)
+void ide_idle(struct ide_channel *ch)
 {
     ch->phase = IDE_IDLE;
     ch->data = NULL;
@@ -160,8 +148,6 @@ static void ide_open_window(struct ide_channel *ch, bool interrupt)
     ide_offer_out(ch, interrupt);
 }
 
-static void ide_go(struct ide_channel *ch);
-
 static void ide_block_read(struct ide_channel *ch)
 {
     struct ata_req *req = &ch->req;
@@ -199,7 +185,7 @@ static void ide_block_written(struct ide_channel *ch)
     }
 }
 
-static uint64_t ide_read_data(struct ide_channel *ch, unsigned size)
+uint64_t ide_read_data(struct ide_channel *ch, unsigned size)
 {
     uint64_t val = 0;
     if (ch->phase != IDE_DATA_IN) {
@@ -214,7 +200,7 @@ static uint64_t ide_read_data(struct ide_channel *ch, unsigned size)
     return val;
 }
 
-static void ide_write_data(struct ide_channel *ch, unsigned size, uint64_t val)
+void ide_write_data(struct ide_channel *ch, unsigned size, uint64_t val)
 {
     if (ch->phase != IDE_DATA_OUT) {
         return;
@@ -290,7 +276,7 @@ static void ide_go_packet(struct ide_channel *ch)
     ide_offer(ch, IDE_DATA_OUT, false);
 }
 
-static void ide_go(struct ide_channel *ch)
+void ide_go(struct ide_channel *ch)
 {
     struct ata_req *req = &ch->req;
     bool data = req->proto == PROTO_IN || req->proto == PROTO_OUT;
@@ -374,7 +360,7 @@ static bool ide_reset_after_job(struct ide_channel *ch)
 }
 
 /* At once, or when the job has ended; BSY until then. */
-static void ide_ask_reset(struct ide_channel *ch, unsigned n)
+void ide_ask_reset(struct ide_channel *ch, unsigned n)
 {
     struct ide_unit *u = &ch->unit[n];
     bool busy = ch->phase == IDE_BUSY;
@@ -389,7 +375,7 @@ static void ide_ask_reset(struct ide_channel *ch, unsigned n)
 }
 
 /* Device control: SRST resets both drives and selects the first when it falls. */
-static void ide_write_control(struct ide_channel *ch, uint8_t val)
+void ide_write_control(struct ide_channel *ch, uint8_t val)
 {
     bool was = ch->control & CTL_SRST, now = val & CTL_SRST;
     ch->control = val;
@@ -405,170 +391,6 @@ static void ide_write_control(struct ide_channel *ch, uint8_t val)
     }
     ide_update_irq(ch);
 }
-
-/* EXECUTE DEVICE DIAGNOSTIC: both drives, whichever is selected. */
-static void ide_diagnose(struct ide_channel *ch)
-{
-    for (unsigned n = 0; n < 2; n++) {
-        ch->unit[n].tf.device = 0;
-        if (ch->unit[n].drive) {
-            ata_signature(ch->unit[n].drive, &ch->unit[n].tf);
-        }
-    }
-    ch->selected = 0;
-    ide_interrupt(ch);
-}
-
-/* ---- Registers ---- */
-
-static bool ide_busy(const struct ide_channel *ch)
-{
-    return ch->phase == IDE_BUSY || (ch->control & CTL_SRST);
-}
-
-static void ide_command(struct ide_channel *ch, uint8_t command)
-{
-    struct ide_unit *u = &ch->unit[ch->selected];
-    bool reset = command == ATA_CMD_DEVICE_RESET && u->drive && u->drive->cd;
-    if ((ide_busy(ch) && !reset) || (ch->control & CTL_SRST)) {
-        return;
-    }
-    ide_no_interrupt(ch);
-    if (reset) {
-        if (ch->phase != IDE_BUSY || ch->req.drive == u->drive) {
-            ide_ask_reset(ch, ch->selected);
-        }
-        return;
-    }
-    ide_idle(ch); /* whatever it waited for */
-    if (command == ATA_CMD_DIAGNOSTIC && (ch->unit[0].drive || ch->unit[1].drive)) {
-        ide_diagnose(ch);
-    } else if (u->drive) {
-        ch->req.tf = u->tf;
-        ch->req.tf.command = command;
-        ata_begin(u->drive, &ch->req);
-        ide_go(ch);
-    }
-}
-
-/* Each of these registers remembers what was in it before. */
-static void ide_write_tf(struct ata_tf *tf, unsigned reg, uint8_t val)
-{
-    unsigned shift = 8 * (reg - R_LBA_LOW);
-    switch (reg) {
-    case R_ERROR: tf->feature = (uint16_t)(tf->feature << 8 | val); break;
-    case R_COUNT: tf->count = (uint16_t)(tf->count << 8 | val); break;
-    case R_LBA_LOW:
-    case R_LBA_MID:
-    case R_LBA_HIGH: {
-        uint64_t old = tf->lba >> shift & 0xff;
-        tf->lba &= ~(0xffull << shift | 0xffull << (shift + 24));
-        tf->lba |= (uint64_t)val << shift | old << (shift + 24);
-        break;
-    }
-    case R_DEVICE: tf->device = val;
-    }
-}
-
-/* Both drives see what is written, but for the data. */
-static void ide_write_reg(struct ide_channel *ch, unsigned reg, uint8_t val)
-{
-    ch->control &= (uint8_t)~CTL_HOB;
-    if (reg == R_STATUS) {
-        ide_command(ch, val);
-        return;
-    }
-    if (ide_busy(ch)) {
-        return;
-    }
-    if (reg == R_DEVICE) {
-        ch->selected = val & ATA_DEV_1 ? 1 : 0;
-    }
-    ide_write_tf(&ch->unit[0].tf, reg, val);
-    ide_write_tf(&ch->unit[1].tf, reg, val);
-}
-
-static bool ide_empty(const struct ide_channel *ch)
-{
-    return !ch->unit[0].drive && !ch->unit[1].drive;
-}
-
-static uint8_t ide_status(const struct ide_channel *ch)
-{
-    const struct ide_unit *u = &ch->unit[ch->selected];
-    if (!u->drive) {
-        return 0;
-    }
-    return ch->control & CTL_SRST ? ATA_BSY : u->tf.status;
-}
-
-static uint8_t ide_read_reg(struct ide_channel *ch, unsigned reg)
-{
-    const struct ata_tf *tf = &ch->unit[ch->selected].tf;
-    bool hob = ch->control & CTL_HOB;
-    if (ide_empty(ch)) {
-        return 0;
-    }
-    switch (reg) {
-    case R_ERROR: return hob ? tf->feature >> 8 : tf->error;
-    case R_COUNT: return (uint8_t)(tf->count >> (hob ? 8 : 0));
-    case R_LBA_LOW:
-    case R_LBA_MID:
-    case R_LBA_HIGH: return (uint8_t)(tf->lba >> (8 * (reg - R_LBA_LOW) + (hob ? 24 : 0)));
-    case R_DEVICE: return tf->device | 0xa0;
-    default: ide_no_interrupt(ch); return ide_status(ch);
-    }
-}
-
-static enum mem_result ide_read(void *dev, uint64_t off, unsigned size, uint64_t *val)
-{
-    struct ide_channel *ch = dev;
-    AUTO_LOCK(&ch->lock);
-    if (off == R_DATA) {
-        *val = ide_read_data(ch, size);
-        return MEM_OK;
-    }
-    *val = 0;
-    for (unsigned i = 0; i < size && off + i <= R_STATUS; i++) {
-        *val |= (uint64_t)ide_read_reg(ch, (unsigned)off + i) << 8 * i;
-    }
-    return MEM_OK;
-}
-
-static enum mem_result ide_write(void *dev, uint64_t off, unsigned size, uint64_t val)
-{
-    struct ide_channel *ch = dev;
-    AUTO_LOCK(&ch->lock);
-    if (off == R_DATA) {
-        ide_write_data(ch, size, val);
-        return MEM_OK;
-    }
-    for (unsigned i = 0; i < size && off + i <= R_STATUS; i++) {
-        ide_write_reg(ch, (unsigned)off + i, (uint8_t)(val >> 8 * i));
-    }
-    return MEM_OK;
-}
-
-const struct mmio ide_command_block = {ide_read, ide_write, 1, 4};
-
-/* Alternate Status: as Status, but the interrupt stays. */
-static enum mem_result ide_control_read(void *dev, uint64_t off, unsigned size, uint64_t *val)
-{
-    struct ide_channel *ch = dev;
-    AUTO_LOCK(&ch->lock);
-    *val = ide_status(ch);
-    return MEM_OK;
-}
-
-static enum mem_result ide_control_write(void *dev, uint64_t off, unsigned size, uint64_t val)
-{
-    struct ide_channel *ch = dev;
-    AUTO_LOCK(&ch->lock);
-    ide_write_control(ch, (uint8_t)val);
-    return MEM_OK;
-}
-
-const struct mmio ide_control_block = {ide_control_read, ide_control_write, 1, 1};
 
 /* ---- Media ---- */
 

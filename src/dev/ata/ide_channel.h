@@ -58,12 +58,6 @@ extern const struct mmio ide_command_block, ide_control_block, ide_bus_master; /
 int ide_channel_eject(struct ide_channel *ch, struct ata_drive *drive, bool force);
 void ide_channel_insert(struct ide_channel *ch, struct ata_drive *drive, struct block *block);
 
-/* Between the two files; lock held. */
-enum { BM_START = 1, BM_TO_MEMORY = 8, BM_ACTIVE = 1, BM_ERROR = 2, BM_INTERRUPT = 4 };
-void ide_start_dma(struct ide_channel *ch);
-void ide_stop_dma(struct ide_channel *ch);
-bool ide_bm_open(struct ide_channel *ch, struct ata_sg *sg);
-
 extern const struct field_set ide_channel_fields; /* struct ide_channel */
 
 #endif

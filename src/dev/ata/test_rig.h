@@ -3,6 +3,7 @@
 #define DEV_ATA_TEST_RIG_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,34 @@ static inline void rig_settle(struct rig_base *r, struct disk *d)
     while (disk_busy(d)) {
         loop_step(r->loop, true);
     }
+}
+
+struct rig_call {
+    void (*fn)(void *opaque);
+    void *opaque;
+    _Atomic bool done;
+};
+
+static inline void *rig_call_run(void *opaque)
+{
+    struct rig_call *c = opaque;
+    c->fn(c->opaque);
+    c->done = true;
+    return NULL;
+}
+
+/* As the monitor does: on another thread than the image's, which goes on meanwhile. */
+static inline void rig_beside(struct rig_base *r, void (*fn)(void *opaque), void *opaque)
+{
+    struct rig_call c = {.fn = fn, .opaque = opaque};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, rig_call_run, &c)) {
+        abort();
+    }
+    while (!c.done) {
+        loop_step(r->loop, false);
+    }
+    pthread_join(thread, NULL);
 }
 
 static inline void rig_poke32(struct rig_base *r, gpa_t at, uint32_t v)

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/unit_test.h"
+#include "core/test_touch.h"
 
 enum { RAM_SIZE = 0x100000 };
 
@@ -194,28 +195,15 @@ static void memory_that_is_none(void **state)
     assert_int_equal(buf[3], 0xff);
 }
 
-static enum mem_result touch_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
-{
-    ++*(unsigned *)opaque;
-    return MEM_OK;
-}
-
-static enum mem_result touch_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
-{
-    ++*(unsigned *)opaque;
-    return MEM_OK;
-}
-
 /* A device's registers are no memory either: the device that asked for the transfer could be that
  * one. */
 static void memory_that_is_a_device(void **state)
 {
-    static const struct mmio touch = {touch_read, touch_write, 1, 8};
     struct rig *r = *state;
     uint8_t buf[0x2000] = {0};
     unsigned touched = 0;
     bool tc;
-    mem_map_add_mmio(r->mem, 0x51000, 0x1000, &touch, &touched);
+    mem_map_add_mmio(r->mem, 0x51000, 0x1000, &test_touch, &touched);
     program(r, 0x44, 0x50000, 0x1fff);
     assert_int_equal(i8237_to_memory(r->dma, 2, buf, 0x2000, &tc), 0x2000);
     assert_true(tc);

@@ -7,6 +7,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/unit_test.h"
+#include "core/test_touch.h"
 
 enum {
     RAM = 0x10000,
@@ -29,21 +30,6 @@ struct rig {
     uint8_t bytes[8];
 };
 
-static enum mem_result own_read(void *opaque, uint64_t off, unsigned size, uint64_t *val)
-{
-    ((struct rig *)opaque)->touched++;
-    *val = 0;
-    return MEM_OK;
-}
-
-static enum mem_result own_write(void *opaque, uint64_t off, unsigned size, uint64_t val)
-{
-    ((struct rig *)opaque)->touched++;
-    return MEM_OK;
-}
-
-static const struct mmio own = {own_read, own_write, 1, 8};
-
 static void see_written(void *opaque, const void *bytes, size_t len)
 {
     struct rig *r = opaque;
@@ -60,7 +46,7 @@ static int rig_up(void **state)
     r->mem = mem_map_new("mem", 0);
     r->io = mem_map_new("io", 0x10000);
     mem_map_add_ram(r->mem, 0, ram, 0, RAM);
-    mem_map_add_mmio(r->mem, OWN, 0x1000, &own, r);
+    mem_map_add_mmio(r->mem, OWN, 0x1000, &test_touch, &r->touched);
     r->f = fw_cfg_new(r->mem);
     fw_cfg_map(r->f, r->io);
     fw_cfg_add_u16(r->f, FW_CFG_NB_CPUS, 3);
