@@ -76,11 +76,12 @@ unsigned keys_from_keysym(uint32_t keysym)
 static const struct {
     uint8_t scan, code;
 } extended[] = {
-    {0x1c, KEY_KPENTER},  {0x1d, KEY_RIGHTCTRL}, {0x35, KEY_KPSLASH}, {0x37, KEY_SYSRQ},
-    {0x38, KEY_RIGHTALT}, {0x46, KEY_PAUSE},     {0x47, KEY_HOME},    {0x48, KEY_UP},
-    {0x49, KEY_PAGEUP},   {0x4b, KEY_LEFT},      {0x4d, KEY_RIGHT},   {0x4f, KEY_END},
-    {0x50, KEY_DOWN},     {0x51, KEY_PAGEDOWN},  {0x52, KEY_INSERT},  {0x53, KEY_DELETE},
-    {0x5b, KEY_LEFTMETA}, {0x5c, KEY_RIGHTMETA}, {0x5d, KEY_COMPOSE},
+    {0x1c, KEY_KPENTER},  {0x1d, KEY_RIGHTCTRL},  {0x35, KEY_KPSLASH},  {0x37, KEY_SYSRQ},
+    {0x38, KEY_RIGHTALT}, {0x46, KEY_PAUSE},      {0x47, KEY_HOME},     {0x48, KEY_UP},
+    {0x49, KEY_PAGEUP},   {0x4b, KEY_LEFT},       {0x4d, KEY_RIGHT},    {0x4f, KEY_END},
+    {0x50, KEY_DOWN},     {0x51, KEY_PAGEDOWN},   {0x52, KEY_INSERT},   {0x53, KEY_DELETE},
+    {0x5b, KEY_LEFTMETA}, {0x5c, KEY_RIGHTMETA},  {0x5d, KEY_COMPOSE},  {0x5e, KEY_POWER},
+    {0x20, KEY_MUTE},     {0x2e, KEY_VOLUMEDOWN}, {0x30, KEY_VOLUMEUP},
 };
 
 /* Without a prefix, after F12: keys of Japanese and Brazilian keyboards. */
@@ -105,6 +106,24 @@ unsigned keys_from_scan_code(uint32_t code)
     for (unsigned i = 0; i < ARRAY_LEN(extended); i++) {
         if (extended[i].scan == (code & 0x7f) && code < 0x100) {
             return extended[i].code;
+        }
+    }
+    return 0;
+}
+
+unsigned keys_to_scan_code(unsigned key)
+{
+    if (key <= KEY_F12) {
+        return key;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(extended); i++) {
+        if (extended[i].code == key) {
+            return 0x80 | extended[i].scan;
+        }
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(national); i++) {
+        if (national[i].code == key) {
+            return national[i].scan;
         }
     }
     return 0;

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "dev/input/ps2.h"
+#include "display/keys.h"
 #include "state/field.h"
 
 enum {
@@ -34,131 +35,14 @@ enum {
 
 /* By set 1, which is Linux's numbering up to KEY_F12. */
 static const uint8_t set2_of[] = {
-    0,
-    0x76,
-    0x16,
-    0x1e,
-    0x26,
-    0x25,
-    0x2e,
-    0x36,
-    0x3d,
-    0x3e,
-    0x46,
-    0x45,
-    0x4e,
-    0x55,
-    0x66,
-    0x0d,
-    0x15,
-    0x1d,
-    0x24,
-    0x2d,
-    0x2c,
-    0x35,
-    0x3c,
-    0x43,
-    0x44,
-    0x4d,
-    0x54,
-    0x5b,
-    0x5a,
-    0x14,
-    0x1c,
-    0x1b,
-    0x23,
-    0x2b,
-    0x34,
-    0x33,
-    0x3b,
-    0x42,
-    0x4b,
-    0x4c,
-    0x52,
-    0x0e,
-    0x12,
-    0x5d,
-    0x1a,
-    0x22,
-    0x21,
-    0x2a,
-    0x32,
-    0x31,
-    0x3a,
-    0x41,
-    0x49,
-    0x4a,
-    0x59,
-    0x7c,
-    0x11,
-    0x29,
-    0x58,
-    0x05,
-    0x06,
-    0x04,
-    0x0c,
-    0x03,
-    0x0b,
-    0x83,
-    0x0a,
-    0x01,
-    0x09,
-    0x77,
-    0x7e,
-    0x6c,
-    0x75,
-    0x7d,
-    0x7b,
-    0x6b,
-    0x73,
-    0x74,
-    0x79,
-    0x69,
-    0x72,
-    0x7a,
-    0x70,
-    0x71,
-    0x84,
-    0x60,
-    0x61,
-    0x78,
-    0x07,
-    0x0f,
-    0x17,
-    0x1f,
-    0x27,
-    0x2f,
-    0x37,
-    0x3f,
-    [0x70] = 0x13,
-    [0x73] = 0x51,
-    [0x79] = 0x64,
-    [0x7b] = 0x67,
-    [0x7d] = 0x6a,
-    [0x7e] = 0x6d,
-};
-
-/* Keys of Japanese and Brazilian keyboards, without a prefix. */
-static const struct {
-    uint16_t key;
-    uint8_t set1;
-} national[] = {
-    {KEY_KPEQUAL, 0x59}, {KEY_KATAKANAHIRAGANA, 0x70}, {KEY_RO, 0x73},
-    {KEY_HENKAN, 0x79},  {KEY_MUHENKAN, 0x7b},         {KEY_YEN, 0x7d},
-    {KEY_KPCOMMA, 0x7e},
-};
-
-/* Keys with the prefix e0, by set 1. */
-static const struct {
-    uint16_t key;
-    uint8_t set1;
-} extended[] = {
-    {KEY_KPENTER, 0x1c},  {KEY_RIGHTCTRL, 0x1d}, {KEY_MUTE, 0x20},     {KEY_VOLUMEDOWN, 0x2e},
-    {KEY_VOLUMEUP, 0x30}, {KEY_KPSLASH, 0x35},   {KEY_SYSRQ, 0x37},    {KEY_RIGHTALT, 0x38},
-    {KEY_HOME, 0x47},     {KEY_UP, 0x48},        {KEY_PAGEUP, 0x49},   {KEY_LEFT, 0x4b},
-    {KEY_RIGHT, 0x4d},    {KEY_END, 0x4f},       {KEY_DOWN, 0x50},     {KEY_PAGEDOWN, 0x51},
-    {KEY_INSERT, 0x52},   {KEY_DELETE, 0x53},    {KEY_LEFTMETA, 0x5b}, {KEY_RIGHTMETA, 0x5c},
-    {KEY_COMPOSE, 0x5d},  {KEY_POWER, 0x5e},
+    0,    0x76, 0x16, 0x1e, 0x26, 0x25, 0x2e, 0x36, 0x3d, 0x3e, 0x46, 0x45, 0x4e, 0x55, 0x66, 0x0d,
+    0x15, 0x1d, 0x24, 0x2d, 0x2c, 0x35, 0x3c, 0x43, 0x44, 0x4d, 0x54, 0x5b, 0x5a, 0x14, 0x1c, 0x1b,
+    0x23, 0x2b, 0x34, 0x33, 0x3b, 0x42, 0x4b, 0x4c, 0x52, 0x0e, 0x12, 0x5d, 0x1a, 0x22, 0x21, 0x2a,
+    0x32, 0x31, 0x3a, 0x41, 0x49, 0x4a, 0x59, 0x7c, 0x11, 0x29, 0x58, 0x05, 0x06, 0x04, 0x0c, 0x03,
+    0x0b, 0x83, 0x0a, 0x01, 0x09, 0x77, 0x7e, 0x6c, 0x75, 0x7d, 0x7b, 0x6b, 0x73, 0x74, 0x79, 0x69,
+    0x72, 0x7a, 0x70, 0x71, 0x84, 0x60, 0x61, 0x78, 0x07, 0x0f, 0x17, 0x1f, 0x27, 0x2f, 0x37, 0x3f,
+    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,
+    0x13, 0,    0,    0x51, 0,    0,    0,    0,    0,    0x64, 0,    0x67, 0,    0x6a, 0x6d,
 };
 
 uint8_t ps2_translate(uint8_t set2)
@@ -171,34 +55,12 @@ uint8_t ps2_translate(uint8_t set2)
     return set2;
 }
 
-static bool key_find(unsigned key, uint8_t *set1, bool *prefix)
-{
-    *prefix = false;
-    if (key > 0 && key <= KEY_F12) {
-        *set1 = (uint8_t)key;
-        return true;
-    }
-    for (unsigned i = 0; i < ARRAY_LEN(national); i++) {
-        if (national[i].key == key) {
-            *set1 = national[i].set1;
-            return true;
-        }
-    }
-    for (unsigned i = 0; i < ARRAY_LEN(extended); i++) {
-        if (extended[i].key == key) {
-            *set1 = extended[i].set1;
-            *prefix = true;
-            return true;
-        }
-    }
-    return false;
-}
-
-static unsigned key_bytes(const struct ps2_keyboard *k, uint8_t set1, bool prefix, bool down,
-                          uint8_t *out)
+/* `code` as keys_to_scan_code() has it. */
+static unsigned key_bytes(const struct ps2_keyboard *k, unsigned code, bool down, uint8_t *out)
 {
     unsigned n = 0;
-    if (prefix) {
+    uint8_t set1 = code & 0x7f;
+    if (code & 0x80) {
         out[n++] = EXTENDED;
     }
     if (k->set == 1) {
@@ -249,14 +111,13 @@ bool ps2_queue_get(struct ps2_queue *q, uint8_t *byte)
 static void keyboard_key(void *opaque, unsigned code, bool down)
 {
     struct ps2_keyboard *k = opaque;
-    uint8_t bytes[8], set1;
-    bool prefix;
+    uint8_t bytes[8];
+    unsigned scan = keys_to_scan_code(code);
     AUTO_LOCK(k->port.lock);
-    if (!k->enabled || !(code == KEY_PAUSE || key_find(code, &set1, &prefix))) {
+    if (!k->enabled || !scan) {
         return;
     }
-    unsigned n =
-        code == KEY_PAUSE ? pause_bytes(k, down, bytes) : key_bytes(k, set1, prefix, down, bytes);
+    unsigned n = code == KEY_PAUSE ? pause_bytes(k, down, bytes) : key_bytes(k, scan, down, bytes);
     if (n && ps2_queue_put(&k->queue, bytes, n)) {
         k->port.filled(k->port.opaque);
     }
