@@ -215,14 +215,9 @@ static void microvm_fini(struct machine *m)
     x86_board_fini(&v->x86);
 }
 
-static void microvm_print_irqs(struct machine *m, struct strbuf *out)
+static void microvm_print_irqs(struct machine *m, bool counts, struct strbuf *out)
 {
-    x86_board_print_irqs(&((struct microvm *)m->board_data)->x86, out);
-}
-
-static void microvm_print_risen(struct machine *m, struct strbuf *out)
-{
-    x86_board_print_risen(&((struct microvm *)m->board_data)->x86, out);
+    x86_board_print_irqs(&((struct microvm *)m->board_data)->x86, counts, out);
 }
 
 const struct board_type board_microvm = {
@@ -238,5 +233,4 @@ const struct board_type board_microvm = {
     .load = microvm_load,
     .fini = microvm_fini,
     .print_irqs = microvm_print_irqs,
-    .print_risen = microvm_print_risen,
 };

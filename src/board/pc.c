@@ -144,14 +144,9 @@ static void pc_power_button(struct machine *m)
     acpi_pm_power_button(&pc->pm.pm);
 }
 
-static void pc_print_irqs(struct machine *m, struct strbuf *out)
+static void pc_print_irqs(struct machine *m, bool counts, struct strbuf *out)
 {
-    x86_board_print_irqs(&((struct pc *)m->board_data)->base.x86, out);
-}
-
-static void pc_print_risen(struct machine *m, struct strbuf *out)
-{
-    x86_board_print_risen(&((struct pc *)m->board_data)->base.x86, out);
+    x86_board_print_irqs(&((struct pc *)m->board_data)->base.x86, counts, out);
 }
 
 const struct board_type board_pc = {
@@ -171,5 +166,4 @@ const struct board_type board_pc = {
     .fini = pc_fini_board,
     .power_button = pc_power_button,
     .print_irqs = pc_print_irqs,
-    .print_risen = pc_print_risen,
 };

@@ -16,6 +16,7 @@
 #include "board/load_file.h"
 #include "board/load_multiboot.h"
 #include "board/pc_base.h"
+#include "dev/firmware/aml.h"
 #include "dev/firmware/fw_cfg.h"
 
 enum {
@@ -105,15 +106,6 @@ static int put_start32(struct x86_load *l, const struct multiboot *mb, struct er
     return ret ? ret : x86_load_put(l, mb->stage + BOARD_CODE, code, sizeof(code), err);
 }
 
-static uint8_t sum_to_zero(const uint8_t *bytes, size_t n)
-{
-    uint8_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum = (uint8_t)(sum + bytes[i]);
-    }
-    return (uint8_t)-sum;
-}
-
 static void rom_put_pnp(uint8_t *pnp)
 {
     memcpy(pnp, "$PnP", 4);
@@ -123,7 +115,7 @@ static void rom_put_pnp(uint8_t *pnp)
     pnp[18] = 2;    /* device type: network controller, as is what starts without a disk */
     pnp[20] = 0x64; /* may be shadowed and read cached, can start a system */
     store_le16(pnp + 26, ROM_START);
-    pnp[9] = sum_to_zero(pnp, 32);
+    pnp[9] = acpi_checksum(pnp, 32);
 }
 
 static int add_rom(struct pc_base *b, const struct multiboot *mb, struct err *err)
@@ -138,7 +130,7 @@ static int add_rom(struct pc_base *b, const struct multiboot *mb, struct err *er
     memcpy(rom + ROM_START, start16, sizeof(start16));
     store_le16(rom + ROM_START + START_GDTR, ROM_GDTR);
     store_le32(rom + ROM_START + START_TARGET, mb->stage + BOARD_CODE);
-    rom[ROM_SIZE - 1] = sum_to_zero(rom, ROM_SIZE - 1);
+    rom[ROM_SIZE - 1] = acpi_checksum(rom, ROM_SIZE - 1);
     return fw_cfg_add_file(b->fw_cfg, PC_MULTIBOOT_ROM, rom, sizeof(rom), err);
 }
 

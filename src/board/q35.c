@@ -183,14 +183,9 @@ static void q35_power_button(struct machine *m)
     acpi_pm_power_button(&q->lpc.pm);
 }
 
-static void q35_print_irqs(struct machine *m, struct strbuf *out)
+static void q35_print_irqs(struct machine *m, bool counts, struct strbuf *out)
 {
-    x86_board_print_irqs(&((struct q35 *)m->board_data)->base.x86, out);
-}
-
-static void q35_print_risen(struct machine *m, struct strbuf *out)
-{
-    x86_board_print_risen(&((struct q35 *)m->board_data)->base.x86, out);
+    x86_board_print_irqs(&((struct q35 *)m->board_data)->base.x86, counts, out);
 }
 
 const struct board_type board_q35 = {
@@ -210,5 +205,4 @@ const struct board_type board_q35 = {
     .fini = q35_fini,
     .power_button = q35_power_button,
     .print_irqs = q35_print_irqs,
-    .print_risen = q35_print_risen,
 };

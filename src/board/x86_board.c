@@ -183,13 +183,12 @@ void x86_board_add_hpet(struct x86_board *v, uint32_t routes)
     hpet_map(v->hpet, v->machine->mem);
 }
 
-void x86_board_print_irqs(struct x86_board *v, struct strbuf *out)
+void x86_board_print_irqs(struct x86_board *v, bool counts, struct strbuf *out)
 {
-    ioapic_print(v->ioapic, out);
-}
-
-void x86_board_print_risen(struct x86_board *v, struct strbuf *out)
-{
+    if (!counts) {
+        ioapic_print(v->ioapic, out);
+        return;
+    }
     ioapic_print_risen(v->ioapic, out);
     if (v->pic) {
         pic_print_risen(v->pic, out);

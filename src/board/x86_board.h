@@ -52,8 +52,7 @@ int x86_board_add_serial(struct x86_board *v, struct err *err); /* COM1, and one
 
 int x86_board_add_parallel(struct x86_board *v, struct err *err); /* one per -parallel */
 
-void x86_board_print_irqs(struct x86_board *v, struct strbuf *out);
-void x86_board_print_risen(struct x86_board *v, struct strbuf *out);
+void x86_board_print_irqs(struct x86_board *v, bool counts, struct strbuf *out);
 void x86_board_reset(struct x86_board *v); /* the chips; not the memory */
 void x86_board_fini(struct x86_board *v);
 

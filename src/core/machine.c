@@ -148,11 +148,23 @@ void machine_set_smram(struct machine *m, unsigned n, uint64_t start, uint64_t e
     }
 }
 
+/* The vcpu whose thread this is, or NULL. */
+static struct vcpu *machine_own_vcpu(const struct machine *m)
+{
+    const struct irq_ctrl *own = irq_ctrl_current();
+    for (unsigned i = 0; own && i < m->vcpu_count; i++) {
+        if (m->ic[i] == own) {
+            return m->vcpu[i];
+        }
+    }
+    return NULL;
+}
+
 void machine_smi(struct machine *m, bool all)
 {
-    struct irq_ctrl *own = irq_ctrl_current();
+    struct vcpu *own = machine_own_vcpu(m);
     for (unsigned i = 0; own && i < m->vcpu_count; i++) {
-        if (all || m->ic[i] == own) {
+        if (all || m->vcpu[i] == own) {
             vcpu_post(m->vcpu[i], VCPU_EV_SMI, 0);
         }
     }
@@ -160,12 +172,8 @@ void machine_smi(struct machine *m, bool all)
 
 bool machine_in_smm(const struct machine *m)
 {
-    const struct irq_ctrl *own = irq_ctrl_current();
-    unsigned i = 0;
-    while (i < m->vcpu_count && m->ic[i] != own) {
-        i++;
-    }
-    return own && i < m->vcpu_count && m->vcpu[i]->smm;
+    const struct vcpu *own = machine_own_vcpu(m);
+    return own && own->smm;
 }
 
 void machine_set_a20(struct machine *m, bool on)

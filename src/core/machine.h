@@ -163,8 +163,8 @@ struct board_type {
     void (*fini)(struct machine *);
     /* Both on the loop's thread, and may be NULL. */
     void (*power_button)(struct machine *);
-    void (*print_irqs)(struct machine *, struct strbuf *out);  /* interrupt controllers */
-    void (*print_risen)(struct machine *, struct strbuf *out); /* how many interrupts, by line */
+    /* Interrupt controllers, or how many interrupts came on their lines. */
+    void (*print_irqs)(struct machine *, bool counts, struct strbuf *out);
 };
 
 /*

@@ -49,12 +49,12 @@ struct vnc {
     atomic_bool copy_wanted; /* the main loop found the lock taken: the thread lets it in */
     pthread_cond_t copied;
 
-    pthread_mutex_t events_lock; /* a leaf */
+    pthread_mutex_t events_lock; /* a leaf; also of the password, which is set while the thread may
+                                    have `lock`, and of `copied` */
     struct vnc_event events[VNC_MAX_EVENTS];
     unsigned event_count;
     unsigned gone; /* clients that went */
     bool events_posted;
-    /* Also of the password, which is set while the thread may have `lock`. */
     int client_fd[VNC_MAX_CLIENTS]; /* to shut down at the end; -1: none */
 };
 

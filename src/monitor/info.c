@@ -130,30 +130,27 @@ int info_jit(struct monitor *mon, struct command_args *a, struct err *err)
 
 /* ---- Interrupt controllers ---- */
 
-int info_pic(struct monitor *mon, struct command_args *a, struct err *err)
+static int show_irqs(struct monitor *mon, bool counts, struct err *err)
 {
     struct machine *m = mon->machine;
     struct strbuf sb = {0};
     if (!m->board->print_irqs) {
         return err_set(err, ENOTSUP, "machine '%s' shows none", m->board->name);
     }
-    m->board->print_irqs(m, &sb);
+    m->board->print_irqs(m, counts, &sb);
     monitor_put(mon, "%s", sb.len ? strbuf_text(&sb) : "no interrupt line is in use\n");
     strbuf_free(&sb);
     return 0;
 }
 
+int info_pic(struct monitor *mon, struct command_args *a, struct err *err)
+{
+    return show_irqs(mon, false, err);
+}
+
 int info_irq(struct monitor *mon, struct command_args *a, struct err *err)
 {
-    struct machine *m = mon->machine;
-    struct strbuf sb = {0};
-    if (!m->board->print_risen) {
-        return err_set(err, ENOTSUP, "machine '%s' counts none", m->board->name);
-    }
-    m->board->print_risen(m, &sb);
-    monitor_put(mon, "%s", strbuf_text(&sb));
-    strbuf_free(&sb);
-    return 0;
+    return show_irqs(mon, true, err);
 }
 
 static int show_maps(struct monitor *mon, bool ranges, struct err *err)

@@ -31,7 +31,6 @@ struct pic {
     pthread_mutex_t lock;
     struct chip chip[2]; /* master, slave */
     bool out_level;
-    uint16_t inputs;    /* levels, one bit each */
     uint64_t risen[16]; /* how often, since the process began */
     void (*out)(void *, unsigned, bool);
     void *opaque;
@@ -86,8 +85,7 @@ void pic_set_pin(void *opaque, unsigned n, bool level)
 {
     struct pic *pic = opaque;
     AUTO_LOCK(&pic->lock);
-    pic->risen[n] += level && !(pic->inputs >> n & 1);
-    pic->inputs = (uint16_t)((pic->inputs & ~(1u << n)) | (unsigned)level << n);
+    pic->risen[n] += level && !(pic->chip[n / 8].level >> n % 8 & 1);
     chip_set(&pic->chip[n / 8], n % 8, level);
     pic_update(pic);
 }
@@ -335,7 +333,6 @@ FIELD_SET(chip_fields, "i8259", struct chip, chip_list, 1);
 static const struct field pic_list[] = {
     FIELD(struct pic, lock, FIELD_HOST),
     FIELD_ARRAY(struct pic, chip, FIELD_GUEST, .sub = &chip_fields),
-    FIELD(struct pic, inputs, FIELD_HOST),
     FIELD(struct pic, risen, FIELD_HOST),
     FIELD(struct pic, out_level, FIELD_GUEST),
     FIELD(struct pic, out, FIELD_HOST),
